@@ -1,0 +1,223 @@
+//! The configuration as meant: every value checked, every default filled in.
+//!
+//! Knows nothing of YAML (that is `raw`), of the rules between values (`validate`), or of who uses it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderName, HeaderValue};
+use weir_filters::glob::Glob;
+use weir_filters::protocol::Protocol;
+use weir_filters::route::Operation;
+use weir_filters::secret::Secret;
+
+/// All of a configuration file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect. At least one.
+    pub listen: Vec<Listen>,
+    /// The data plane's own settings.
+    pub server: Server,
+    /// The admin listener.
+    pub admin: Admin,
+    /// Where journal, store and admin socket live.
+    pub data_dir: PathBuf,
+    /// The header policy.
+    pub headers: Headers,
+    /// Upstreams, in file order. Names are unique.
+    pub channels: Vec<Channel>,
+    /// Routes beside the built-in ones. Paths are unique.
+    pub routes: Vec<Route>,
+    /// Users. Names are unique.
+    pub users: Vec<User>,
+    /// Client keys. Names and digests are unique.
+    pub keys: Vec<Key>,
+    /// The ledger's settings.
+    pub ledger: Ledger,
+}
+
+/// A listener of the data plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// The address to bind.
+    pub address: SocketAddr,
+    /// TLS, with HTTP/2 by ALPN; without it plain HTTP/1.1 and h2c.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate chain and its key, both PEM files that exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub private_key: PathBuf,
+}
+
+/// `server:`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Worker threads; one per core when the file says 0.
+    pub threads: usize,
+    /// The largest request body, in bytes.
+    pub max_body: usize,
+    /// How long a client may take to send a whole request head.
+    pub header_timeout: Duration,
+    /// Connections of one client address; 0: no cap.
+    pub connections_per_ip: usize,
+    /// How long a stop waits for open streams.
+    pub grace_period: Duration,
+    /// How long an idle client connection is kept.
+    pub keepalive_timeout: Duration,
+    /// A PEM bundle of authorities that upstream certificates are checked against, instead of the system's.
+    pub upstream_ca: Option<PathBuf>,
+}
+
+/// `admin:`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// The address to bind.
+    pub address: SocketAddr,
+    /// The admin token; `None`: one is made at first start.
+    pub token: Option<Secret>,
+    /// Closes `/metrics` when set.
+    pub metrics_token: Option<Secret>,
+}
+
+/// `headers:`, beside the credentials, which are always stripped.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Headers {
+    /// Removed from what the upstream gets.
+    pub strip_request: Vec<HeaderName>,
+    /// Removed from what the client gets.
+    pub strip_response: Vec<HeaderName>,
+    /// Set on what the upstream gets.
+    pub set_request: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// An upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// The dialect it speaks.
+    pub protocol: Protocol,
+    /// Where it is.
+    pub base_url: BaseUrl,
+    /// Its keys; at least one.
+    pub keys: Vec<UpstreamKey>,
+    /// The models it serves.
+    pub models: Vec<Glob>,
+    /// What the upstream is asked for instead: client's model → upstream's model.
+    pub model_map: BTreeMap<String, String>,
+    /// Whether a stream may be made to report its usage.
+    pub inject_usage: bool,
+    /// Peer timeouts.
+    pub timeouts: Timeouts,
+}
+
+/// A base URL, taken apart. `path` is a prefix without a trailing slash, often empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// Whether it is `https`.
+    pub tls: bool,
+    /// A host name or an address (IPv6 without its brackets).
+    pub host: String,
+    /// The port, filled in from the scheme if not written.
+    pub port: u16,
+    /// The path prefix.
+    pub path: String,
+}
+
+/// One of a channel's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamKey {
+    /// What records and metrics call it.
+    pub name: String,
+    /// The key itself.
+    pub value: Secret,
+}
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// From the request's end to the answer's head.
+    pub first_byte: Duration,
+    /// Between two reads of an answer, and for a write.
+    pub idle: Duration,
+}
+
+/// A configured route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The exact, canonical path.
+    pub path: String,
+    /// What it asks for.
+    pub operation: Operation,
+    /// The channels that may serve it, by name; empty: all.
+    pub channels: Vec<String>,
+    /// The path asked of the upstream, instead of the operation's own.
+    pub upstream_path: Option<String>,
+    /// Browsers' cross-origin access, if given.
+    pub cors: Option<Cors>,
+}
+
+/// Cross-origin access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Allowed origins; `*` alone allows all.
+    pub origins: Vec<String>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's name.
+    pub name: String,
+}
+
+/// A client key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// Its user's name.
+    pub user: Option<String>,
+    /// The SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// From when on it may not.
+    pub expires: Option<SystemTime>,
+    /// The dialects it may use; empty: all.
+    pub protocols: Vec<Protocol>,
+    /// The models it may use; empty: all.
+    pub models: Vec<Glob>,
+    /// The channels it may use; empty: all.
+    pub channels: Vec<Glob>,
+}
+
+/// `ledger:`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    /// Whether an answer waits for its record to reach the disk.
+    pub durability: Durability,
+    /// How long minute counters are kept.
+    pub keep_minutes: Duration,
+    /// How long hour counters are kept.
+    pub keep_hours: Duration,
+}
+
+/// When a record counts as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once the kernel has it: it survives kill -9, and power loss but for the last sync interval.
+    #[default]
+    Relaxed,
+    /// Once the disk has it: the answer's last chunk waits for that.
+    Strict,
+}

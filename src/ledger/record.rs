@@ -1,0 +1,102 @@
+//! The settlement of one request: the only input of ledger and metrics.
+
+use std::sync::Arc;
+
+use weir_filters::price::NanoUsd;
+use weir_filters::route::Operation;
+use weir_filters::usage::Usage;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The client has the whole answer, whatever its status.
+    Ok = 0,
+    /// The client left before the answer was whole.
+    ClientAbort = 1,
+    /// The upstream broke off in the middle of its answer.
+    UpstreamAbort = 2,
+    /// Weir refused the request: credential, permission, shape or size.
+    Refused = 3,
+    /// No answer could be had from the upstream, or its status was 5xx.
+    UpstreamError = 4,
+    /// The upstream was too slow.
+    Timeout = 5,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Ok,
+        Outcome::ClientAbort,
+        Outcome::UpstreamAbort,
+        Outcome::Refused,
+        Outcome::UpstreamError,
+        Outcome::Timeout,
+    ];
+
+    /// The name used in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::ClientAbort => "client_abort",
+            Outcome::UpstreamAbort => "upstream_abort",
+            Outcome::Refused => "refused",
+            Outcome::UpstreamError => "upstream_error",
+            Outcome::Timeout => "timeout",
+        }
+    }
+}
+
+/// What is known of a request once it has ended, for whatever reason.
+///
+/// Only requests that a key made are settled in the ledger; a refusal without a key reaches the
+/// metrics alone, or a flood of strangers could fill the disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// The request's id: 128 random bits, shown as 32 hex digits. A record is counted once per id.
+    pub id: u128,
+    /// When the request arrived, in milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// From arrival to the end, in microseconds.
+    pub duration_us: u64,
+    /// From arrival to the first token, in microseconds, if one was seen.
+    pub first_token_us: Option<u64>,
+    /// The key's stable id.
+    pub key_id: Arc<str>,
+    /// The key's name: what people call it.
+    pub key_name: Arc<str>,
+    /// The key's user, or empty.
+    pub user: Arc<str>,
+    /// The route's name: the path pattern that matched.
+    pub route: Arc<str>,
+    /// What was asked for.
+    pub operation: Operation,
+    /// The channel that served it, or empty if none was chosen.
+    pub channel: Arc<str>,
+    /// The model that the client asked for, or empty.
+    pub model: Arc<str>,
+    /// The status that the client got (0: it left before one was sent).
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether the answer was a stream.
+    pub stream: bool,
+    /// Server-sent events of the answer.
+    pub events: u64,
+    /// Bytes of the client's body.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body, as the upstream sent it.
+    pub response_bytes: u64,
+    /// The tokens.
+    pub usage: Usage,
+    /// The price: zero without a price table.
+    pub cost: NanoUsd,
+}
+
+impl Settlement {
+    /// Whether it counts as failed: neither delivered whole nor with a status below 400.
+    pub fn is_failed(&self) -> bool {
+        self.outcome != Outcome::Ok || self.status >= 400
+    }
+}

@@ -1,0 +1,4 @@
+//! Weir, a metering reverse proxy for LLM APIs.
+
+pub mod config;
+pub mod ledger;
