@@ -95,10 +95,7 @@ impl Operation {
 
     /// Whether its tokens are billed: a count of tokens costs nothing.
     pub const fn is_billed(self) -> bool {
-        !matches!(
-            self,
-            Operation::AnthropicCountTokens | Operation::GeminiCountTokens | Operation::Models
-        )
+        !matches!(self, Operation::AnthropicCountTokens | Operation::GeminiCountTokens | Operation::Models)
     }
 }
 

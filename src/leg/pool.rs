@@ -1,0 +1,110 @@
+//! Idle connections to upstreams.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Shards of the pool: each worker thread keeps to its own, so that its lock is not shared.
+const SHARDS: usize = 16;
+/// The most idle connections a shard keeps for one upstream; the oldest goes first. It bounds
+/// descriptors, and is above what a thread's burst leaves behind.
+const MAX_IDLE: usize = 256;
+
+/// Idle values by upstream. `C` is a connection; the pool never looks into it.
+#[derive(Debug)]
+pub(super) struct Pool<C> {
+    shards: Box<[Mutex<Shard<C>>]>,
+}
+
+type Shard<C> = HashMap<u64, Vec<(C, Instant)>>;
+
+impl<C> Pool<C> {
+    pub(super) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect() }
+    }
+
+    /// The most recently used connection to `upstream`: of this thread, else of another one.
+    pub(super) fn take(&self, upstream: u64, now: Instant) -> Option<C> {
+        let own = shard_of_this_thread();
+        (0..SHARDS).find_map(|i| {
+            // Another thread's shard is only looked at if that does not mean waiting.
+            let mut shard = if i == 0 {
+                self.shards[own].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            } else {
+                self.shards[(own + i) % SHARDS].try_lock().ok()?
+            };
+            let idle = shard.get_mut(&upstream)?;
+            let (connection, until) = idle.pop()?;
+            // The newest has the latest deadline: if it is over, so are all below it.
+            if until <= now {
+                idle.clear();
+                return None;
+            }
+            Some(connection)
+        })
+    }
+
+    /// Keeps `connection` for `idle_timeout`.
+    pub(super) fn put(&self, upstream: u64, connection: C, idle_timeout: Duration, now: Instant) {
+        let mut shard = self.shards[shard_of_this_thread()].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let idle = shard.entry(upstream).or_default();
+        let expired = idle.iter().take_while(|(_, until)| *until <= now).count();
+        let surplus = (idle.len() + 1).saturating_sub(MAX_IDLE);
+        idle.drain(..expired.max(surplus));
+        idle.push((connection, now + idle_timeout));
+    }
+}
+
+fn shard_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static SHARD: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS));
+    SHARD.with(Cell::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_newest_connection_of_the_same_upstream_is_taken() {
+        let (pool, now) = (Pool::new(), Instant::now());
+        pool.put(1, "a", MINUTE, now);
+        pool.put(1, "b", MINUTE, now);
+        pool.put(2, "c", MINUTE, now);
+        assert_eq!(pool.take(1, now), Some("b"));
+        assert_eq!(pool.take(1, now), Some("a"));
+        assert_eq!(pool.take(1, now), None);
+        assert_eq!(pool.take(2, now), Some("c"));
+    }
+
+    #[test]
+    fn an_expired_connection_is_not_taken() {
+        let (pool, now) = (Pool::new(), Instant::now());
+        pool.put(1, "a", MINUTE, now);
+        assert_eq!(pool.take(1, now + MINUTE), None);
+        assert_eq!(pool.take(1, now), None, "it was dropped");
+    }
+
+    #[test]
+    fn a_connection_of_another_thread_is_taken_when_there_is_none_of_this_one() {
+        let (pool, now) = (Pool::new(), Instant::now());
+        pool.put(1, "a", MINUTE, now);
+        std::thread::scope(|s| {
+            s.spawn(|| assert_eq!(pool.take(1, now), Some("a")));
+        });
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        let (pool, now) = (Pool::new(), Instant::now());
+        for i in 0..=MAX_IDLE {
+            pool.put(1, i, MINUTE, now);
+        }
+        let kept: Vec<_> = std::iter::from_fn(|| pool.take(1, now)).collect();
+        assert_eq!((kept.len(), kept[0], kept[MAX_IDLE - 1]), (MAX_IDLE, MAX_IDLE, 1));
+    }
+}
