@@ -1,5 +1,6 @@
 //! Weir, a metering reverse proxy for LLM APIs.
 
+pub mod channels;
 pub mod config;
 pub mod ledger;
 pub mod leg;
