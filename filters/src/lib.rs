@@ -10,4 +10,5 @@ pub mod price;
 pub mod protocol;
 pub mod route;
 pub mod secret;
+pub mod target;
 pub mod usage;

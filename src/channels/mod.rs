@@ -64,10 +64,14 @@ impl Channel {
         &self.host_header
     }
 
-    /// The key whose turn it is.
-    pub fn next_key(&self) -> &config::UpstreamKey {
-        let keys = &self.config.keys;
-        &keys[self.next_key.fetch_add(1, Ordering::Relaxed) % keys.len()]
+    /// The place of the key whose turn it is.
+    pub fn next_key(&self) -> usize {
+        self.next_key.fetch_add(1, Ordering::Relaxed) % self.config.keys.len()
+    }
+
+    /// The key at a place that [`Channel::next_key`] gave.
+    pub fn key(&self, place: usize) -> &config::UpstreamKey {
+        &self.config.keys[place]
     }
 
     /// An address of its host. Names are looked up anew every half minute.
@@ -212,7 +216,7 @@ mod tests {
     fn keys_take_turns() {
         let channels = channels();
         let first = channels.iter().next().unwrap();
-        let turns: Vec<_> = (0..4).map(|_| first.next_key().name.as_str()).collect();
+        let turns: Vec<_> = (0..4).map(|_| first.key(first.next_key()).name.as_str()).collect();
         assert_eq!(turns, ["a", "b", "a", "b"]);
     }
 

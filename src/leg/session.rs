@@ -43,6 +43,9 @@ pub struct Payload {
     pub first_byte: Duration,
     /// How long it may pause in its answer, or in taking the request.
     pub idle: Duration,
+    /// Whether the end of the answer is told apart from its last byte, as a trailer section, so that
+    /// something can be waited for between the two.
+    pub hold_end: bool,
 }
 
 /// An exchange: its request is written, its answer read. When both are whole the connection can
@@ -59,7 +62,7 @@ pub struct LegSession {
     body: BodyReader,
     keep_alive: bool,
     failed: bool,
-    more: bool,
+    hold_end: bool,
     reused: bool,
     first_byte: Duration,
     idle: Duration,
@@ -115,7 +118,7 @@ impl LegSession {
             body: BodyReader::new(Framing::Empty),
             keep_alive: false,
             failed: false,
-            more: false,
+            hold_end: false,
             reused,
             first_byte: Duration::from_secs(60),
             idle: Duration::from_secs(60),
@@ -198,7 +201,7 @@ impl Session for LegSession {
         let payload = request.extensions.get::<Payload>().cloned();
         let payload =
             payload.unwrap_or(Payload { body: Vec::new(), more: false, first_byte: self.idle, idle: self.idle });
-        (self.first_byte, self.idle, self.more) = (payload.first_byte, payload.idle, payload.more);
+        (self.first_byte, self.idle, self.hold_end) = (payload.first_byte, payload.idle, payload.hold_end);
         self.method = request.method.clone();
 
         let mut head = Vec::with_capacity(1024);
@@ -307,7 +310,7 @@ impl Session for LegSession {
     }
 
     async fn check_response_end_or_error(&mut self, _headers: bool) -> Result<bool> {
-        Ok(self.body.is_done())
+        Ok(self.body.is_done() && !self.hold_end)
     }
 
     fn response_finished(&self) -> bool {
@@ -368,7 +371,7 @@ impl Session for LegSession {
     }
 
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
-        Ok(None)
+        Ok(self.hold_end.then(HeaderMap::new))
     }
 
     fn fd(&self) -> UniqueIDType {

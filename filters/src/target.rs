@@ -1,0 +1,59 @@
+//! Where a request goes at the upstream: a base URL's path, a path and a query, joined.
+
+use std::borrow::Cow;
+
+/// Joins a base path (without a trailing slash, often empty) and a path. A base that already ends in
+/// the path's first segment does not get it twice: people write `https://host/v1` as often as
+/// `https://host`.
+pub fn join<'p>(base: &str, path: &'p str) -> Cow<'p, str> {
+    if base.is_empty() {
+        return Cow::Borrowed(path);
+    }
+    let end = path[1..].find('/').map_or(path.len(), |at| at + 1);
+    let (first, rest) = path.split_at(end);
+    Cow::Owned(if base.ends_with(first) && !rest.is_empty() { format!("{base}{rest}") } else { format!("{base}{path}") })
+}
+
+/// A path of Gemini's: the model and what is asked of it.
+pub fn gemini(model: &str, verb: &str) -> String {
+    format!("/v1beta/models/{model}:{verb}")
+}
+
+/// A target in origin form.
+pub fn with_query(path: &str, query: Option<&str>, also: Option<&str>) -> String {
+    let mut target = String::with_capacity(path.len() + query.map_or(0, str::len) + also.map_or(0, str::len) + 2);
+    target.push_str(path);
+    let parts = [query, also].into_iter().flatten().filter(|part| !part.is_empty());
+    for (i, part) in parts.enumerate() {
+        target.push(if i == 0 { '?' } else { '&' });
+        target.push_str(part);
+    }
+    target
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_path_goes_in_front_but_no_segment_doubles() {
+        for (base, path, expected) in [
+            ("", "/v1/messages", "/v1/messages"),
+            ("/v1", "/v1/messages", "/v1/messages"),
+            ("/openai/v1", "/v1/chat/completions", "/openai/v1/chat/completions"),
+            ("/gateway", "/v1/messages", "/gateway/v1/messages"),
+            ("/apiv1", "/v1/messages", "/apiv1/v1/messages"),
+            ("/a", "/a", "/a/a"),
+        ] {
+            assert_eq!(join(base, path), expected, "{base} {path}");
+        }
+    }
+
+    #[test]
+    fn queries_are_joined_once() {
+        assert_eq!(with_query("/a", None, None), "/a");
+        assert_eq!(with_query("/a", Some("x=1&y"), None), "/a?x=1&y");
+        assert_eq!(with_query("/a", Some(""), Some("alt=sse")), "/a?alt=sse");
+        assert_eq!(with_query("/a", Some("x=1"), Some("alt=sse")), "/a?x=1&alt=sse");
+    }
+}
