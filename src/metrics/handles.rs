@@ -119,7 +119,7 @@ impl RouteHandles {
         Self {
             name: name.into(),
             overhead: OnceLock::new(),
-            durations: Default::default(),
+            durations: [const { OnceLock::new() }; CLASSES.len()],
             codes: (0..=CODE_OTHER).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -167,7 +167,7 @@ impl ChannelHandles {
         Self {
             name: name.into(),
             inflight,
-            attempts: Default::default(),
+            attempts: [const { OnceLock::new() }; Outcome::ALL.len()],
             models: models
                 .iter()
                 .map(|model| ModelHandles::new(model))
@@ -217,7 +217,7 @@ impl ModelHandles {
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            durations: Default::default(),
+            durations: [const { OnceLock::new() }; Operation::ALL.len()],
             first_token: OnceLock::new(),
             per_output_token: OnceLock::new(),
             events: OnceLock::new(),
