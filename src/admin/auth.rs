@@ -226,6 +226,32 @@ mod tests {
     }
 
     #[test]
+    fn of_several_first_starts_at_once_one_makes_the_token() {
+        let data = tempfile::tempdir().unwrap();
+        let starts: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| AdminToken::open(None, data.path())))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap().unwrap())
+                .collect()
+        });
+        let made: Vec<_> = starts
+            .iter()
+            .filter_map(|(_, made)| made.as_ref())
+            .collect();
+        assert_eq!(made.len(), 1);
+        assert_eq!(
+            starts
+                .iter()
+                .filter(|(token, _)| token.accepts(made[0].expose()))
+                .count(),
+            8
+        );
+    }
+
+    #[test]
     fn a_configured_token_leaves_no_file() {
         let data = tempfile::tempdir().unwrap();
         let (token, made) = AdminToken::open(Some(&Secret::new("s3cret")), data.path()).unwrap();
