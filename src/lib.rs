@@ -1,6 +1,8 @@
 //! Weir, a metering reverse proxy for LLM APIs.
 
+pub mod admin;
 pub mod channels;
 pub mod config;
 pub mod ledger;
 pub mod leg;
+pub mod metrics;

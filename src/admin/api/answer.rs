@@ -1,0 +1,97 @@
+//! The shape of what the API says: JSON, and an error that names what is wrong.
+//!
+//! Owns status, body and the headers of an answer. Knows nothing of what is asked.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+/// A body of text or JSON.
+pub(crate) fn with(status: StatusCode, content_type: &'static str, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// JSON with this status.
+pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
+    with(status, "application/json", body.to_string())
+}
+
+/// 200 with JSON.
+pub(crate) fn ok(body: &Value) -> Response {
+    json(StatusCode::OK, body)
+}
+
+/// `{"error":{"message":…}}`
+pub(crate) fn error(status: StatusCode, message: &str) -> Response {
+    json(status, &json!({ "error": { "message": message } }))
+}
+
+/// 400, naming the parameter.
+pub(crate) fn bad_parameter(parameter: &str, message: &str) -> Response {
+    let message = format!("{parameter}: {message}");
+    json(
+        StatusCode::BAD_REQUEST,
+        &json!({ "error": { "message": message, "parameter": parameter } }),
+    )
+}
+
+/// 503: ask again later.
+pub(crate) fn unavailable(message: &str) -> Response {
+    error(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+/// 500: the log knows more.
+pub(crate) fn failed() -> Response {
+    error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the gateway failed to answer; see its log",
+    )
+}
+
+/// 401 that says how to do it right.
+pub(crate) fn unauthorized(message: &str) -> Response {
+    let mut response = error(StatusCode::UNAUTHORIZED, message);
+    response.headers_mut().insert(
+        WWW_AUTHENTICATE,
+        HeaderValue::from_static(r#"Bearer realm="weir""#),
+    );
+    response
+}
+
+/// 404.
+pub(crate) async fn not_found() -> Response {
+    error(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+/// 405; the router adds `Allow`.
+pub(crate) async fn wrong_method() -> Response {
+    error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take this method",
+    )
+}
+
+/// Headers that every answer has: nothing here is to be cached, sniffed, framed or run.
+pub(crate) async fn guard_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
+    response
+}

@@ -1,0 +1,166 @@
+//! What leaves for a person: health, metrics and the admin API, on a listener of their own.
+//!
+//! Owns the runtime that serves them, the doors and the shape of answers. It knows what it shows only through
+//! [`AdminState`]: no proxy, no ledger, no configuration. Nothing here runs on a thread that carries traffic.
+
+pub mod api;
+mod auth;
+pub mod client;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod time;
+mod write_deadline;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+use weir_filters::secret::Secret;
+
+pub use self::api::usage::{By, Step, UsageError, UsageQuery};
+pub use self::auth::AdminToken;
+use self::server::{Doors, Limits, Shared};
+
+/// The name of the socket in the data directory.
+pub const SOCKET: &str = "admin.sock";
+
+/// What the admin listener shows and does.
+pub trait AdminState: Send + Sync + 'static {
+    /// What keeps the gateway from serving; empty: it is ready. Called on the listener's own thread, so it must
+    /// read memory only. Anyone may see it: it must hold no secret.
+    fn readiness(&self) -> Vec<NotReady>;
+
+    /// The metrics, in the text format of Prometheus. May take its time.
+    fn metrics(&self) -> String;
+
+    /// The rows that answer a question about the counters. May take its time.
+    ///
+    /// # Errors
+    /// A question that cannot be answered as put, or counters that cannot be read.
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError>;
+
+    /// Reads the configuration anew and serves it; gives its version. May take its time; never called twice at once.
+    ///
+    /// # Errors
+    /// All mistakes of the configuration, which is then not served.
+    fn reload(&self) -> Result<u64, Vec<String>>;
+}
+
+/// A reason not to send traffic here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// The part that is not ready.
+    pub part: &'static str,
+    /// What is the matter with it.
+    pub message: String,
+}
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct AdminOptions {
+    /// The address to bind; port 0: any that is free.
+    pub address: SocketAddr,
+    /// Opens the API.
+    pub token: AdminToken,
+    /// Closes `/metrics` when set.
+    pub metrics_token: Option<Secret>,
+    /// Where the socket is made that needs no token, if anywhere.
+    pub socket: Option<PathBuf>,
+}
+
+/// The admin listener.
+pub struct Admin;
+
+impl Admin {
+    /// Binds, then serves on a thread and a runtime of its own until the handle is dropped.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, a socket on which another process listens, an empty metrics token.
+    pub fn start(options: AdminOptions, state: Arc<dyn AdminState>) -> io::Result<AdminHandle> {
+        Self::start_with(options, state, Limits::DEFAULT)
+    }
+
+    fn start_with(
+        options: AdminOptions,
+        state: Arc<dyn AdminState>,
+        limits: Limits,
+    ) -> io::Result<AdminHandle> {
+        let metrics_token = options
+            .metrics_token
+            .as_ref()
+            .map(AdminToken::of)
+            .transpose()?;
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", options.address))
+        };
+        let network = TcpListener::bind(options.address).map_err(named)?;
+        network.set_nonblocking(true)?;
+        let address = network.local_addr()?;
+        let socket = options.socket.as_deref().map(socket::bind).transpose()?;
+        let runtime = server::runtime()?;
+        let shared = Shared::new(state, options.token, metrics_token, limits);
+        let (stop, stopped) = watch::channel(false);
+        let doors = Doors {
+            network,
+            socket,
+            shared,
+            stop: stopped,
+        };
+        let thread = std::thread::Builder::new()
+            .name("weir-admin".into())
+            .spawn(|| {
+                if let Err(error) = doors.run(runtime) {
+                    log::error!("the admin listener stopped: {error}");
+                }
+            })?;
+        Ok(AdminHandle {
+            address,
+            stop,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+}
+
+/// A listener that serves until this is dropped.
+#[derive(Debug)]
+pub struct AdminHandle {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl AdminHandle {
+    /// The address that was bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: no new connections, what is being answered has a few seconds, the socket file is removed. Returns
+    /// when that is done. May be called from any thread, and more than once.
+    pub fn shutdown(&self) {
+        self.stop.send_replace(true);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            // The state may hold the last handle, and be dropped by the listener's own thread.
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            log::error!("the admin listener ended in a panic");
+        }
+    }
+}
+
+impl Drop for AdminHandle {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
