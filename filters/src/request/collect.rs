@@ -132,7 +132,7 @@ impl Visitor for Collector {
     }
 
     fn key_ends(&mut self, depth: usize) -> Result<(), BodyError> {
-        if !matches!(depth, 1 | 2) || !self.capture.on {
+        if !self.capture.on {
             return Ok(());
         }
         let key = self.capture.decode();

@@ -95,7 +95,6 @@ pub fn apply(body: &[Bytes], edits: &[Edit]) -> Vec<Bytes> {
             kept_from = edit.range.end;
         }
         out.push(slice(piece, start, kept_from..end));
-        kept_from = kept_from.max(end);
         start = end;
     }
     out.extend(edits.map(|edit| edit.with.clone()));

@@ -126,6 +126,7 @@ fn token_limits_are_the_largest_plain_number() {
         (r#"{"max_tokens":-1,"max_output_tokens":1.5,"max_completion_tokens":1e3}"#, None),
         (r#"{"max_tokens":"9","max_completion_tokens":null}"#, None),
         (r#"{"max_output_tokens":5,"max_tokens":4}"#, Some(5)),
+        (r#"{"generationConfig":{"maxOutputTokens":1},"generationConfig":[9]}"#, Some(1)),
         (r#"{"generationConfig":{"a":{"maxOutputTokens":1},"maxOutputTokens":8}}"#, Some(8)),
         (r#"{"maxOutputTokens":8,"generationConfig":[{"maxOutputTokens":9}],"x":{"max_tokens":1}}"#, None),
     ] {
@@ -224,6 +225,18 @@ fn what_is_not_json_is_refused_at_its_first_wrong_byte() {
     ] {
         assert_eq!(scan(body), Err(BodyError::NotJson { offset }), "{body:?}");
         serde_json::from_str::<serde_json::Value>(body).expect_err(body);
+    }
+}
+
+#[test]
+fn control_characters_are_refused_in_strings() {
+    let around = |byte: u8| [&b"{\"a\":\"b"[..], &[byte], b"c\"}"].concat();
+    for byte in 0..0x20 {
+        assert_eq!(scan(around(byte)), Err(BodyError::NotJson { offset: 7 }), "{byte:#x}");
+    }
+    // DEL is no control character to JSON; broken UTF-8 outside the model's name is the upstream's matter.
+    for byte in [b' ', b'!', 0x7f, 0x80, 0xff] {
+        assert_eq!(scan(around(byte)).map(|facts| facts.len), Ok(11), "{byte:#x}");
     }
 }
 
