@@ -8,6 +8,7 @@
 pub mod glob;
 pub mod price;
 pub mod protocol;
+pub mod request;
 pub mod route;
 pub mod secret;
 pub mod target;

@@ -1,0 +1,290 @@
+//! JSON's grammar, a byte at a time and a string at a stroke.
+//!
+//! Owns: where the reading stands, the nesting, and which byte may come next (RFC 8259).
+//! Refuses to know: which members matter; it tells a [`Visitor`] what begins and ends, and where.
+
+use super::{BodyError, MAX_DEPTH};
+use memchr::memchr2;
+
+const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+/// What kind of value begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    Array,
+    Text,
+    Number,
+    True,
+    False,
+    Null,
+}
+
+/// Is told what the lexer passes. `depth` counts the containers around a key, value or comma; a value's
+/// end is only known to be right when `value_ends` comes.
+pub(super) trait Visitor {
+    fn key_starts(&mut self, at: usize, depth: usize);
+    fn key_ends(&mut self, depth: usize) -> Result<(), BodyError>;
+    fn value_starts(&mut self, kind: Kind, at: usize, depth: usize) -> Result<(), BodyError>;
+    fn value_ends(&mut self, end: usize, depth: usize) -> Result<(), BodyError>;
+    fn comma(&mut self, at: usize, depth: usize);
+    /// Raw bytes of the current key, string (without quotes) or number, in pieces.
+    fn text(&mut self, raw: &[u8]);
+}
+
+/// The reading's state between two bytes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Lexer {
+    offset: usize,
+    state: State,
+    nest: Nest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+enum State {
+    /// Nothing read.
+    #[default]
+    Start,
+    /// So many bytes of the byte order mark read.
+    Bom(usize),
+    /// Before the object.
+    Before,
+    KeyOrEnd,
+    Key,
+    Colon,
+    ValueOrEnd,
+    Value,
+    CommaOrEnd,
+    /// Inside a string.
+    Text(Role),
+    /// After a backslash.
+    Escape(Role),
+    /// So many hexadecimal digits to come.
+    Hex(Role, u8),
+    /// The rest of `true`, `false` or `null`.
+    Word(&'static [u8]),
+    Number(Number),
+    /// After the object.
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Role {
+    Key,
+    Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Number {
+    Minus,
+    Zero,
+    Whole,
+    Dot,
+    Fraction,
+    E,
+    ESign,
+    Exponent,
+}
+
+impl Lexer {
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether the object was closed.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    pub(super) fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        let base = self.offset;
+        let mut at = 0;
+        while let Some(&byte) = chunk.get(at) {
+            self.offset = base + at;
+            if let State::Text(role) = self.state {
+                at += self.string_run(role, &chunk[at..], visitor)?;
+            } else {
+                self.step(byte, visitor)?;
+                at += 1;
+            }
+        }
+        self.offset = base + chunk.len();
+        Ok(())
+    }
+
+    /// Reads a string's bytes up to and with the next quote or backslash; says how many were read.
+    fn string_run(&mut self, role: Role, rest: &[u8], visitor: &mut impl Visitor) -> Result<usize, BodyError> {
+        let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let run = &rest[..end];
+        // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
+        if run.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
+            self.offset += run.iter().position(|byte| *byte < 0x20).unwrap_or(0);
+            return self.unexpected();
+        }
+        visitor.text(run);
+        let Some(&stop) = rest.get(end) else { return Ok(end) };
+        self.offset += end;
+        if stop == b'\\' {
+            visitor.text(b"\\");
+            self.state = State::Escape(role);
+        } else if role == Role::Key {
+            visitor.key_ends(self.nest.depth)?;
+            self.state = State::Colon;
+        } else {
+            self.end_value(self.offset + 1, visitor)?;
+        }
+        Ok(end + 1)
+    }
+
+    fn step(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        match self.state {
+            State::Number(number) => return self.number(number, byte, visitor),
+            State::Word(rest) => return self.word(rest, byte, visitor),
+            State::Escape(role) => {
+                self.state = match byte {
+                    b'u' => State::Hex(role, 4),
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text(role),
+                    _ => return self.unexpected(),
+                };
+                visitor.text(&[byte]);
+                return Ok(());
+            }
+            State::Hex(role, left) => {
+                if !byte.is_ascii_hexdigit() {
+                    return self.unexpected();
+                }
+                self.state = if left > 1 { State::Hex(role, left - 1) } else { State::Text(role) };
+                visitor.text(&[byte]);
+                return Ok(());
+            }
+            State::Start if byte == BOM[0] => {
+                self.state = State::Bom(1);
+                return Ok(());
+            }
+            State::Bom(read) => {
+                if byte != BOM[read] {
+                    return self.unexpected();
+                }
+                self.state = if read + 1 == BOM.len() { State::Before } else { State::Bom(read + 1) };
+                return Ok(());
+            }
+            State::Start => self.state = State::Before,
+            _ => {}
+        }
+        if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            return Ok(());
+        }
+        let depth = self.nest.depth;
+        match (self.state, byte) {
+            (State::Before, b'{') | (State::Value | State::ValueOrEnd, _) if byte != b']' => {
+                return self.start_value(byte, visitor);
+            }
+            (State::Before, b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(BodyError::NotObject),
+            (State::KeyOrEnd | State::Key, b'"') => {
+                visitor.key_starts(self.offset, depth);
+                self.state = State::Text(Role::Key);
+            }
+            (State::Colon, b':') => self.state = State::Value,
+            (State::CommaOrEnd, b',') => {
+                visitor.comma(self.offset, depth);
+                self.state = if self.nest.in_object() { State::Key } else { State::Value };
+            }
+            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => return self.close(visitor),
+            (State::CommaOrEnd, b'}') if self.nest.in_object() => return self.close(visitor),
+            (State::CommaOrEnd, b']') if !self.nest.in_object() => return self.close(visitor),
+            _ => return self.unexpected(),
+        }
+        Ok(())
+    }
+
+    fn start_value(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        let (kind, state) = match byte {
+            b'{' => (Kind::Object, State::KeyOrEnd),
+            b'[' => (Kind::Array, State::ValueOrEnd),
+            b'"' => (Kind::Text, State::Text(Role::Value)),
+            b't' => (Kind::True, State::Word(b"rue")),
+            b'f' => (Kind::False, State::Word(b"alse")),
+            b'n' => (Kind::Null, State::Word(b"ull")),
+            b'-' => (Kind::Number, State::Number(Number::Minus)),
+            b'0' => (Kind::Number, State::Number(Number::Zero)),
+            b'1'..=b'9' => (Kind::Number, State::Number(Number::Whole)),
+            _ => return self.unexpected(),
+        };
+        visitor.value_starts(kind, self.offset, self.nest.depth)?;
+        match kind {
+            Kind::Object | Kind::Array => self.nest.push(kind == Kind::Object)?,
+            Kind::Number => visitor.text(&[byte]),
+            _ => {}
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    fn close(&mut self, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        self.nest.depth -= 1; // A bracket is only taken where one is open.
+        self.end_value(self.offset + 1, visitor)
+    }
+
+    fn end_value(&mut self, end: usize, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        self.state = if self.nest.depth == 0 { State::Done } else { State::CommaOrEnd };
+        visitor.value_ends(end, self.nest.depth)
+    }
+
+    fn word(&mut self, rest: &'static [u8], byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        match rest {
+            [last] if *last == byte => self.end_value(self.offset + 1, visitor),
+            [next, rest @ ..] if *next == byte => {
+                self.state = State::Word(rest);
+                Ok(())
+            }
+            _ => self.unexpected(),
+        }
+    }
+
+    /// A number ends with the byte after it, which is then read as what follows a value.
+    fn number(&mut self, number: Number, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        let next = match (number, byte) {
+            (Number::Minus, b'0') => Number::Zero,
+            (Number::Minus, b'1'..=b'9') | (Number::Whole, b'0'..=b'9') => Number::Whole,
+            (Number::Zero | Number::Whole, b'.') => Number::Dot,
+            (Number::Dot | Number::Fraction, b'0'..=b'9') => Number::Fraction,
+            (Number::Zero | Number::Whole | Number::Fraction, b'e' | b'E') => Number::E,
+            (Number::E, b'+' | b'-') => Number::ESign,
+            (Number::E | Number::ESign | Number::Exponent, b'0'..=b'9') => Number::Exponent,
+            (Number::Zero | Number::Whole | Number::Fraction | Number::Exponent, _) => {
+                self.end_value(self.offset, visitor)?;
+                return self.step(byte, visitor);
+            }
+            _ => return self.unexpected(),
+        };
+        visitor.text(&[byte]);
+        self.state = State::Number(next);
+        Ok(())
+    }
+
+    fn unexpected<T>(&self) -> Result<T, BodyError> {
+        Err(BodyError::NotJson { offset: self.offset })
+    }
+}
+
+/// The open containers: a bit each, set for an object.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Nest {
+    objects: [u64; MAX_DEPTH / 64],
+    depth: usize,
+}
+
+impl Nest {
+    fn push(&mut self, object: bool) -> Result<(), BodyError> {
+        let word = self.objects.get_mut(self.depth / 64).ok_or(BodyError::TooDeep)?;
+        let bit = 1 << (self.depth % 64);
+        *word = if object { *word | bit } else { *word & !bit };
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Whether the innermost container is an object.
+    fn in_object(&self) -> bool {
+        self.depth.checked_sub(1).is_some_and(|top| self.objects[top / 64] & (1 << (top % 64)) != 0)
+    }
+}
