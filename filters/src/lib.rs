@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod credential;
 pub mod glob;
 pub mod price;
 pub mod protocol;
