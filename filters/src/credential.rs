@@ -180,6 +180,8 @@ pub(crate) fn hex_pair(bytes: &[u8], at: usize) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -332,6 +334,17 @@ mod tests {
             assert!(found.is_sensitive());
             assert_eq!(format!("{found:?}"), "Sensitive");
             assert!(upstream_header(protocol, &Secret::new("a\r\nb")).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_as_a_key_is_what_is_stripped(query in "(key|k%65y|%6[bB]ey|=|&|%|[a-z%=&]|%[0-9a-f]{2}|é){0,16}") {
+            let stripped = strip_query(&query);
+            prop_assert_eq!(present(&HeaderMap::new(), Some(&stripped)).unwrap_err(), CredentialError::Missing);
+            prop_assert_eq!(strip_query(&stripped), &*stripped);
+            let kept: Vec<&str> = query.split('&').filter(|parameter| !is_key(parameter)).collect();
+            prop_assert_eq!(kept.join("&"), &*stripped);
         }
     }
 }

@@ -227,7 +227,7 @@ mod tests {
         let admitted = admit(&table, "wk-42", Protocol::OpenAi).unwrap();
         assert_eq!(admitted.key.id, entry("wk-42", open()).id);
         assert_eq!((&*admitted.key.name, &*admitted.key.user), ("alice-laptop", "alice"));
-        for key in ["wk-100", "wk-4", "WK-42", "wk-42x"] {
+        for key in ["wk-100", "wk-", "WK-42", "wk-42x"] {
             let (refusal, known) = admit(&table, key, Protocol::OpenAi).unwrap_err();
             assert_eq!((refusal, known.is_none()), (Refusal::UnknownKey, true), "{key}");
         }
@@ -261,8 +261,11 @@ mod tests {
 
     #[test]
     fn models_and_channels_go_by_glob_and_an_empty_list_is_all() {
-        let limited =
-            KeyPolicy { models: vec![Glob::new("gpt-*"), Glob::new("o3")], channels: vec![Glob::new("mini*")], ..open() };
+        let limited = KeyPolicy {
+            models: vec![Glob::new("gpt-*"), Glob::new("o3")],
+            channels: vec![Glob::new("mini*")],
+            ..open()
+        };
         let table = KeyTable::new(vec![entry("wk-open", open()), entry("wk-limited", limited)]);
         let open = admit(&table, "wk-open", Protocol::OpenAi).unwrap();
         assert!(open.permits_model("anything") && open.permits_channel("any") && !open.has_model_limits());

@@ -7,8 +7,12 @@
 
 pub mod credential;
 pub mod glob;
+pub mod headers;
+pub mod key;
+pub mod models;
 pub mod price;
 pub mod protocol;
+pub mod refusal;
 pub mod route;
 pub mod secret;
 pub mod usage;

@@ -142,6 +142,7 @@ impl RouteTable {
             .enumerate()
             .find_map(|(index, route)| route.takes(path).map(|model| (index, route, model)))
             .ok_or(RouteError::NotFound)?;
+        let model = Some(model).filter(|model| !model.is_empty());
         // Policy, price and record go by the model's name. One that the upstream would decode into
         // another name must not pass them under this one.
         if route.operation != Operation::Models && model.is_some_and(|model| model.contains('%')) {
@@ -269,22 +270,23 @@ enum Form {
 }
 
 impl BuiltIn {
-    /// `Some` if the path is this route's, with the model that it names.
-    fn takes<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
+    /// `Some` if the path is this route's: the model that it names, empty if it names none.
+    fn takes<'p>(&self, path: &'p str) -> Option<&'p str> {
         let rest = path.strip_prefix(self.base)?;
         let below = rest.strip_prefix('/');
         match self.form {
-            Form::Nothing => rest.is_empty().then_some(None),
-            Form::Below => below.map(|_| None),
-            Form::Family => (rest.is_empty() || below.is_some()).then_some(None),
+            Form::Nothing => rest.is_empty().then_some(""),
+            Form::Below => below.map(|_| ""),
+            Form::Family => (rest.is_empty() || below.is_some()).then_some(""),
             Form::Verb(verb) => {
                 let model = below?.strip_suffix(verb)?.strip_suffix(':')?;
-                (!model.is_empty() && !model.contains('/')).then_some(Some(model))
+                (!model.is_empty() && !model.contains('/')).then_some(model)
             }
             Form::Model => {
-                let verb = below?.rsplit_once(':').map(|(_, verb)| verb);
+                let model = below?;
+                let verb = model.rsplit_once(':').map(|(_, verb)| verb);
                 let is_verb = verb.is_some_and(|verb| VERBS.iter().any(|(known, _)| *known == verb));
-                (!is_verb).then_some(below)
+                (!is_verb).then_some(model)
             }
         }
     }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn table() -> RouteTable {
@@ -228,7 +230,8 @@ fn only_one_spelling_of_a_path_is_canonical() {
         assert!(!is_canonical(path), "{path:?}");
         assert_eq!(table().find(&Method::GET, path), Err(RouteError::NotCanonical), "{path:?}");
     }
-    for path in ["/", "/a", "/a.b", "/...", "/.well-known/x", "/a%3Ab", "/a%20b", "/%E9%80%9A", "/a%3ab", "/~a!$&'()*+,;=:@"]
+    for path in
+        ["/", "/a", "/a.b", "/...", "/.well-known/x", "/a%3Ab", "/a%20b", "/%E9%80%9A", "/a%3ab", "/~a!$&'()*+,;=:@"]
     {
         assert!(is_canonical(path), "{path:?}");
     }
@@ -323,4 +326,53 @@ fn an_origin_is_allowed_byte_for_byte_or_by_a_star() {
     let any = CorsPolicy { origins: vec!["https://a.example".into(), "*".into()] };
     assert_eq!(any.allow("https://c.example"), Some("*"));
     assert_eq!(CorsPolicy { origins: Vec::new() }.allow("*"), None);
+}
+
+/// What the laxest reader could make of a path: decoded until nothing changes, `\` read as `/`.
+fn laxly_read(path: &str) -> String {
+    let mut read = path.to_owned();
+    loop {
+        let mut decoded = Vec::new();
+        let mut rest = read.as_bytes();
+        while let Some((&byte, after)) = rest.split_first() {
+            let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+            match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+                Some(value) if byte == b'%' => {
+                    decoded.push(value);
+                    rest = &after[2..];
+                }
+                _ => {
+                    decoded.push(byte);
+                    rest = after;
+                }
+            }
+        }
+        let decoded = String::from_utf8_lossy(&decoded).replace('\\', "/");
+        if decoded == read {
+            return read;
+        }
+        read = decoded;
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_reader_finds_other_segments_in_a_canonical_path(path in "/(/|[a-c]/|\\.|%2[eEfF5]|%5[cC]|%|[a-c0-9:]|%[0-9a-fA-F]{2}|\\PC){0,12}") {
+        if is_canonical(&path) && path != "/" {
+            let read = laxly_read(&path);
+            prop_assert_eq!(read.split('/').count(), path.split('/').count());
+            prop_assert!(read.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | "..")), "{}", read);
+        }
+    }
+
+    #[test]
+    fn a_model_is_a_piece_of_its_path(model in "[a-z0-9.:@/-]{1,20}", verb in "(:generateContent|:countTokens|:other|)") {
+        let path = format!("/v1beta/models/{model}{verb}");
+        let table = table();
+        if let Ok(found) = table.find_any_method(&path) {
+            let named = found.model.unwrap();
+            prop_assert!(!named.is_empty() && path["/v1beta/models/".len()..].starts_with(named));
+            prop_assert_eq!(found.operation == Operation::Models, named.len() == path.len() - "/v1beta/models/".len());
+        }
+    }
 }
