@@ -5,10 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod credential;
 pub mod glob;
+pub mod headers;
+pub mod key;
+pub mod models;
 pub mod price;
 pub mod protocol;
 pub mod request;
+pub mod refusal;
 pub mod route;
 pub mod secret;
 pub mod target;

@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use crate::protocol::Protocol;
 
+pub use table::{ConfiguredRoute, CorsPolicy, Match, RouteError, RouteTable, UpstreamPath, is_canonical};
+
+mod table;
+
 /// What a client asks an upstream to do. Decides where the model is named, which meter reads the
 /// answer, and the shape of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

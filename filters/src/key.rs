@@ -1,0 +1,279 @@
+//! Client keys: found by digest, admitted by policy.
+//!
+//! Refuses to know a key itself: what is kept of it is its SHA-256. Knows nothing of what a key has
+//! used up (`limits`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::credential::Credential;
+use crate::glob::Glob;
+use crate::protocol::Protocol;
+use crate::refusal::Refusal;
+
+/// The SHA-256 of a key. Keys are random and long, so that a plain hash hides them; a key that a person
+/// made up could be guessed from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyDigest(pub [u8; 32]);
+
+impl KeyDigest {
+    /// The digest of a key as the client presents it.
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    fn prefix(&self) -> u64 {
+        let (first, _) = self.0.split_first_chunk::<8>().expect("a digest has 32 bytes");
+        u64::from_ne_bytes(*first)
+    }
+}
+
+/// 64 lower-case hex digits, as in the configuration.
+impl fmt::Display for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyDigest({self})")
+    }
+}
+
+/// What a key may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPolicy {
+    /// Whether it may be used at all.
+    pub enabled: bool,
+    /// From when on it may not, in milliseconds since 1970.
+    pub expires_ms: Option<u64>,
+    /// The dialects it may speak; empty: all.
+    pub protocols: Vec<Protocol>,
+    /// The models it may name; empty: all.
+    pub models: Vec<Glob>,
+    /// The channels it may reach; empty: all.
+    pub channels: Vec<Glob>,
+}
+
+/// A key that Weir knows.
+pub struct KeyEntry {
+    /// What records, metrics and logs call it: the first 16 hex digits of the SHA-256 of its digest's
+    /// 64 hex digits. It stays the same whatever the key is named, anyone who has the configuration
+    /// can work it out, and it gives away no part of the digest that lookups compare.
+    pub id: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its user's name; empty if it has none.
+    pub user: Arc<str>,
+    digest: KeyDigest,
+    /// What it may do.
+    pub policy: KeyPolicy,
+}
+
+impl KeyEntry {
+    /// A key by its digest.
+    pub fn new(digest: KeyDigest, name: &str, user: &str, policy: KeyPolicy) -> Self {
+        let mut id = KeyDigest::of(&digest.to_string()).to_string();
+        id.truncate(16);
+        Self { id: id.into(), name: name.into(), user: user.into(), digest, policy }
+    }
+}
+
+impl fmt::Debug for KeyEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyEntry").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Every key that Weir knows.
+#[derive(Debug)]
+pub struct KeyTable {
+    /// By the first 8 bytes of the digest. How long a lookup takes tells nothing worth knowing: who
+    /// could aim at those bytes would have to invert SHA-256.
+    by_prefix: HashMap<u64, Vec<Arc<KeyEntry>>>,
+}
+
+impl KeyTable {
+    /// A table of `keys`. Of two with the same digest the first is found.
+    pub fn new(keys: Vec<KeyEntry>) -> Self {
+        let mut by_prefix: HashMap<u64, Vec<Arc<KeyEntry>>> = HashMap::with_capacity(keys.len());
+        for key in keys {
+            by_prefix.entry(key.digest.prefix()).or_default().push(Arc::new(key));
+        }
+        Self { by_prefix }
+    }
+
+    /// Lets a credential in, as far as that can be said before the model is known.
+    ///
+    /// # Errors
+    /// Why not; with the key, if it is a known one that may not.
+    pub fn admit(
+        &self,
+        credential: &Credential<'_>,
+        protocol: Protocol,
+        now_ms: u64,
+    ) -> Result<Admitted, (Refusal, Option<Arc<KeyEntry>>)> {
+        let digest = KeyDigest::of(credential.expose());
+        let Some(key) = self.find(&digest) else {
+            return Err((Refusal::UnknownKey, None));
+        };
+        let policy = &key.policy;
+        let refusal = if !policy.enabled {
+            Refusal::KeyDisabled
+        } else if policy.expires_ms.is_some_and(|expires| expires <= now_ms) {
+            Refusal::KeyExpired
+        } else if !policy.protocols.is_empty() && !policy.protocols.contains(&protocol) {
+            Refusal::ProtocolNotPermitted
+        } else {
+            return Ok(Admitted { key: key.clone(), _made_by_admission: Admission });
+        };
+        Err((refusal, Some(key.clone())))
+    }
+
+    fn find(&self, digest: &KeyDigest) -> Option<&Arc<KeyEntry>> {
+        self.by_prefix.get(&digest.prefix())?.iter().find(|key| key.digest.0.ct_eq(&digest.0).into())
+    }
+}
+
+/// A key that was let in. Only [`KeyTable::admit`] can make one.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The key.
+    pub key: Arc<KeyEntry>,
+    _made_by_admission: Admission,
+}
+
+#[derive(Clone, Debug)]
+struct Admission;
+
+impl Admitted {
+    /// Whether the key may name `model`.
+    pub fn permits_model(&self, model: &str) -> bool {
+        permits(&self.key.policy.models, model)
+    }
+
+    /// Whether the key may reach the channel of that name.
+    pub fn permits_channel(&self, name: &str) -> bool {
+        permits(&self.key.policy.channels, name)
+    }
+
+    /// Whether there are models that the key may not name. Then a request has to name one.
+    pub fn has_model_limits(&self) -> bool {
+        !self.key.policy.models.is_empty()
+    }
+}
+
+fn permits(globs: &[Glob], name: &str) -> bool {
+    globs.is_empty() || globs.iter().any(|glob| glob.matches(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn open() -> KeyPolicy {
+        KeyPolicy { enabled: true, expires_ms: None, protocols: vec![], models: vec![], channels: vec![] }
+    }
+
+    fn entry(key: &str, policy: KeyPolicy) -> KeyEntry {
+        KeyEntry::new(KeyDigest::of(key), "alice-laptop", "alice", policy)
+    }
+
+    fn admit(table: &KeyTable, key: &str, protocol: Protocol) -> Result<Admitted, (Refusal, Option<Arc<KeyEntry>>)> {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", HeaderValue::from_str(key).unwrap());
+        let credential = crate::credential::present(&headers, None).unwrap();
+        table.admit(&credential, protocol, NOW)
+    }
+
+    fn refusal(policy: KeyPolicy) -> Option<Refusal> {
+        match admit(&KeyTable::new(vec![entry("wk-1", policy)]), "wk-1", Protocol::Anthropic) {
+            Ok(_) => None,
+            Err((refusal, key)) => {
+                assert_eq!(&*key.expect("a known key is named when it is refused").name, "alice-laptop");
+                Some(refusal)
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_is_the_sha_256_in_hex() {
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(KeyDigest::of("abc").to_string(), abc);
+        assert_eq!(format!("{:?}", KeyDigest::of("abc")), format!("KeyDigest({abc})"));
+    }
+
+    #[test]
+    fn an_id_is_a_hash_of_the_digest_and_shows_nothing_of_it() {
+        let key = entry("abc", open());
+        // printf %s ba78…15ad | sha256sum | head -c 16
+        assert_eq!(&*key.id, "dfe7a23fefeea519");
+        assert_eq!(format!("{key:?}"), r#"KeyEntry { id: "dfe7a23fefeea519", name: "alice-laptop", .. }"#);
+    }
+
+    #[test]
+    fn a_known_key_is_admitted_and_an_unknown_one_is_not() {
+        let table = KeyTable::new((0..100).map(|i| entry(&format!("wk-{i}"), open())).collect());
+        let admitted = admit(&table, "wk-42", Protocol::OpenAi).unwrap();
+        assert_eq!(admitted.key.id, entry("wk-42", open()).id);
+        assert_eq!((&*admitted.key.name, &*admitted.key.user), ("alice-laptop", "alice"));
+        for key in ["wk-100", "wk-", "WK-42", "wk-42x"] {
+            let (refusal, known) = admit(&table, key, Protocol::OpenAi).unwrap_err();
+            assert_eq!((refusal, known.is_none()), (Refusal::UnknownKey, true), "{key}");
+        }
+        assert!(admit(&KeyTable::new(vec![]), "wk-1", Protocol::OpenAi).is_err());
+    }
+
+    #[test]
+    fn the_whole_digest_counts_not_only_what_finds_it() {
+        let mut digest = KeyDigest::of("wk-1");
+        digest.0[31] ^= 1;
+        let neighbour = KeyEntry::new(digest, "neighbour", "", open());
+        let alone = KeyTable::new(vec![KeyEntry::new(digest, "neighbour", "", open())]);
+        assert_eq!(admit(&alone, "wk-1", Protocol::OpenAi).unwrap_err().0, Refusal::UnknownKey);
+        let both = KeyTable::new(vec![neighbour, entry("wk-1", open())]);
+        assert_eq!(&*admit(&both, "wk-1", Protocol::OpenAi).unwrap().key.name, "alice-laptop");
+    }
+
+    #[test]
+    fn a_known_key_may_be_refused_by_its_policy() {
+        assert_eq!(refusal(open()), None);
+        assert_eq!(refusal(KeyPolicy { enabled: false, ..open() }), Some(Refusal::KeyDisabled));
+        assert_eq!(refusal(KeyPolicy { expires_ms: Some(NOW), ..open() }), Some(Refusal::KeyExpired));
+        assert_eq!(refusal(KeyPolicy { expires_ms: Some(NOW + 1), ..open() }), None);
+        let openai_only = KeyPolicy { protocols: vec![Protocol::OpenAi], ..open() };
+        assert_eq!(refusal(openai_only), Some(Refusal::ProtocolNotPermitted));
+        let both = KeyPolicy { protocols: vec![Protocol::OpenAi, Protocol::Anthropic], ..open() };
+        assert_eq!(refusal(both), None);
+        let disabled_first = KeyPolicy { enabled: false, expires_ms: Some(0), ..open() };
+        assert_eq!(refusal(disabled_first), Some(Refusal::KeyDisabled));
+    }
+
+    #[test]
+    fn models_and_channels_go_by_glob_and_an_empty_list_is_all() {
+        let limited = KeyPolicy {
+            models: vec![Glob::new("gpt-*"), Glob::new("o3")],
+            channels: vec![Glob::new("mini*")],
+            ..open()
+        };
+        let table = KeyTable::new(vec![entry("wk-open", open()), entry("wk-limited", limited)]);
+        let open = admit(&table, "wk-open", Protocol::OpenAi).unwrap();
+        assert!(open.permits_model("anything") && open.permits_channel("any") && !open.has_model_limits());
+        let limited = admit(&table, "wk-limited", Protocol::OpenAi).unwrap();
+        assert!(limited.has_model_limits());
+        for (model, permitted) in [("gpt-4o", true), ("o3", true), ("o3-mini", false), ("GPT-4o", false), ("", false)] {
+            assert_eq!(limited.permits_model(model), permitted, "{model}");
+        }
+        assert_eq!((limited.permits_channel("miniai"), limited.permits_channel("other")), (true, false));
+    }
+}
