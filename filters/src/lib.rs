@@ -5,9 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cut;
+pub mod decode;
 pub mod glob;
+pub mod meter;
 pub mod price;
 pub mod protocol;
 pub mod route;
 pub mod secret;
+pub mod sse;
+mod tally;
+mod text;
 pub mod usage;
+mod walk;
