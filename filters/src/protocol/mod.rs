@@ -1,5 +1,11 @@
 //! The provider protocols: where each says its usage, and the shape of its errors.
 
+pub(crate) mod anthropic;
+pub(crate) mod dialect;
+pub(crate) mod gemini;
+pub(crate) mod ollama;
+pub(crate) mod openai;
+
 use std::fmt;
 use std::str::FromStr;
 

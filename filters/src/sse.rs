@@ -1,0 +1,193 @@
+//! Server-sent events out of bytes that arrive in pieces, by the WHATWG rules
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>).
+//!
+//! Any split of the stream gives the same events; an event that lies whole in one piece is passed
+//! on without a copy. It knows nothing of what an event means: not even `[DONE]`.
+
+use memchr::memchr2;
+
+/// The longest event that is read: a megabyte is far above any delta or usage report, and it bounds
+/// what one stream can hold in memory. Of a longer event only the beginning is passed on.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
+
+/// What a line is kept of: the longest data, its field name, and a byte order mark.
+const MAX_LINE_BYTES: usize = MAX_EVENT_BYTES + 16;
+
+/// Event names are short; a longer one matches nothing that we look for.
+const MAX_NAME_BYTES: usize = 128;
+
+/// A buffer that grew beyond this for one long event is given back: streams live for minutes.
+const KEPT_CAPACITY: usize = 16 << 10;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The value of its last `event` field, empty if it had none.
+    pub name: &'a [u8],
+    /// The values of its `data` fields, joined by newlines.
+    pub data: &'a [u8],
+    /// Whether `data` is all of it. Of an event above [`MAX_EVENT_BYTES`] it is the beginning.
+    pub whole: bool,
+}
+
+/// Finds the events in a stream.
+#[derive(Debug)]
+pub struct Scanner {
+    /// A line whose end has not come yet.
+    line: Vec<u8>,
+    /// Data of the open event that no longer lies in the piece at hand.
+    data: Vec<u8>,
+    name: Vec<u8>,
+    has_data: bool,
+    whole: bool,
+    after_cr: bool,
+    first_line: bool,
+}
+
+enum Line<'a> {
+    Blank,
+    Data(&'a [u8]),
+    Other,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Scanner::new()
+    }
+}
+
+impl Scanner {
+    /// A scanner at the beginning of a stream. Nothing is allocated until a line is split.
+    pub const fn new() -> Scanner {
+        Scanner {
+            line: Vec::new(),
+            data: Vec::new(),
+            name: Vec::new(),
+            has_data: false,
+            whole: true,
+            after_cr: false,
+            first_line: true,
+        }
+    }
+
+    /// Reads the next piece, of any length, and passes on each event that ends in it.
+    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Event<'_>)) {
+        let mut rest = chunk;
+        // The open event's only data so far, while it lies in this piece.
+        let mut direct: Option<&[u8]> = None;
+        if self.after_cr && !rest.is_empty() {
+            self.after_cr = false;
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        }
+        while let Some(end) = memchr2(b'\n', b'\r', rest) {
+            let (head, tail) = (&rest[..end], &rest[end + 1..]);
+            rest = tail;
+            if chunk[chunk.len() - tail.len() - 1] == b'\r' {
+                self.after_cr = tail.is_empty();
+                rest = tail.strip_prefix(b"\n").unwrap_or(tail);
+            }
+            if self.line.is_empty() {
+                match self.field(head) {
+                    Line::Blank => self.dispatch(direct.take(), &mut each),
+                    Line::Data(value) if !self.has_data => {
+                        self.has_data = true;
+                        self.whole = value.len() <= MAX_EVENT_BYTES;
+                        direct = Some(&value[..value.len().min(MAX_EVENT_BYTES)]);
+                    }
+                    Line::Data(value) => {
+                        self.data.extend_from_slice(direct.take().unwrap_or_default());
+                        self.append(value);
+                    }
+                    Line::Other => {}
+                }
+            } else {
+                self.data.extend_from_slice(direct.take().unwrap_or_default());
+                self.hold(head);
+                self.line_ended();
+            }
+        }
+        self.data.extend_from_slice(direct.unwrap_or_default());
+        self.hold(rest);
+    }
+
+    /// The stream is over. An event without its empty line is no event by the rules and is not
+    /// counted as one, but a report that it carries was delivered: it is passed on here.
+    pub fn finish(&mut self, mut rest: impl FnMut(Event<'_>)) {
+        self.line_ended();
+        if self.has_data {
+            self.dispatch(None, &mut rest);
+        }
+    }
+
+    fn line_ended(&mut self) {
+        let mut line = std::mem::take(&mut self.line);
+        if !line.is_empty()
+            && let Line::Data(value) = self.field(&line)
+        {
+            self.append(value);
+        }
+        line.clear();
+        line.shrink_to(KEPT_CAPACITY);
+        self.line = line;
+    }
+
+    fn field<'a>(&mut self, line: &'a [u8]) -> Line<'a> {
+        let line = if std::mem::take(&mut self.first_line) {
+            line.strip_prefix(BOM).unwrap_or(line)
+        } else {
+            line
+        };
+        if line.is_empty() {
+            return Line::Blank;
+        }
+        if let Some(value) = line.strip_prefix(b"data") {
+            if let Some(value) = value.strip_prefix(b":") {
+                return Line::Data(value.strip_prefix(b" ").unwrap_or(value));
+            }
+            if value.is_empty() {
+                return Line::Data(value);
+            }
+        } else if let Some(value) = line.strip_prefix(b"event")
+            && (value.is_empty() || value[0] == b':')
+        {
+            let value = value.strip_prefix(b":").unwrap_or(value);
+            let value = value.strip_prefix(b" ").unwrap_or(value);
+            self.name.clear();
+            self.name.extend_from_slice(&value[..value.len().min(MAX_NAME_BYTES)]);
+        }
+        Line::Other
+    }
+
+    fn append(&mut self, value: &[u8]) {
+        let room = MAX_EVENT_BYTES - self.data.len();
+        let newline = usize::from(self.has_data);
+        if newline + value.len() > room {
+            self.whole = false;
+        }
+        if self.has_data && room > 0 {
+            self.data.push(b'\n');
+        }
+        let room = room.saturating_sub(newline);
+        self.data.extend_from_slice(&value[..value.len().min(room)]);
+        self.has_data = true;
+    }
+
+    fn hold(&mut self, piece: &[u8]) {
+        let room = MAX_LINE_BYTES.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+
+    fn dispatch(&mut self, direct: Option<&[u8]>, each: &mut impl FnMut(Event<'_>)) {
+        if self.has_data {
+            let data = direct.unwrap_or(&self.data);
+            each(Event { name: &self.name, data, whole: self.whole });
+            self.data.clear();
+            self.data.shrink_to(KEPT_CAPACITY);
+        }
+        self.name.clear();
+        self.has_data = false;
+        self.whole = true;
+    }
+}

@@ -1,0 +1,241 @@
+//! What the documents of one answer said, added up: figures, model, failure, generated text.
+//!
+//! It knows how reports merge and what a cut stream is worth, not where documents come from.
+
+use crate::protocol::dialect::{Dialect, Document, Folded, Rank, Want};
+use crate::sse::Event;
+use crate::text::{Text, says_nothing};
+use crate::usage::{Counts, Merged, Source, Usage};
+use crate::walk::{Found, Walker};
+
+/// A model's name becomes part of records: longer ones are not kept.
+const MAX_MODEL_BYTES: usize = 256;
+
+/// The model stands in the first event at every provider that names it at all; after this many it
+/// is not looked for any more.
+const EVENTS_WITH_MODEL: u64 = 8;
+
+pub(crate) struct Tally {
+    dialect: &'static Dialect,
+    counts: Counts,
+    rank: Rank,
+    document: Document,
+    /// Text of events; that of whole documents is counted by the walk.
+    text: Text,
+    /// The place of the text key that was found last: most streams have only one.
+    likely: usize,
+    /// Whether an event said that nothing more will be reported.
+    closed: bool,
+    pub(crate) begun: bool,
+    pub(crate) events: u64,
+    pub(crate) invalid: u64,
+    pub(crate) failed: bool,
+    pub(crate) raw: Vec<u8>,
+    pub(crate) model: Option<Box<str>>,
+}
+
+/// How the answer ended, for the settlement of what was not reported.
+pub(crate) struct End {
+    /// Whether the answer came to its own end.
+    pub(crate) complete: bool,
+    /// Whether a report is the last of its kind wherever the answer ended.
+    pub(crate) single: bool,
+    /// Whether generated text arrives in deltas.
+    pub(crate) streamed: bool,
+    /// Whether output was billed without a report; only then is anything estimated.
+    pub(crate) billable: Billable,
+    /// All text that was seen.
+    pub(crate) text: Text,
+    /// Bytes of the request, for the input.
+    pub(crate) prompt_bytes: u64,
+}
+
+/// What an answer without a report costs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Billable {
+    /// Nothing: no success, or no byte of it.
+    Nothing,
+    /// Only its prompt: embeddings generate nothing.
+    Input,
+    /// Prompt and generation.
+    Generation,
+    /// Generation, if text was streamed; the operation is not always one of tokens.
+    StreamedText,
+}
+
+impl Tally {
+    pub(crate) fn new(dialect: &'static Dialect) -> Tally {
+        Tally {
+            dialect,
+            counts: Counts::default(),
+            rank: Rank::default(),
+            document: Document::default(),
+            text: Text::default(),
+            likely: 0,
+            closed: false,
+            begun: false,
+            events: 0,
+            invalid: 0,
+            failed: false,
+            raw: Vec::new(),
+            model: None,
+        }
+    }
+
+    /// An event of the stream. It is parsed only if a byte search says that it can matter.
+    pub(crate) fn event(&mut self, event: Event<'_>, walker: &mut Walker<Want>) {
+        if event.data.trim_ascii_end() == b"[DONE]" {
+            self.closed = true;
+            return;
+        }
+        self.events += 1;
+        self.read(event, walker);
+    }
+
+    /// An event that the end of the stream left open. It is not counted, and read only if it is
+    /// complete JSON.
+    pub(crate) fn leftover(&mut self, event: Event<'_>, walker: &mut Walker<Want>) {
+        if event.data.trim_ascii_end() == b"[DONE]" {
+            self.closed = true;
+            return;
+        }
+        let mut complete = false;
+        walker.feed(event.data, |found| complete |= found == Found::End);
+        walker.end(|_| {});
+        if complete {
+            self.read(event, walker);
+        } else {
+            self.collect(event.data);
+        }
+    }
+
+    fn read(&mut self, event: Event<'_>, walker: &mut Walker<Want>) {
+        if self.dialect.last_event.is_some_and(|name| name.as_bytes() == event.name) {
+            self.closed = true;
+        }
+        self.collect(event.data);
+        let matters = self.model.is_none() && self.events <= EVENTS_WITH_MODEL
+            || self.dialect.needles.iter().any(|needle| needle.hits(event.data));
+        if event.whole && matters {
+            walker.feed(event.data, |found| self.found(found));
+            walker.end(|found| self.found(found));
+        }
+    }
+
+    fn collect(&mut self, data: &[u8]) {
+        let keys = &self.dialect.texts;
+        for place in 0..keys.len() {
+            let place = (self.likely + place) % keys.len();
+            if keys[place].collect(data, &mut self.text) {
+                self.likely = place;
+                self.begun = true;
+                return;
+            }
+        }
+        self.begun = self.begun || self.dialect.begins.iter().any(|needle| needle.hits(data));
+    }
+
+    /// Something that the walk came across.
+    pub(crate) fn found(&mut self, found: Found<'_, Want>) {
+        match found {
+            Found::Value(Want::Usage, raw, whole) => {
+                if raw != b"null" {
+                    let merged = if whole {
+                        self.counts.merge(raw, self.dialect.names)
+                    } else {
+                        Merged { read: 0, invalid: 1 }
+                    };
+                    self.reported(raw, merged);
+                }
+            }
+            Found::Value(Want::Figure(field), raw, _) => {
+                if raw != b"null" {
+                    let merged = self.counts.merge_field(raw, field);
+                    self.reported(raw, merged);
+                }
+            }
+            Found::Value(Want::Model, raw, whole) => {
+                if whole
+                    && let Ok(model) = serde_json::from_slice::<String>(raw)
+                    && (1..=MAX_MODEL_BYTES).contains(&model.len())
+                {
+                    self.model = Some(model.into());
+                }
+            }
+            Found::Value(Want::Error, raw, _) => self.failed |= !says_nothing(raw),
+            Found::Value(Want::Kind, raw, _) => {
+                let kind = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
+                self.document.kind =
+                    self.dialect.kinds.iter().copied().find(|k| Some(k.as_bytes()) == kind);
+                self.failed |= matches!(self.document.kind, Some("error" | "response.failed"));
+            }
+            Found::Value(Want::Finished, raw, _) => self.document.finished |= !says_nothing(raw),
+            Found::Value(Want::Choice, ..) => self.document.choice = true,
+            Found::Value(Want::Begun, ..) => self.begun = true,
+            Found::End => {
+                if self.document.reported {
+                    self.rank = (self.dialect.rank)(&self.document);
+                }
+                self.document = Document::default();
+            }
+        }
+    }
+
+    fn reported(&mut self, raw: &[u8], merged: Merged) {
+        self.invalid += merged.invalid;
+        self.document.reported |= merged.read > 0;
+        if merged.read + merged.invalid > 0 {
+            self.raw.clear();
+            self.raw.extend_from_slice(raw);
+        }
+    }
+
+    /// The text of events so far.
+    pub(crate) fn text(&self) -> Text {
+        self.text
+    }
+
+    /// The canonical usage of the answer.
+    pub(crate) fn settle(&self, end: &End) -> Usage {
+        let Folded { mut usage, has_input, has_output } = (self.dialect.fold)(&self.counts);
+        let input = end.prompt_bytes.div_ceil(4).max(1);
+        let output = end.text.tokens();
+        if self.counts.is_empty() {
+            return self.estimate(end, input, output);
+        }
+        let last = match self.rank {
+            _ if end.single => true,
+            Rank::First => false,
+            Rank::Running => end.complete || self.closed,
+            Rank::Last => true,
+        };
+        usage.source = if last { Source::Upstream } else { Source::Partial };
+        if !last {
+            usage.output = usage.output.max(output);
+        }
+        // A report without one of its sides, or with a value there that is none.
+        if !has_output && end.billable != Billable::Input && (output > 0 || self.invalid > 0) {
+            usage.output = output.max(u64::from(self.begun));
+            usage.source = if last { Source::Estimated } else { Source::Partial };
+        }
+        if !has_input && (self.invalid > 0 || !last) {
+            usage.input_uncached = input;
+            usage.source = if last { Source::Estimated } else { Source::Partial };
+        }
+        usage
+    }
+
+    fn estimate(&self, end: &End, input: u64, output: u64) -> Usage {
+        // An error instead of an answer is not billed anywhere.
+        let refused = self.failed && !self.begun && end.text.is_empty();
+        let output = match end.billable {
+            Billable::Nothing => return Usage::default(),
+            _ if refused => return Usage::default(),
+            Billable::Input => 0,
+            Billable::Generation => output.max(1),
+            Billable::StreamedText if end.streamed && output > 0 => output,
+            Billable::StreamedText => return Usage::default(),
+        };
+        Usage { input_uncached: input, output, source: Source::Estimated, ..Usage::default() }
+    }
+}

@@ -1,0 +1,347 @@
+//! A walk through JSON that arrives in pieces: values at wanted paths are handed out as they stand
+//! in the bytes, everything else is skipped, and nothing but those values is kept.
+//!
+//! Documents may follow one another or be the elements of one array. It does not validate: what is
+//! not JSON yields no values. It knows nothing of what a value means.
+
+use crate::text::{Text, string_end};
+
+/// The longest value that is handed out whole. A usage object is below 2 KiB at every provider.
+pub(crate) const MAX_VALUE_BYTES: usize = 16 << 10;
+
+/// How deep a wanted path may reach.
+const MAX_STEPS: usize = 6;
+
+/// No wanted key is longer.
+const MAX_KEY_BYTES: usize = 32;
+
+/// A set of wanted paths, a bit each.
+type Mask = u16;
+
+/// A value to look for.
+#[derive(Debug)]
+pub(crate) struct Wanted<W: 'static> {
+    /// Keys from the document's root; `"0"` is the first element of an array. A key that is
+    /// written with escapes is not recognised: no provider does so.
+    pub(crate) path: &'static [&'static str],
+    /// What it is, for whoever asked.
+    pub(crate) what: W,
+    /// Whether only its presence is wanted: its first byte is handed out, when it begins.
+    pub(crate) mark: bool,
+}
+
+/// What a walk comes across.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a, W> {
+    /// A wanted value, and whether this is all of it.
+    Value(W, &'a [u8], bool),
+    /// A document ended.
+    End,
+}
+
+#[derive(Debug)]
+pub(crate) struct Walker<W: 'static> {
+    wanted: &'static [Wanted<W>],
+    texts: &'static [&'static str],
+    /// Strings under the keys `texts`, whatever their depth.
+    pub(crate) text: Text,
+    lexeme: Lexeme,
+    /// Open containers, and how many of them are around the document: 1 if it is an element.
+    depth: usize,
+    base: usize,
+    levels: [Level; MAX_STEPS],
+    /// The last string, if it can be a key.
+    word: [u8; MAX_KEY_BYTES],
+    word_len: usize,
+    /// What the next value would be.
+    next: Mask,
+    next_is_text: bool,
+    /// Whether the string at hand is text.
+    in_text: bool,
+    capture: Option<Capture<W>>,
+    value: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lexeme {
+    Between,
+    String { escaped: bool },
+    Scalar,
+}
+
+/// An open container: which wanted paths lead through it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    mask: Mask,
+    array: bool,
+    index: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Capture<W> {
+    what: W,
+    depth: usize,
+    whole: bool,
+}
+
+impl<W: Copy> Walker<W> {
+    pub(crate) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Walker<W> {
+        debug_assert!(wanted.len() <= Mask::BITS as usize);
+        debug_assert!(wanted.iter().all(|w| w.path.len() <= MAX_STEPS));
+        Walker {
+            wanted,
+            texts,
+            text: Text::default(),
+            lexeme: Lexeme::Between,
+            depth: 0,
+            base: 0,
+            levels: [Level::default(); MAX_STEPS],
+            word: [0; MAX_KEY_BYTES],
+            word_len: 0,
+            next: 0,
+            next_is_text: false,
+            in_text: false,
+            capture: None,
+            value: Vec::new(),
+        }
+    }
+
+    /// Walks the next piece, of any length.
+    pub(crate) fn feed(&mut self, chunk: &[u8], mut found: impl FnMut(Found<'_, W>)) {
+        let mut at = 0;
+        // Where the bytes of this piece that belong to the captured value begin.
+        let mut from = 0;
+        while at < chunk.len() {
+            match self.lexeme {
+                Lexeme::String { mut escaped } => {
+                    let end = string_end(&chunk[at..], &mut escaped);
+                    let inside = &chunk[at..end.map_or(chunk.len(), |end| at + end)];
+                    self.inside_string(inside);
+                    at += inside.len() + usize::from(end.is_some());
+                    self.lexeme = Lexeme::String { escaped };
+                    if end.is_some() {
+                        self.lexeme = Lexeme::Between;
+                        self.value_ended(&chunk[from..at], &mut found);
+                    }
+                }
+                Lexeme::Scalar => {
+                    let rest = &chunk[at..];
+                    let end = rest.iter().position(|&b| ends_scalar(b));
+                    at += end.unwrap_or(rest.len());
+                    if end.is_some() {
+                        self.lexeme = Lexeme::Between;
+                        self.value_ended(&chunk[from..at], &mut found);
+                    }
+                }
+                Lexeme::Between => {
+                    if self.is_unwanted() {
+                        at += skip(&chunk[at..]);
+                    }
+                    let Some(&byte) = chunk.get(at) else { break };
+                    if !ends_scalar(byte) || matches!(byte, b'"' | b'{' | b'[') {
+                        from = if self.capture.is_none() { at } else { from };
+                        self.value_begins(byte, &mut found);
+                    }
+                    at += 1;
+                    self.structure(byte, &chunk[from..at], &mut found);
+                }
+            }
+        }
+        self.keep(&chunk[from..]);
+    }
+
+    /// The document is over, whether its end came or not.
+    pub(crate) fn end(&mut self, mut found: impl FnMut(Found<'_, W>)) {
+        if self.depth > self.base {
+            found(Found::End);
+        }
+        self.reset();
+    }
+
+    /// Whether no document is open.
+    pub(crate) fn is_between(&self) -> bool {
+        self.depth == self.base
+    }
+
+    /// Forgets the document, but not the text.
+    fn reset(&mut self) {
+        self.lexeme = Lexeme::Between;
+        self.depth = 0;
+        self.base = 0;
+        self.next = 0;
+        self.next_is_text = false;
+        self.capture = None;
+        self.value.clear();
+    }
+
+    /// Whether no value here can be wanted, so that only containers, strings and keys matter.
+    fn is_unwanted(&self) -> bool {
+        self.depth > self.base && !self.next_is_text && self.level().mask == 0
+    }
+
+    /// The innermost container, if it is within reach of a wanted path.
+    fn level(&self) -> Level {
+        let steps = self.depth - self.base;
+        if (1..=MAX_STEPS).contains(&steps) { self.levels[steps - 1] } else { Level::default() }
+    }
+
+    fn value_begins(&mut self, byte: u8, found: &mut impl FnMut(Found<'_, W>)) {
+        if self.capture.is_some() || self.next == 0 {
+            return;
+        }
+        let steps = self.depth - self.base;
+        for (bit, wanted) in self.wanted.iter().enumerate() {
+            if self.next & (1 << bit) == 0 || wanted.path.len() != steps {
+                continue;
+            }
+            if wanted.mark {
+                found(Found::Value(wanted.what, &[byte], false));
+            } else if self.capture.is_none() {
+                self.capture = Some(Capture { what: wanted.what, depth: self.depth, whole: true });
+            }
+        }
+    }
+
+    fn structure(&mut self, byte: u8, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
+        match byte {
+            b'"' => {
+                self.in_text = std::mem::take(&mut self.next_is_text);
+                self.next = 0;
+                self.word_len = 0;
+                self.lexeme = Lexeme::String { escaped: false };
+            }
+            b'{' | b'[' => self.open(byte == b'['),
+            b'}' | b']' if self.depth > 0 => self.close(captured, found),
+            b':' => {
+                let key = &self.word[..self.word_len.min(MAX_KEY_BYTES)];
+                let fits = self.word_len <= MAX_KEY_BYTES;
+                self.next_is_text = fits && self.texts.iter().any(|t| t.as_bytes() == key);
+                self.next = if fits { self.lead(|step| step.as_bytes() == key) } else { 0 };
+            }
+            b',' => {
+                self.next = 0;
+                self.next_is_text = false;
+                let steps = self.depth - self.base;
+                if (1..=MAX_STEPS).contains(&steps) && self.levels[steps - 1].array {
+                    self.levels[steps - 1].index = 1;
+                }
+            }
+            byte if ends_scalar(byte) => {}
+            _ => {
+                self.next = 0;
+                self.next_is_text = false;
+                self.lexeme = Lexeme::Scalar;
+            }
+        }
+    }
+
+    fn open(&mut self, array: bool) {
+        self.next_is_text = false;
+        if self.depth == 0 && array {
+            self.base = 1;
+            self.depth = 1;
+            return;
+        }
+        let steps = self.depth - self.base;
+        let mask = if self.capture.is_some() {
+            0
+        } else if steps == 0 {
+            Mask::MAX
+        } else {
+            self.next
+        };
+        if let Some(level) = self.levels.get_mut(steps) {
+            *level = Level { mask, array, index: 0 };
+        }
+        self.depth += 1;
+        self.next = if array { self.lead(|step| step == "0") } else { 0 };
+    }
+
+    fn close(&mut self, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
+        self.next = 0;
+        self.next_is_text = false;
+        self.depth -= 1;
+        if self.depth < self.base {
+            self.base = 0;
+            return;
+        }
+        self.value_ended(captured, found);
+        if self.depth == self.base {
+            found(Found::End);
+        }
+    }
+
+    /// The wanted paths of the innermost container whose next step fits.
+    fn lead(&self, fits: impl Fn(&str) -> bool) -> Mask {
+        let level = self.level();
+        if level.mask == 0 || self.capture.is_some() || level.array && level.index > 0 {
+            return 0;
+        }
+        let step = self.depth - self.base - 1;
+        self.wanted.iter().enumerate().fold(0, |mask, (bit, wanted)| {
+            let leads = wanted.path.get(step).is_some_and(|step| fits(step));
+            mask | Mask::from(leads && level.mask & (1 << bit) != 0) << bit
+        })
+    }
+
+    fn inside_string(&mut self, inside: &[u8]) {
+        if self.in_text {
+            self.text.add(inside);
+        }
+        let room = MAX_KEY_BYTES.saturating_sub(self.word_len);
+        let kept = inside.len().min(room);
+        self.word[MAX_KEY_BYTES - room..][..kept].copy_from_slice(&inside[..kept]);
+        self.word_len = (self.word_len + inside.len()).min(MAX_KEY_BYTES + 1);
+    }
+
+    fn value_ended(&mut self, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
+        if self.capture.is_none_or(|c| c.depth != self.depth) {
+            return;
+        }
+        if let Some(capture) = self.capture
+            && self.value.is_empty()
+            && captured.len() <= MAX_VALUE_BYTES
+        {
+            found(Found::Value(capture.what, captured, true));
+        } else {
+            self.keep(captured);
+            if let Some(capture) = self.capture {
+                found(Found::Value(capture.what, &self.value, capture.whole));
+            }
+        }
+        self.capture = None;
+        self.value = Vec::new();
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        if let Some(capture) = &mut self.capture {
+            let room = MAX_VALUE_BYTES - self.value.len();
+            capture.whole &= piece.len() <= room;
+            self.value.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+    }
+}
+
+fn ends_scalar(byte: u8) -> bool {
+    matches!(byte, b',' | b':' | b'"' | b'{' | b'}' | b'[' | b']') || byte.is_ascii_whitespace()
+}
+
+/// How many bytes can be passed over where no scalar is wanted: up to the next container, string or
+/// colon. In blocks that a compiler turns into vector code, for answers of megabytes of numbers.
+fn skip(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 32;
+    // `[` and `{`, and `]` and `}`, differ in one bit; the second pair differs from the first in
+    // two more. A false hit only ends the fast part early.
+    let may_stop = |b: u8| (b == b'"') | (b == b':') | ((b | 0x20) & 0xF9 == 0x79);
+    let plain = bytes
+        .chunks_exact(BLOCK)
+        .take_while(|block| !block.iter().fold(false, |hit, &b| hit | may_stop(b)))
+        .count()
+        * BLOCK;
+    let rest = &bytes[plain..];
+    plain
+        + rest
+            .iter()
+            .position(|b| matches!(b, b'"' | b':' | b'{' | b'}' | b'[' | b']'))
+            .unwrap_or(rest.len())
+}
