@@ -2,27 +2,34 @@
 //!
 //! Nothing here does IO, reads a clock, draws a random number or knows Pingora. Whoever calls
 //! passes bytes, headers and times, and gets values back.
+//!
+//! # The life of one request
+//! A path becomes a [`route`], headers and query become a [`credential`], and the two make an
+//! [`key::Admitted`] or a [`refusal::Refusal`] in the caller's own [`protocol`]. The body is read by
+//! [`request`], which finds the model wherever it stands and edits without touching another byte;
+//! [`headers`] decides what of the head goes on, [`target`] where to. Of the answer, the content type
+//! picks a [`meter`]: it undoes a compression on a copy ([`decode`]), finds events ([`sse`]) and
+//! reads the [`usage`] of each provider. What Weir itself asked for is removed again ([`cut`]).
 
 #![forbid(unsafe_code)]
 
 pub mod credential;
-pub mod glob;
-pub mod headers;
-pub mod key;
-pub mod models;
 pub mod cut;
 pub mod decode;
 pub mod glob;
+pub mod headers;
+pub mod key;
 pub mod meter;
+pub mod models;
 pub mod price;
 pub mod protocol;
-pub mod request;
 pub mod refusal;
+pub mod request;
 pub mod route;
 pub mod secret;
-pub mod target;
 pub mod sse;
 mod tally;
+pub mod target;
 mod text;
 pub mod usage;
 mod walk;
