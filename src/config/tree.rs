@@ -16,6 +16,7 @@ use serde::de::{
 
 use super::expand;
 use super::mistake::{Mistakes, Report};
+use super::scalar::shown;
 
 /// Anchors can make a small file stand for a huge tree; ten thousand keys written out in full are
 /// half of this.
@@ -88,21 +89,39 @@ impl Tree {
             let message = format!("the character U+{:04X} is not allowed", u32::from(c));
             return Err(Mistakes::single(file, position(text, at), message));
         }
-        let mut tree = Self { covered: expand::cover(text), nodes: Vec::new() };
-        let mut documents = serde_yaml::Deserializer::from_str(&tree.covered);
+        let covered = expand::cover(text);
+        let mut nodes = Vec::new();
+        let mut documents = serde_yaml::Deserializer::from_str(&covered);
         if let Some(first) = documents.next() {
-            Grow { nodes: &mut tree.nodes, parent: None, step: Step::Root }
-                .deserialize(first)
-                .map_err(|error| not_yaml(file, &error))?;
+            Grow {
+                nodes: &mut nodes,
+                parent: None,
+                step: Step::Root,
+            }
+            .deserialize(first)
+            .map_err(|error| not_yaml(file, &error))?;
         }
         if let Some(second) = documents.next() {
             let Err(error) = Stop.deserialize(second);
-            let at = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-            return Err(Mistakes::single(file, at, "a second document begins here".to_owned()));
+            let at = error
+                .location()
+                .map_or((1, 1), |at| (at.line(), at.column()));
+            return Err(Mistakes::single(
+                file,
+                at,
+                "a second document begins here".to_owned(),
+            ));
         }
-        if tree.nodes.is_empty() {
-            tree.nodes.push(Node { parent: None, step: Step::Root, kind: Kind::Null, end: 1 });
+        drop(documents);
+        if nodes.is_empty() {
+            nodes.push(Node {
+                parent: None,
+                step: Step::Root,
+                kind: Kind::Null,
+                end: 1,
+            });
         }
+        let mut tree = Self { covered, nodes };
         tree.read_scalars(env, report);
         Ok(tree)
     }
@@ -140,7 +159,9 @@ impl Tree {
     /// The dotted path of a node, such as `channels[0].timeouts.connect`; empty for the root.
     pub(super) fn path(&self, id: NodeId) -> String {
         let node = &self.nodes[id.0];
-        let Some(parent) = node.parent else { return String::new() };
+        let Some(parent) = node.parent else {
+            return String::new();
+        };
         let mut path = self.path(parent);
         let name = match node.step {
             Step::Root => return path,
@@ -148,6 +169,8 @@ impl Tree {
                 path.push_str(&format!("[{index}]"));
                 return path;
             }
+            // A name without a value may be a value without a name.
+            Step::Key if self.is_bare(id) => "…".to_owned(),
             Step::Key => self.name(id),
             Step::Value(key) => self.name(key),
         };
@@ -159,7 +182,15 @@ impl Tree {
 
     /// Line and column of a node, both from 1. A node reached by an alias is where its anchor is.
     pub(super) fn locate(&self, id: NodeId) -> (usize, usize) {
-        let mut walk = Walk { nodes: &self.nodes, next: 0, goal: Goal::Find(id) };
+        if id == self.root() && matches!(self.kind(id), Kind::Null) {
+            // To libyaml an empty document is at the end of its comments.
+            return (1, 1);
+        }
+        let mut walk = Walk {
+            nodes: &self.nodes,
+            next: 0,
+            goal: Goal::Find(id),
+        };
         serde_yaml::Deserializer::from_str(&self.covered)
             .next()
             .and_then(|document| Along(&mut walk).deserialize(document).err())
@@ -167,25 +198,47 @@ impl Tree {
             .map_or((1, 1), |at| (at.line(), at.column()))
     }
 
+    /// A field's name as messages may show it.
     fn name(&self, key: NodeId) -> String {
         match self.kind(key) {
-            Kind::Scalar(scalar) => scalar.raw.clone(),
-            _ => "?".to_owned(),
+            Kind::Scalar(scalar) => shown(&scalar.raw).unwrap_or("…").to_owned(),
+            _ => "…".to_owned(),
         }
+    }
+
+    /// Whether nothing stands behind a name.
+    fn is_bare(&self, key: NodeId) -> bool {
+        let mapping = self.nodes[key.0].parent.map(|parent| self.kind(parent));
+        let Some(Kind::Map(entries)) = mapping else {
+            return false;
+        };
+        let value = entries
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| self.kind(*value));
+        matches!(value, Some(Kind::Null))
     }
 
     /// Numbers and booleans come from serde_yaml as values. A digest of digits only or a model named
     /// `4` must be read as written, so a second reading asks for the text of every scalar.
     fn read_scalars(&mut self, env: &dyn Fn(&str) -> Option<String>, report: &mut Report) {
-        let mut walk = Walk { nodes: &self.nodes, next: 0, goal: Goal::Read(Vec::new()) };
+        let mut walk = Walk {
+            nodes: &self.nodes,
+            next: 0,
+            goal: Goal::Read(Vec::new()),
+        };
         if let Some(document) = serde_yaml::Deserializer::from_str(&self.covered).next() {
             // The same document was read a moment ago, so that this cannot fail.
             let _ = Along(&mut walk).deserialize(document);
         }
-        let Goal::Read(scalars) = walk.goal else { return };
+        let Goal::Read(scalars) = walk.goal else {
+            return;
+        };
         for (id, covered) in scalars {
             let raw = expand::uncover(&covered);
-            let text = expand::expand(&raw, env).map_err(|complaint| report.add(id, complaint)).ok();
+            let text = expand::expand(&raw, env)
+                .map_err(|complaint| report.add(id, complaint))
+                .ok();
             self.nodes[id.0].kind = Kind::Scalar(Scalar { raw, text });
         }
     }
@@ -195,7 +248,10 @@ impl Tree {
 pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..at];
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    (
+        before.matches('\n').count() + 1,
+        before[start..].chars().count() + 1,
+    )
 }
 
 /// What YAML allows, less the covers. <https://yaml.org/spec/1.1/#c-printable>
@@ -216,7 +272,11 @@ fn not_yaml(file: &Path, error: &serde_yaml::Error) -> Mistakes {
     if let Some((line, column)) = at {
         words = words.replacen(&format!(" at line {line} column {column}"), "", 1);
     }
-    Mistakes::single(file, at.unwrap_or((1, 1)), format!("not valid YAML: {}", expand::uncover(&words)))
+    Mistakes::single(
+        file,
+        at.unwrap_or((1, 1)),
+        format!("not valid YAML: {}", expand::uncover(&words)),
+    )
 }
 
 /// The first reading: makes the nodes.
@@ -232,10 +292,21 @@ impl<'de> DeserializeSeed<'de> for Grow<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<NodeId, D::Error> {
         let id = NodeId(self.nodes.len());
         if id.0 >= MAX_NODES {
-            return Err(D::Error::custom(format_args!("there are more than {MAX_NODES} values")));
+            return Err(D::Error::custom(format_args!(
+                "there are more than {MAX_NODES} values"
+            )));
         }
-        let Self { nodes, parent, step } = self;
-        nodes.push(Node { parent, step, kind: Kind::Null, end: 0 });
+        let Self {
+            nodes,
+            parent,
+            step,
+        } = self;
+        nodes.push(Node {
+            parent,
+            step,
+            kind: Kind::Null,
+            end: 0,
+        });
         let kind = deserializer.deserialize_any(GrowKind { nodes, id })?;
         let end = nodes.len();
         nodes[id.0].kind = kind;
@@ -250,7 +321,10 @@ struct GrowKind<'n> {
 }
 
 /// A scalar whose text the second reading fills in.
-const UNREAD: Kind = Kind::Scalar(Scalar { raw: String::new(), text: None });
+const UNREAD: Kind = Kind::Scalar(Scalar {
+    raw: String::new(),
+    text: None,
+});
 
 impl<'de> Visitor<'de> for GrowKind<'_> {
     type Value = Kind;
@@ -300,7 +374,11 @@ impl<'de> Visitor<'de> for GrowKind<'_> {
         let mut items = Vec::new();
         loop {
             let step = Step::Item(items.len());
-            match access.next_element_seed(Grow { nodes: &mut *nodes, parent, step })? {
+            match access.next_element_seed(Grow {
+                nodes: &mut *nodes,
+                parent,
+                step,
+            })? {
                 Some(item) => items.push(item),
                 None => return Ok(Kind::List(items)),
             }
@@ -311,10 +389,23 @@ impl<'de> Visitor<'de> for GrowKind<'_> {
         let (nodes, parent) = (self.nodes, Some(self.id));
         let mut entries = Vec::new();
         loop {
-            let key = Grow { nodes: &mut *nodes, parent, step: Step::Key };
-            let Some(key) = access.next_key_seed(key)? else { return Ok(Kind::Map(entries)) };
+            let key = Grow {
+                nodes: &mut *nodes,
+                parent,
+                step: Step::Key,
+            };
+            let Some(key) = access.next_key_seed(key)? else {
+                return Ok(Kind::Map(entries));
+            };
             let step = Step::Value(key);
-            entries.push((key, access.next_value_seed(Grow { nodes: &mut *nodes, parent, step })?));
+            entries.push((
+                key,
+                access.next_value_seed(Grow {
+                    nodes: &mut *nodes,
+                    parent,
+                    step,
+                })?,
+            ));
         }
     }
 
@@ -346,7 +437,9 @@ impl<'de> DeserializeSeed<'de> for Along<'_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let Walk { nodes, next, goal } = &mut *self.0;
         let id = NodeId(*next);
-        let Some(node) = nodes.get(id.0) else { return Err(D::Error::custom("no such node")) };
+        let Some(node) = nodes.get(id.0) else {
+            return Err(D::Error::custom("no such node"));
+        };
         *next += 1;
         match (&node.kind, goal) {
             (_, Goal::Find(target)) if *target == id => {
