@@ -7,10 +7,10 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::Config;
-use super::mistake::{Mistakes, Report};
+use super::mistake::{Mistakes, Report, position};
 use super::raw::RawConfig;
 use super::section::Reader;
-use super::tree::{Tree, position};
+use super::tree::Tree;
 use super::validate::validate;
 
 /// No configuration, certificate chain or bundle of authorities is near this; `/dev/zero` is.
@@ -81,7 +81,7 @@ pub fn parse_with(text: &str, file: &Path, sources: &Sources<'_>) -> Result<Conf
     };
     let raw = RawConfig::read(&mut reader);
     let folder = file.parent().unwrap_or(Path::new(""));
-    match validate(raw, folder, sources, reader) {
+    match validate(raw, folder, sources, &mut reader) {
         Some(config) => Ok(config),
         None => Err(report.into_mistakes(file, &tree)),
     }
@@ -95,7 +95,7 @@ pub fn parse_with(text: &str, file: &Path, sources: &Sources<'_>) -> Result<Conf
 #[doc(hidden)]
 pub fn fuzz_entry(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let env = |name: &str| (name.len() % 2 == 0).then(|| name.to_lowercase());
+    let env = |name: &str| name.len().is_multiple_of(2).then(|| name.to_lowercase());
     let read = |path: &Path| match path.as_os_str().len() % 3 {
         0 => Err(io::ErrorKind::NotFound.into()),
         1 => Ok("a secret\n".to_owned()),

@@ -240,6 +240,16 @@ impl Finding {
     }
 }
 
+/// Line and column of a byte offset, both from 1.
+pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        before.matches('\n').count() + 1,
+        before[start..].chars().count() + 1,
+    )
+}
+
 /// The known name that `written` was probably meant to be. A third of its letters may be wrong.
 fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     /// No name of ours is longer; the distance costs the product of both lengths.

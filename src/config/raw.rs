@@ -115,7 +115,12 @@ pub(super) struct RawRoute {
     pub(super) operation: Option<At<Operation>>,
     pub(super) channels: Option<At<Vec<At<String>>>>,
     pub(super) upstream_path: Option<At<String>>,
-    pub(super) cors: Option<Option<At<Vec<At<String>>>>>,
+    pub(super) cors: Option<RawCors>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawCors {
+    pub(super) origins: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug)]
@@ -259,44 +264,44 @@ pub(super) const ALL_FIELDS: [&Fields; 14] = [
 impl RawConfig {
     /// Reads the whole tree.
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        let root = r.section(r.tree.root(), &ROOT);
+        let root = r.section(NodeId::ROOT, &ROOT);
         Self {
             listen: r
                 .optional(&root, "listen")
-                .and_then(|at| r.list(at, RawListen::read)),
+                .and_then(|at| r.sections(at, &LISTEN, RawListen::read)),
             server: RawServer::read(r, &root),
             admin: RawAdmin::read(r, &root),
             data_dir: r.optional_word(&root, "data_dir", path),
             headers: RawHeaders::read(r, &root),
             channels: r
                 .required(&root, "channels")
-                .and_then(|at| r.list(at, RawChannel::read)),
-            routes: items(r, &root, "routes", RawRoute::read),
-            users: items(r, &root, "users", user),
-            keys: items(r, &root, "keys", RawKey::read),
+                .and_then(|at| r.sections(at, &CHANNEL, RawChannel::read)),
+            routes: items(r, &root, "routes", &ROUTE, RawRoute::read),
+            users: items(r, &root, "users", &USER, |r, s| {
+                r.required_word(s, "name", scalar::free_name)
+            })
+            .into_iter()
+            .flatten()
+            .collect(),
+            keys: items(r, &root, "keys", &KEY, RawKey::read),
             ledger: RawLedger::read(r, &root),
         }
     }
 }
 
 impl RawListen {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the shape that `Reader::list` asks for"
-    )]
-    fn read(r: &mut Reader<'_>, at: NodeId) -> Option<Self> {
-        let s = r.section(at, &LISTEN);
-        let tls = r.optional(&s, "tls").map(|at| {
+    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+        let tls = r.optional(s, "tls").map(|at| {
             let s = r.section(at, &TLS);
             RawTls {
                 certificate: r.required_word(&s, "certificate", path),
                 private_key: r.required_word(&s, "private_key", path),
             }
         });
-        Some(Self {
-            address: r.required_word(&s, "address", net::address),
+        Self {
+            address: r.required_word(s, "address", net::address),
             tls,
-        })
+        }
     }
 }
 
@@ -371,92 +376,74 @@ impl RawHeaders {
 }
 
 impl RawChannel {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the shape that `Reader::list` asks for"
-    )]
-    fn read(r: &mut Reader<'_>, at: NodeId) -> Option<Self> {
-        let s = r.section(at, &CHANNEL);
-        let timeouts = subsection(r, &s, "timeouts", &TIMEOUTS);
-        Some(Self {
-            name: r.required_word(&s, "name", scalar::plain_name),
-            protocol: r.required_word(&s, "protocol", scalar::protocol),
-            base_url: r.required_word(&s, "base_url", net::base_url),
-            keys: r.required(&s, "keys").and_then(|at| {
+    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+        let timeouts = subsection(r, s, "timeouts", &TIMEOUTS);
+        Self {
+            name: r.required_word(s, "name", scalar::plain_name),
+            protocol: r.required_word(s, "protocol", scalar::protocol),
+            base_url: r.required_word(s, "base_url", net::base_url),
+            keys: r.required(s, "keys").and_then(|at| {
                 if r.is_empty_list(at) {
                     r.complain(at, Complaint::new("must not be an empty list"));
                 }
-                r.list(at, RawUpstreamKey::read)
+                r.sections(at, &UPSTREAM_KEY, RawUpstreamKey::read)
             }),
             models: r
-                .required(&s, "models")
+                .required(s, "models")
                 .and_then(|at| r.words(at, scalar::glob)),
-            model_map: match r.optional(&s, "model_map") {
+            model_map: match r.optional(s, "model_map") {
                 Some(at) => r.pairs(at, scalar::model, scalar::model),
                 None => Vec::new(),
             },
-            inject_usage: r.optional_word(&s, "inject_usage", scalar::boolean),
+            inject_usage: r.optional_word(s, "inject_usage", scalar::boolean),
             timeouts: RawTimeouts {
                 connect: r.optional_word(&timeouts, "connect", time::positive_duration),
                 first_byte: r.optional_word(&timeouts, "first_byte", time::positive_duration),
                 idle: r.optional_word(&timeouts, "idle", time::positive_duration),
             },
-        })
+        }
     }
 }
 
 impl RawUpstreamKey {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the shape that `Reader::list` asks for"
-    )]
-    fn read(r: &mut Reader<'_>, at: NodeId) -> Option<Self> {
-        let s = r.section(at, &UPSTREAM_KEY);
-        Some(Self {
-            name: r.required_word(&s, "name", scalar::plain_name),
+    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+        Self {
+            name: r.required_word(s, "name", scalar::plain_name),
             value: RawSecret::read(r, &s, "value", "value_file"),
-        })
+        }
     }
 }
 
 impl RawRoute {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the shape that `Reader::list` asks for"
-    )]
-    fn read(r: &mut Reader<'_>, at: NodeId) -> Option<Self> {
-        let s = r.section(at, &ROUTE);
-        Some(Self {
-            path: r.required_word(&s, "path", net::path),
-            operation: r.required_word(&s, "operation", scalar::operation),
-            channels: r.optional_words(&s, "channels", scalar::plain_name),
-            upstream_path: r.optional_word(&s, "upstream_path", net::path),
-            cors: r.optional(&s, "cors").map(|at| {
+    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+        Self {
+            path: r.required_word(s, "path", net::path),
+            operation: r.required_word(s, "operation", scalar::operation),
+            channels: r.optional_words(s, "channels", scalar::plain_name),
+            upstream_path: r.optional_word(s, "upstream_path", net::path),
+            cors: r.optional(s, "cors").map(|at| {
                 let s = r.section(at, &CORS);
-                r.required(&s, "origins")
-                    .and_then(|at| r.words(at, net::origin))
+                let origins = r
+                    .required(&s, "origins")
+                    .and_then(|at| r.words(at, net::origin));
+                RawCors { origins }
             }),
-        })
+        }
     }
 }
 
 impl RawKey {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the shape that `Reader::list` asks for"
-    )]
-    fn read(r: &mut Reader<'_>, at: NodeId) -> Option<Self> {
-        let s = r.section(at, &KEY);
-        Some(Self {
-            name: r.required_word(&s, "name", scalar::free_name),
-            user: r.optional_word(&s, "user", scalar::free_name),
-            sha256: r.required_word(&s, "sha256", scalar::sha256),
-            enabled: r.optional_word(&s, "enabled", scalar::boolean),
-            expires: r.optional_word(&s, "expires", time::time),
-            protocols: r.optional_words(&s, "protocols", scalar::protocol),
-            models: r.optional_words(&s, "models", scalar::glob),
-            channels: r.optional_words(&s, "channels", scalar::glob),
-        })
+    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+        Self {
+            name: r.required_word(s, "name", scalar::free_name),
+            user: r.optional_word(s, "user", scalar::free_name),
+            sha256: r.required_word(s, "sha256", scalar::sha256),
+            enabled: r.optional_word(s, "enabled", scalar::boolean),
+            expires: r.optional_word(s, "expires", time::time),
+            protocols: r.optional_words(s, "protocols", scalar::protocol),
+            models: r.optional_words(s, "models", scalar::glob),
+            channels: r.optional_words(s, "channels", scalar::glob),
+        }
     }
 }
 
@@ -471,11 +458,6 @@ impl RawLedger {
     }
 }
 
-fn user(r: &mut Reader<'_>, at: NodeId) -> Option<At<String>> {
-    let s = r.section(at, &USER);
-    r.required_word(&s, "name", scalar::free_name)
-}
-
 /// A mapping in a mapping; left out, it is one without fields.
 fn subsection(r: &mut Reader<'_>, parent: &Section, name: &str, fields: &Fields) -> Section {
     match r.optional(parent, name) {
@@ -484,15 +466,16 @@ fn subsection(r: &mut Reader<'_>, parent: &Section, name: &str, fields: &Fields)
     }
 }
 
-/// A list that may be empty or left out.
+/// A list of mappings that may be empty or left out.
 fn items<T>(
     r: &mut Reader<'_>,
     section: &Section,
     name: &str,
-    read: impl FnMut(&mut Reader<'_>, NodeId) -> Option<T>,
+    fields: &Fields,
+    read: impl Fn(&mut Reader<'_>, &Section) -> T,
 ) -> Vec<T> {
     let at = r.optional(section, name);
-    at.and_then(|at| r.list(at, read))
+    at.and_then(|at| r.sections(at, fields, read))
         .map_or_else(Vec::new, |list| list.value)
 }
 

@@ -88,19 +88,12 @@ impl<'a> Reader<'a> {
                 self.report.add(key, unknown(raw, is_bare, fields));
                 continue;
             };
-            match section.entries.iter().position(|(name, _)| name == field) {
-                Some(first) => {
-                    let first = keys[first];
-                    self.report.add_repeated(
-                        key,
-                        first,
-                        format!("`{}` is given twice", tree.label(key)),
-                    );
-                }
-                None => {
-                    section.entries.push((field, value));
-                    keys.push(key);
-                }
+            if let Some(first) = section.entries.iter().position(|(name, _)| name == field) {
+                let message = format!("`{}` is given twice", tree.label(key));
+                self.report.add_repeated(key, keys[first], message);
+            } else {
+                section.entries.push((field, value));
+                keys.push(key);
             }
         }
         section
@@ -184,6 +177,19 @@ impl<'a> Reader<'a> {
         };
         let value = items.iter().filter_map(|&item| read(self, item)).collect();
         Some(At { value, at })
+    }
+
+    /// A list of mappings.
+    pub(super) fn sections<T>(
+        &mut self,
+        at: NodeId,
+        fields: &Fields,
+        read: impl Fn(&mut Self, &Section) -> T,
+    ) -> Option<At<Vec<T>>> {
+        self.list(at, |reader, item| {
+            let section = reader.section(item, fields);
+            Some(read(reader, &section))
+        })
     }
 
     /// An optional field with a list of single values. An empty list is refused: it would read as

@@ -15,7 +15,7 @@ use serde::de::{
 };
 
 use super::expand;
-use super::mistake::{Mistakes, Report};
+use super::mistake::{Mistakes, Report, position};
 use super::scalar::shown;
 
 /// Anchors can make a small file stand for a huge tree; ten thousand keys written out in full are
@@ -25,6 +25,11 @@ const MAX_NODES: usize = 500_000;
 /// A node's number: document order, keys and values alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeId(usize);
+
+impl NodeId {
+    /// The whole document.
+    pub(super) const ROOT: Self = Self(0);
+}
 
 /// A parsed document.
 #[derive(Debug)]
@@ -126,10 +131,6 @@ impl Tree {
         Ok(tree)
     }
 
-    pub(super) const fn root(&self) -> NodeId {
-        NodeId(0)
-    }
-
     pub(super) fn kind(&self, id: NodeId) -> &Kind {
         &self.nodes[id.0].kind
     }
@@ -162,27 +163,27 @@ impl Tree {
         let Some(parent) = node.parent else {
             return String::new();
         };
-        let mut path = self.path(parent);
+        let path = self.path(parent);
         let name = match node.step {
             Step::Root => return path,
             Step::Item(index) => {
-                path.push_str(&format!("[{index}]"));
-                return path;
+                return format!("{path}[{index}]");
             }
             // A name without a value may be a value without a name.
             Step::Key if self.is_bare(id) => "…".to_owned(),
             Step::Key => self.name(id),
             Step::Value(key) => self.name(key),
         };
-        if !path.is_empty() {
-            path.push('.');
+        if path.is_empty() {
+            name
+        } else {
+            format!("{path}.{name}")
         }
-        path + &name
     }
 
     /// Line and column of a node, both from 1. A node reached by an alias is where its anchor is.
     pub(super) fn locate(&self, id: NodeId) -> (usize, usize) {
-        if id == self.root() && matches!(self.kind(id), Kind::Null) {
+        if id == NodeId::ROOT && matches!(self.kind(id), Kind::Null) {
             // To libyaml an empty document is at the end of its comments.
             return (1, 1);
         }
@@ -198,12 +199,16 @@ impl Tree {
             .map_or((1, 1), |at| (at.line(), at.column()))
     }
 
-    /// A field's name as messages may show it.
-    fn name(&self, key: NodeId) -> String {
-        match self.kind(key) {
-            Kind::Scalar(scalar) => shown(&scalar.raw).unwrap_or("…").to_owned(),
-            _ => "…".to_owned(),
+    /// A single value as messages may show it: with the names of variables, not their values.
+    pub(super) fn shown(&self, id: NodeId) -> Option<&str> {
+        match self.kind(id) {
+            Kind::Scalar(scalar) => shown(&scalar.raw),
+            _ => None,
         }
+    }
+
+    fn name(&self, key: NodeId) -> String {
+        self.shown(key).unwrap_or("…").to_owned()
     }
 
     /// Whether nothing stands behind a name.
@@ -242,16 +247,6 @@ impl Tree {
             self.nodes[id.0].kind = Kind::Scalar(Scalar { raw, text });
         }
     }
-}
-
-/// Line and column of a byte offset, both from 1.
-pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..at];
-    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[start..].chars().count() + 1,
-    )
 }
 
 /// What YAML allows, less the covers. <https://yaml.org/spec/1.1/#c-printable>

@@ -4,7 +4,6 @@
 //! Knows nothing of YAML or of how a single value is spelt.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Display;
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,6 @@ use super::raw::{
     RawAdmin, RawChannel, RawConfig, RawHeaders, RawKey, RawLedger, RawListen, RawRoute, RawServer,
     RawTls, RawUpstreamKey,
 };
-use super::scalar::shown;
 use super::section::{At, Reader};
 use super::tree::NodeId;
 use super::{
@@ -49,12 +47,12 @@ pub(super) fn validate(
     raw: RawConfig,
     folder: &Path,
     sources: &Sources<'_>,
-    mut reader: Reader<'_>,
+    reader: &mut Reader<'_>,
 ) -> Option<Config> {
     let mut check = Check {
         folder,
         sources,
-        r: &mut reader,
+        r: reader,
     };
     check.addresses(raw.listen.as_ref(), raw.admin.address.as_ref());
     check.names(&raw);
@@ -174,13 +172,14 @@ impl Check<'_, '_> {
 
     fn unique<'n, T>(&mut self, what: &str, names: impl IntoIterator<Item = &'n At<T>>)
     where
-        T: Eq + Hash + Display + 'n,
+        T: Eq + Hash + 'n,
     {
         let mut seen: HashMap<&T, NodeId> = HashMap::new();
         for name in names {
             let first = *seen.entry(&name.value).or_insert(name.at);
             if first != name.at {
-                let message = format!("{what} `{}` is declared twice", name.value);
+                let shown = self.r.tree.shown(name.at).unwrap_or("…");
+                let message = format!("{what} `{shown}` is declared twice");
                 self.report().add_repeated(name.at, first, message);
             }
         }
@@ -198,7 +197,7 @@ impl Check<'_, '_> {
                 self.r.complain(at, complaint);
             }
         }
-        if let Some(Some(origins)) = &route.cors
+        if let Some(origins) = route.cors.as_ref().and_then(|cors| cors.origins.as_ref())
             && let Some(all) = origins.value.iter().find(|origin| origin.value == "*")
             && origins.value.len() > 1
         {
@@ -255,9 +254,9 @@ impl Check<'_, '_> {
         name: &str,
         known: impl Iterator<Item = &'n str>,
     ) {
-        let complaint = match shown(name) {
-            Some(name) => {
-                Complaint::new(format!("unknown {what} `{name}`")).suggest_nearest(name, known)
+        let complaint = match self.r.tree.shown(at) {
+            Some(shown) => {
+                Complaint::new(format!("unknown {what} `{shown}`")).suggest_nearest(name, known)
             }
             None => Complaint::new(format!("unknown {what}")),
         };
@@ -452,7 +451,7 @@ fn route(raw: RawRoute) -> Option<Route> {
         operation: raw.operation?.value,
         channels: raw.channels.map_or_else(Vec::new, values),
         upstream_path: raw.upstream_path.map(|path| path.value),
-        cors: raw.cors.flatten().map(|origins| Cors {
+        cors: raw.cors.and_then(|cors| cors.origins).map(|origins| Cors {
             origins: values(origins),
         }),
     })

@@ -281,6 +281,7 @@ fn variables_stand_anywhere_and_cannot_change_the_documents_shape() {
 headers: {{ set_request: {{ x-a: ${{UNSET:-{{ b: [c], 'd' # e}}, x-b: \"${{UNSET:-1}}\" }} }}
 admin: {{ address: 127.0.0.1:${{PORT}}, token: ${{EMPTY}} }}
 listen: [ address: ${{UNSET:-127.0.0.1}}:${{UNSET:-80}} ]
+users: [ {{ name: ${{INJECT}} }} ]
 keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-false}} }} ] # ${{
 "
     ));
@@ -297,6 +298,12 @@ keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-f
         "an empty token stands for one that is made"
     );
     assert_eq!(config.listen[0].address, ([127, 0, 0, 1], 80).into());
+    assert_eq!(
+        config.users,
+        [User {
+            name: "a, evil: [b }".into()
+        }]
+    );
     assert_eq!(config.keys[0].name, "a: b");
     assert!(!config.keys[0].enabled);
 }

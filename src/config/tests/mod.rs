@@ -4,6 +4,7 @@ mod files;
 mod good;
 mod mistakes;
 mod robust;
+mod secrets;
 
 use std::io;
 use std::path::Path;
@@ -27,9 +28,10 @@ fn env(name: &str) -> Option<String> {
     match name {
         "MINIAI_KEY" => Some("sk-canary-upstream".to_owned()),
         "EMPTY" => Some(String::new()),
+        "INJECT" => Some("a, evil: [b }".to_owned()),
+        "SECRET" => Some("canary".to_owned()),
         "PORT" => Some("9002".to_owned()),
         "DIGEST" => Some(DIGEST.to_owned()),
-        "INJECT" => Some("a, evil: [b\n- c".to_owned()),
         _ => None,
     }
 }
@@ -83,4 +85,11 @@ fn wrong(text: &str) -> Vec<String> {
         .iter()
         .map(|mistake| strip(mistake.to_string()))
         .collect()
+}
+
+/// Each case: what is appended to [`CHANNEL`], whose last line is the sixth, and all its mistakes.
+fn appended(cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
+        assert_eq!(wrong(&format!("{CHANNEL}{text}\n")), *expected, "{text}");
+    }
 }
