@@ -18,8 +18,7 @@ use super::expand;
 use super::mistake::{Mistakes, Report, position};
 use super::scalar::shown;
 
-/// Anchors can make a small file stand for a huge tree; ten thousand keys written out in full are
-/// half of this.
+/// Anchors can make a small file stand for a huge tree; ten thousand keys in full are half of this.
 const MAX_NODES: usize = 500_000;
 
 /// A node's number: document order, keys and values alike.
@@ -127,7 +126,8 @@ impl Tree {
             });
         }
         let mut tree = Self { covered, nodes };
-        tree.read_scalars(env, report);
+        tree.read_scalars(env, report)
+            .map_err(|error| not_yaml(file, &error))?;
         Ok(tree)
     }
 
@@ -184,8 +184,7 @@ impl Tree {
     /// Line and column of a node, both from 1. A node reached by an alias is where its anchor is.
     pub(super) fn locate(&self, id: NodeId) -> (usize, usize) {
         if id == NodeId::ROOT && matches!(self.kind(id), Kind::Null) {
-            // To libyaml an empty document is at the end of its comments.
-            return (1, 1);
+            return (1, 1); // To libyaml an empty document is at the end of its comments.
         }
         let mut walk = Walk {
             nodes: &self.nodes,
@@ -226,18 +225,21 @@ impl Tree {
 
     /// Numbers and booleans come from serde_yaml as values. A digest of digits only or a model named
     /// `4` must be read as written, so a second reading asks for the text of every scalar.
-    fn read_scalars(&mut self, env: &dyn Fn(&str) -> Option<String>, report: &mut Report) {
+    fn read_scalars(
+        &mut self,
+        env: &dyn Fn(&str) -> Option<String>,
+        report: &mut Report,
+    ) -> Result<(), serde_yaml::Error> {
         let mut walk = Walk {
             nodes: &self.nodes,
             next: 0,
             goal: Goal::Read(Vec::new()),
         };
         if let Some(document) = serde_yaml::Deserializer::from_str(&self.covered).next() {
-            // The same document was read a moment ago, so that this cannot fail.
-            let _ = Along(&mut walk).deserialize(document);
+            Along(&mut walk).deserialize(document)?;
         }
         let Goal::Read(scalars) = walk.goal else {
-            return;
+            return Ok(());
         };
         for (id, covered) in scalars {
             let raw = expand::uncover(&covered);
@@ -246,6 +248,7 @@ impl Tree {
                 .ok();
             self.nodes[id.0].kind = Kind::Scalar(Scalar { raw, text });
         }
+        Ok(())
     }
 }
 
