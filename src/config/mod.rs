@@ -2,6 +2,21 @@
 //!
 //! Knows nothing of YAML (that is `raw`), of the rules between values (`validate`), or of who uses it.
 
+mod check;
+mod expand;
+mod files;
+mod load;
+mod mistake;
+mod net;
+mod raw;
+mod scalar;
+mod section;
+#[cfg(test)]
+mod tests;
+mod time;
+mod tree;
+mod validate;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +27,10 @@ use weir_filters::glob::Glob;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
+
+pub use check::{Checked, check};
+pub use load::{Sources, fuzz_entry, load, parse, parse_with};
+pub use mistake::{Mistake, Mistakes};
 
 /// All of a configuration file.
 #[derive(Clone, Debug)]

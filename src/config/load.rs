@@ -1,0 +1,143 @@
+//! From a file to a configuration or to all of its mistakes.
+//!
+//! The only place of this room that touches the file system. Knows neither fields nor rules.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::Config;
+use super::mistake::{Mistakes, Report, position};
+use super::raw::RawConfig;
+use super::section::Reader;
+use super::tree::Tree;
+use super::validate::validate;
+
+/// No configuration, certificate chain or bundle of authorities is near this; `/dev/zero` is.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// What a configuration may depend on beside its text.
+pub struct Sources<'a> {
+    /// The value of an environment variable, if it is set.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// A whole file's text. `InvalidData` stands for a file that is not UTF-8.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// What `threads: 0` stands for.
+    pub cores: usize,
+}
+
+/// Reads and checks a configuration file.
+///
+/// Certificates, authorities and `…_file` secrets are looked for from the file's folder; `data_dir`
+/// is taken as it is, from the working directory. `env` gives the value of a variable that is set.
+///
+/// # Errors
+/// All that is wrong, by line. A file that cannot be read is a single mistake, and
+/// [`Mistakes::is_unreadable`].
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
+    let bytes = read_bytes(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&text, path, env),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+            let at = position(&before, before.len());
+            Err(Mistakes::single(path, at, "not valid UTF-8".to_owned()))
+        }
+    }
+}
+
+/// Checks the text of a configuration file called `file`, whose folder relative paths start from.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(
+    text: &str,
+    file: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Mistakes> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    parse_with(
+        text,
+        file,
+        &Sources {
+            env,
+            read: &read_text,
+            cores,
+        },
+    )
+}
+
+/// [`parse`], with everything else that it depends on given.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse_with(text: &str, file: &Path, sources: &Sources<'_>) -> Result<Config, Mistakes> {
+    let mut report = Report::default();
+    let tree = Tree::parse(text, file, sources.env, &mut report)?;
+    let mut reader = Reader {
+        tree: &tree,
+        report: &mut report,
+    };
+    let raw = RawConfig::read(&mut reader);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    match validate(raw, folder, sources, &mut reader) {
+        Some(config) => Ok(config),
+        None => Err(report.into_mistakes(file, &tree)),
+    }
+}
+
+/// What a fuzz target calls: parses any bytes without touching files or environment, and checks
+/// what holds for every outcome.
+///
+/// # Panics
+/// If a mistake has no position, or if there is neither a configuration nor a mistake.
+#[doc(hidden)]
+pub fn fuzz_entry(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let env = |name: &str| name.len().is_multiple_of(2).then(|| name.to_lowercase());
+    let read = |path: &Path| match path.as_os_str().len() % 3 {
+        0 => Err(io::ErrorKind::NotFound.into()),
+        1 => Ok("a secret\n".to_owned()),
+        _ => Ok("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned()),
+    };
+    match parse_with(
+        &text,
+        Path::new("fuzz.yaml"),
+        &Sources {
+            env: &env,
+            read: &read,
+            cores: 2,
+        },
+    ) {
+        Ok(config) => assert!(
+            !config.listen.is_empty(),
+            "a configuration listens somewhere"
+        ),
+        Err(mistakes) => {
+            assert!(!mistakes.is_empty(), "no configuration without a mistake");
+            for mistake in &mistakes {
+                assert!(
+                    mistake.line > 0 && mistake.column > 0,
+                    "unplaced: {mistake}"
+                );
+                assert!(!mistake.message.is_empty(), "wordless: {mistake:?}");
+            }
+        }
+    }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_bytes(path)?).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
+}

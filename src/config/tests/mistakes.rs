@@ -1,0 +1,421 @@
+use super::{CHANNEL, DIGEST, appended, parse, wrong};
+
+#[test]
+fn five_mistakes_give_five_messages_with_their_lines() {
+    let text = "\
+listen:
+  - address: localhost:8514
+server:
+  max_body: 32M
+  header_timout: 10s
+channels:
+  - name: miniai
+    protocol: opnai
+    base_url: http://127.0.0.1:9001
+    keys: [{ name: main, value: ${UNSET_KEY} }]
+    models: [\"gpt-*\"]
+";
+    assert_eq!(
+        wrong(text),
+        [
+            "2:14: `address` must be an IP address with a port, such as 127.0.0.1:8514, not `localhost:8514`; \
+             did you mean \"127.0.0.1:8514\"?",
+            "4:13: `max_body` must be a size such as 64KiB, 32MiB, 1GB or a number of bytes, not `32M`; \
+             did you mean \"32MiB\"?",
+            "5:3: unknown field `header_timout`; did you mean \"header_timeout\"?",
+            "8:15: `protocol` must be one of openai, anthropic, gemini, not `opnai`; did you mean \"openai\"?",
+            "10:33: the variable `UNSET_KEY` is not set; set it, or write a default as in `${UNSET_KEY:-default}`",
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_yaml_is_one_mistake() {
+    for (text, expected) in [
+        (
+            "channels: [",
+            "2:1: not valid YAML: did not find expected node content, while parsing a flow node",
+        ),
+        (
+            "a: b\n c: d",
+            "2:3: not valid YAML: mapping values are not allowed in this context",
+        ),
+        ("a: *b", "1:4: not valid YAML: unknown anchor"),
+        (
+            "a: !!int b",
+            "1:4: not valid YAML: a value does not fit its tag",
+        ),
+        ("a: 1\nb: \u{7}", "2:4: the character U+0007 is not allowed"),
+        ("a: \u{f0041}", "1:4: the character U+F0041 is not allowed"),
+        (
+            "channels: []\n---\nchannels: []",
+            "3:1: a second document begins here",
+        ),
+    ] {
+        assert_eq!(wrong(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn an_empty_file_lacks_its_channels() {
+    for text in ["", "# nothing\n", "---\n", "~", "{}"] {
+        assert_eq!(wrong(text), ["1:1: `channels` is missing"], "{text}");
+    }
+    assert_eq!(wrong("channels:\n"), ["1:10: `channels` has no value"]);
+    assert_eq!(
+        wrong("[a]"),
+        [
+            "1:1: `configuration` must be a mapping, not a list",
+            "1:1: `channels` is missing"
+        ]
+    );
+}
+
+#[test]
+fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
+    appended(&[
+        (
+            "chanels: []",
+            &["7:1: unknown field `chanels`; did you mean \"channels\"?"],
+        ),
+        (
+            "zzz: 1\nserver: { thread: 1, qqq: 2 }",
+            &[
+                "7:1: unknown field `zzz`",
+                "8:11: unknown field `thread`; did you mean \"threads\"?",
+                "8:22: unknown field `qqq`",
+            ],
+        ),
+        (
+            "prices: prices.yaml\naudit: {}",
+            &[
+                "7:1: `prices` is not supported by this version",
+                "8:1: `audit` is not supported by this version",
+            ],
+        ),
+        (
+            "    priority: 0\n    retry: { attempts: 2 }",
+            &[
+                "7:5: `priority` is not supported by this version",
+                "8:5: `retry` is not supported by this version",
+            ],
+        ),
+        (
+            "users: [{ name: a, max_keys: 1 }]",
+            &["7:20: `max_keys` is not supported by this version"],
+        ),
+        ("users: [{ name: a, b }]", &["7:20: unknown field"]),
+        (
+            "server: {}\nserver: { threads: 1 }",
+            &["8:1: `server` is given twice, first on line 7"],
+        ),
+        (
+            "<<: { a: b }",
+            &["7:1: merge keys (`<<`) are not supported"],
+        ),
+        ("[a]: b", &["7:1: a field's name must be text, not a list"]),
+    ]);
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused() {
+    appended(&[
+        (
+            "server: 1",
+            &["7:9: `server` must be a mapping, not a single value"],
+        ),
+        (
+            "server: { threads: [1] }",
+            &["7:20: `threads` must be a single value, not a list"],
+        ),
+        (
+            "server: { threads: many }",
+            &["7:20: `threads` must be a whole number from 0, not `many`"],
+        ),
+        (
+            "server: { threads: 1025 }",
+            &["7:20: `threads` must be at most 1024, not `1025`"],
+        ),
+        (
+            "server: { grace_period: 300 }",
+            &[
+                "7:25: `grace_period` must be a duration such as 500ms, 10s, 1m30s, 2h or 7d, not `300`; did you mean \"300s\"?",
+            ],
+        ),
+        (
+            "server: { header_timeout: 0s }",
+            &["7:27: `header_timeout` must be longer than nothing, not `0s`"],
+        ),
+        (
+            "server: { max_body: !big 1 }",
+            &["7:21: `max_body` must be a single value, not a tagged value"],
+        ),
+        (
+            "listen: { address: 127.0.0.1:1 }",
+            &["7:9: `listen` must be a list, not a mapping"],
+        ),
+        ("listen: []", &["7:9: `listen` must not be an empty list"]),
+        ("listen: [{}]", &["7:10: `address` is missing"]),
+        (
+            "headers: { strip_request: cookie }",
+            &["7:27: `strip_request` must be a list, not a single value"],
+        ),
+        (
+            "headers: { strip_request: [\"a b\", host] }",
+            &[
+                "7:28: `strip_request[0]` must be a header name, not `a b`",
+                "7:35: `strip_request[1]` must not name `host`, which Weir handles itself",
+            ],
+        ),
+        (
+            "headers: { set_request: { a: \"b\\nc\", x-api-key: d, A: e } }",
+            &[
+                "7:30: `a` must be a header value: printable, without outer spaces",
+                "7:38: `x-api-key` must not set `x-api-key`; put credentials into the channel's `keys`",
+            ],
+        ),
+        (
+            "headers: { set_request: { x-a: b, X-A: c } }",
+            &["7:35: `X-A` is given twice, first on line 7"],
+        ),
+        ("data_dir: \"\"", &["7:11: `data_dir` must not be empty"]),
+        (
+            "ledger: { durability: fast }",
+            &["7:23: `durability` must be one of relaxed, strict, not `fast`"],
+        ),
+    ]);
+}
+
+#[test]
+fn positions_hold_in_every_style_of_yaml() {
+    let bad = "must be a whole number from 0, not `x`";
+    appended(&[
+        (
+            "server:\n    threads:   x",
+            &[&format!("8:16: `threads` {bad}")],
+        ),
+        (
+            "server: {connections_per_ip: 1,   threads: 'x'}",
+            &[&format!("7:44: `threads` {bad}")],
+        ),
+        (
+            "server: {\n  connections_per_ip: 1,\n  threads: \"x\"\n}",
+            &[&format!("9:12: `threads` {bad}")],
+        ),
+        (
+            "? server\n: threads: x",
+            &[&format!("8:12: `threads` {bad}")],
+        ),
+        (
+            "users: [ { name: 通义通义 } ] # é\nserver: { threads: x }",
+            &[&format!("8:20: `threads` {bad}")],
+        ),
+        (
+            "users: [{ name: 通义 }, { name: 通义 }]",
+            &["7:31: the user `通义` is declared twice, first on line 7"],
+        ),
+        // A value that an alias stands for is wrong where it is written.
+        (
+            "users: [{ name: &n a }]\nserver: { threads: *n }",
+            &["7:17: `threads` must be a whole number from 0, not `a`"],
+        ),
+        (
+            "users: [{ name: a, &k max_keys : 1 }]\nserver: { *k : 1 }",
+            &[
+                "7:20: `max_keys` is not supported by this version",
+                "7:20: unknown field `max_keys`",
+            ],
+        ),
+        (
+            "\r\nserver: { threads: x }\r",
+            &[&format!("8:20: `threads` {bad}")],
+        ),
+        (
+            "server: { threads: ${UNSET:-x, y}, connections_per_ip: z }",
+            &[
+                "7:20: `threads` must be a whole number from 0, not `${UNSET:-x, y}`",
+                "7:56: `connections_per_ip` must be a whole number from 0, not `z`",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn paths_lead_to_the_value() {
+    let text = format!(
+        "{CHANNEL}    timeouts: {{ connect: soon, idel: 1s }}\nkeys: [{{ name: a, sha256: b, models: [\"a b\"] }}]\n"
+    );
+    let mistakes = parse(&text).unwrap_err();
+    let paths: Vec<&str> = mistakes
+        .iter()
+        .map(|mistake| mistake.path.as_str())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "channels[0].timeouts.connect",
+            "channels[0].timeouts.idel",
+            "keys[0].sha256",
+            "keys[0].models[0]"
+        ]
+    );
+}
+
+#[test]
+fn channels_are_checked_as_a_whole() {
+    appended(&[
+        (
+            "  - {}",
+            &[
+                "7:5: `name` is missing",
+                "7:5: `protocol` is missing",
+                "7:5: `base_url` is missing",
+                "7:5: `keys` is missing",
+                "7:5: `models` is missing",
+            ],
+        ),
+        (
+            "    model_map: { gpt-a: b, claude: c, gpt-*: d, gpt-a: e, gpt-x: \"\" }",
+            &[
+                "7:28: `claude` is never asked for: no glob in `models` matches it",
+                "7:39: `gpt-*` is looked up as an exact name and must hold no `*`",
+                "7:49: `gpt-a` is given twice, first on line 7",
+                "7:66: `gpt-x` must be a name or a glob without spaces, at most 256 bytes, and is empty",
+            ],
+        ),
+        (
+            "  - { name: miniai, protocol: gemini, base_url: \"http://u:canary@h\", models: [], keys: [], inject_usage: true }",
+            &[
+                "7:13: the channel `miniai` is declared twice, first on line 2",
+                "7:49: `base_url` must hold no credentials; put them into the channel's `keys`",
+                "7:78: `models` must not be an empty list",
+                "7:88: `keys` must not be an empty list",
+                "7:106: `inject_usage` has no effect: gemini reports usage unasked",
+            ],
+        ),
+        (
+            "  - { name: a b, protocol: openai, base_url: http://h, models: [a], keys: [{ name: k, value: v }, { name: k, value: w }] }",
+            &[
+                "7:13: `name` must be a name of letters, digits and `. _ - @ : +`, at most 128 bytes, not `a b`",
+                "7:107: the upstream key `k` is declared twice, first on line 7",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn listeners_do_not_share_an_address() {
+    appended(&[
+        (
+            "listen:\n  - address: 127.0.0.1:1\n  - address: 127.0.0.1:1",
+            &["9:14: the address 127.0.0.1:1 is listened on twice, first on line 8"],
+        ),
+        (
+            "listen:\n  - address: 0.0.0.0:1\nadmin: { address: 127.0.0.1:1 }",
+            &["9:19: the address 127.0.0.1:1 is listened on twice, first on line 8"],
+        ),
+        (
+            "listen:\n  - address: 0.0.0.0:8515",
+            &[
+                "8:14: `address` is taken by the default of `admin.address`, 127.0.0.1:8515; write `admin.address` too",
+            ],
+        ),
+        (
+            "admin: { address: 127.0.0.1:8514 }",
+            &["7:19: `address` is taken by the default of `listen`, 0.0.0.0:8514"],
+        ),
+    ]);
+}
+
+#[test]
+fn names_and_digests_are_unique_and_references_are_known() {
+    let keys = format!(
+        "users: [{{ name: alice }}, {{ name: alice }}]
+keys:
+  - {{ name: a, user: alcie, sha256: {DIGEST}, channels: [minai, other-*, unheard] }}
+  - {{ name: b, sha256: {DIGEST} }}
+  - {{ name: a, sha256: sk-canary-123, expires: tomorrow, models: [], protocols: [claude] }}"
+    );
+    appended(&[(
+        &keys,
+        &[
+            "7:34: the user `alice` is declared twice, first on line 7",
+            "9:22: unknown user `alcie`; did you mean \"alice\"?",
+            "9:114: unknown channel `minai`; did you mean \"miniai\"?",
+            "9:130: unknown channel `unheard`",
+            "10:24: this SHA-256 is another key's too, first on line 9",
+            "11:13: the key `a` is declared twice, first on line 9",
+            "11:24: `sha256` must be 64 hex digits; give the SHA-256 of the key, not the key",
+            "11:48: `expires` must be a time after RFC 3339 such as 2027-01-01T00:00:00Z, not `tomorrow`",
+            "11:66: `models` must not be an empty list",
+            "11:82: `protocols[0]` must be one of openai, anthropic, gemini, not `claude`",
+        ],
+    )]);
+}
+
+#[test]
+fn routes_are_canonical_and_can_be_served() {
+    appended(&[
+        (
+            "routes: [{ path: /a/../b, operation: openai.chats, cors: {} }]",
+            &[
+                "7:18: `path` is not canonical: `/a/../b` has a `.` or `..` segment",
+                "7:38: `operation` must be one of openai.chat, openai.completions, openai.embeddings, openai.responses, \
+             openai.other, ollama.chat, anthropic.messages, anthropic.count_tokens, gemini.generate, gemini.stream, \
+             gemini.embed, gemini.count_tokens, models, not `openai.chats`; did you mean \"openai.chat\"?",
+                "7:58: `origins` is missing",
+            ],
+        ),
+        (
+            "routes: [{ path: /a, operation: models, upstream_path: /b, channels: [miniai] }]",
+            &[
+                "7:56: `upstream_path` has no effect: Weir answers `models` itself",
+                "7:70: `channels` has no effect: Weir answers `models` itself",
+            ],
+        ),
+        (
+            "routes: [{ path: /a, operation: gemini.embed, channels: [miniai, mini] }]",
+            &[
+                "7:58: `channels[0]` names a channel that speaks openai, but gemini.embed is asked in gemini",
+                "7:66: unknown channel `mini`; did you mean \"miniai\"?",
+            ],
+        ),
+        (
+            "routes:\n  - { path: /a, operation: openai.chat, cors: { origins: [https://a.example, \"*\", a.example] } }\n  - { path: /a, operation: openai.chat }",
+            &[
+                "8:78: `origins[1]` allows every origin, so it must stand alone",
+                "8:83: `origins[2]` must be `*` or an origin such as https://example.com, not `a.example`",
+                "9:13: the route `/a` is declared twice, first on line 8",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn hours_are_kept_as_long_as_minutes() {
+    appended(&[
+        (
+            "ledger: { keep_minutes: 40d }",
+            &["7:25: `keep_hours` must not be shorter than `keep_minutes`"],
+        ),
+        (
+            "ledger: { keep_hours: 1d, keep_minutes: 1h1s1h }",
+            &[
+                "7:23: `keep_hours` must not be shorter than `keep_minutes`",
+                "7:41: `keep_minutes` must be a duration such as 500ms, 10s, 1m30s, 2h or 7d, not `1h1s1h`",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn a_hundred_mistakes_are_told_and_the_others_counted() {
+    let text = format!("{CHANNEL}users: [{}]\n", "{ name: a/b }, ".repeat(130));
+    let mistakes = parse(&text).unwrap_err();
+    assert_eq!(mistakes.len(), 100);
+    assert!(
+        mistakes
+            .to_string()
+            .ends_with("\netc/weir.yaml: and 30 more")
+    );
+}
