@@ -1,4 +1,5 @@
 //! Weir, a metering reverse proxy for LLM APIs.
 
 pub mod config;
+pub mod demo;
 pub mod ledger;
