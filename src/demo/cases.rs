@@ -162,9 +162,9 @@ impl Case {
                 for FormField { name, file_name, content } in fields {
                     let file = file_name.map(|name| format!("; filename=\"{name}\"")).unwrap_or_default();
                     let head = format!("content-disposition: form-data; name=\"{name}\"{file}");
-                    form.push_str(&format!("--{BOUNDARY}\r\n{head}\r\n\r\n{content}\r\n"));
+                    form.extend(["--", BOUNDARY, "\r\n", &head, "\r\n\r\n", content, "\r\n"]);
                 }
-                form.push_str(&format!("--{BOUNDARY}--\r\n"));
+                form.extend(["--", BOUNDARY, "--\r\n"]);
                 form.into_bytes()
             }
         }
@@ -280,13 +280,21 @@ fn openai_other(cases: &mut Vec<Case>) {
         Case::get(Operation::OpenAiOther, format!("/v1/responses/{stored}")),
         Case::get(Operation::OpenAiOther, "/v1/files?limit=2"),
         form("/v1/files", "", &[("purpose", None, "batch"), ("file", Some("batch.jsonl"), lines)]),
-        other("/v1/batches", "", &json!({ "input_file_id": "file-mock", "endpoint": "/v1/chat/completions",
-            "completion_window": "24h" })),
+        other(
+            "/v1/batches",
+            "",
+            &json!({ "input_file_id": "file-mock", "endpoint": "/v1/chat/completions",
+            "completion_window": "24h" }),
+        ),
         other("/v1/images/generations", "gpt-image-1", &json!({ "model": "gpt-image-1", "prompt": "a weir" })),
         form("/v1/audio/transcriptions", "gpt-4o-transcribe", &[model, speech]),
         form("/v1/audio/transcriptions", "gpt-4o-transcribe", &[model, ("stream", None, "true"), speech]).streamed(),
-        other("/v1/moderations", "omni-moderation-latest", &json!({ "model": "omni-moderation-latest",
-            "input": "The river rises." })),
+        other(
+            "/v1/moderations",
+            "omni-moderation-latest",
+            &json!({ "model": "omni-moderation-latest",
+            "input": "The river rises." }),
+        ),
     ]);
 }
 
@@ -304,7 +312,8 @@ fn anthropic(cases: &mut Vec<Case>) {
         }
         Case::new(Operation::AnthropicMessages, path, model, &body)
     };
-    let count = json!({ "model": "claude-sonnet-4-5", "messages": [{ "role": "user", "content": "How long is this?" }] });
+    let count =
+        json!({ "model": "claude-sonnet-4-5", "messages": [{ "role": "user", "content": "How long is this?" }] });
     cases.extend([
         messages("/v1/messages", "claude-sonnet-4-5", false),
         messages("/v1/messages", "claude-sonnet-4-5", true),
@@ -357,8 +366,7 @@ mod tests {
         let missing: Vec<_> =
             Operation::ALL.into_iter().filter(|operation| cases.iter().all(|c| c.operation != *operation)).collect();
         assert_eq!(missing, []);
-        for form in
-            [CredentialForm::Bearer, CredentialForm::ApiKey, CredentialForm::GoogApiKey, CredentialForm::Query]
+        for form in [CredentialForm::Bearer, CredentialForm::ApiKey, CredentialForm::GoogApiKey, CredentialForm::Query]
         {
             assert!(cases.iter().any(|case| case.credential == form), "{form:?} is not shown");
         }

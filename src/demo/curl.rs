@@ -13,29 +13,29 @@ pub fn line(gateway: SocketAddr, key: &str, case: &Case) -> String {
     let mut line = String::from("curl -N ");
     let implied = if case.body == CaseBody::Empty { Method::GET } else { Method::POST };
     if case.method != implied {
-        line.push_str(&format!("-X {} ", case.method));
+        line.extend(["-X ", case.method.as_str(), " "]);
     }
     line.push_str(&quoted(&format!("http://{gateway}{}", case.target(key))));
     let is_form = matches!(case.body, CaseBody::Form(_));
     for (name, value) in case.header_fields(key) {
         // curl draws the boundary of a form itself.
         if !(is_form && name == "content-type") {
-            line.push_str(&format!(" -H {}", quoted(&format!("{name}: {value}"))));
+            line.extend([" -H ", &quoted(&format!("{name}: {value}"))]);
         }
     }
     match &case.body {
         CaseBody::Empty => {}
-        CaseBody::Json(body) => line.push_str(&format!(" -d {}", quoted(body))),
+        CaseBody::Json(body) => line.extend([" -d ", &quoted(body)]),
         CaseBody::Form(fields) => {
             for field in fields {
                 match field.file_name {
                     None => {
                         let pair = format!("{}={}", field.name, field.content);
-                        line.push_str(&format!(" --form-string {}", quoted(&pair)));
+                        line.extend([" --form-string ", &quoted(&pair)]);
                     }
                     Some(file_name) => {
                         let pair = format!("{}=@-;filename={file_name}", field.name);
-                        line.push_str(&format!(" -F {}", quoted(&pair)));
+                        line.extend([" -F ", &quoted(&pair)]);
                         line = format!("printf %s {} | {line}", quoted(field.content));
                     }
                 }
@@ -84,7 +84,8 @@ mod tests {
     fn a_shell_reads_back_what_was_quoted() {
         let gateway: SocketAddr = GATEWAY.parse().expect("an address");
         for case in cases() {
-            let script = format!("curl() {{ printf '%s\\0' \"$@\"; cat; }}; {} </dev/null", line(gateway, "K'K", &case));
+            let script =
+                format!("curl() {{ printf '%s\\0' \"$@\"; cat; }}; {} </dev/null", line(gateway, "K'K", &case));
             let script = match &case.body {
                 CaseBody::Form(_) => script.replace(" </dev/null", ""),
                 _ => script,

@@ -108,8 +108,7 @@ mod tests {
         }
     }
 
-    const HEAD: &str =
-        "operation    model  requests  events  input  output  cache read  cache write  reasoning\n";
+    const HEAD: &str = "operation    model  requests  events  input  output  cache read  cache write  reasoning\n";
     const A1: &str = "openai.chat  a             1      12     30       9           4            0          1\n";
     const A2: &str = "openai.chat  a             2      12     30       9           4            0          1\n";
     const B1: &str = "openai.chat  b             1      12     30       9           4            0          1\n";

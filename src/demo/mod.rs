@@ -9,6 +9,8 @@ pub mod curl;
 pub mod live;
 pub mod mock;
 pub mod once;
+#[cfg(test)]
+mod relay;
 mod send;
 mod setup;
 mod table;

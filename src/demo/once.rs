@@ -57,25 +57,37 @@ pub async fn run(
     out: &mut impl Write,
 ) -> io::Result<bool> {
     let mut rows = Vec::new();
+    let mut verdicts = vec!["verdict".to_owned()];
     let mut disagreements = 0_usize;
     for case in cases() {
         let seen = observe(gateway, key, mock, &metered, &case).await;
         let faults = seen.faults(&case);
         disagreements += usize::from(!faults.is_empty());
-        rows.push(seen.cells(&case, &faults));
+        rows.push(seen.cells(&case));
+        verdicts.push(if faults.is_empty() { "agree".to_owned() } else { faults.join("; ") });
     }
     let head = [
-        "operation", "model", "answer", "status", "events", "input", "output", "cache read", "cache write",
-        "reasoning", "bytes", "verdict",
+        "operation",
+        "model",
+        "answer",
+        "status",
+        "events",
+        "input",
+        "output",
+        "cache read",
+        "cache write",
+        "reasoning",
+        "bytes",
     ];
-    for line in table::lines(head, &rows, 3) {
-        writeln!(out, "{line}")?;
+    for (line, verdict) in table::lines(head, &rows, 3).iter().zip(verdicts) {
+        writeln!(out, "{line}  {verdict}")?;
     }
     let verdict = match disagreements {
         0 => "gateway and mock agree on every request".to_owned(),
-        number => format!("gateway and mock disagree on {number} of {} requests", rows.len()),
+        number => format!("gateway and mock disagree on {number}"),
     };
-    writeln!(out, "\nFigures are gateway/mock. {}: {verdict}.", rows.len())?;
+    writeln!(out, "\nFigures are gateway/mock. *: but for the usage chunk that the client did not ask for.")?;
+    writeln!(out, "{} requests: {verdict}.", rows.len())?;
     out.flush()?;
     Ok(disagreements == 0)
 }
@@ -91,7 +103,7 @@ struct Seen {
 
 /// Whether the client has the bytes that the mock sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Bytes {
+enum Comparison {
     Identical,
     /// But for the usage chunk that Weir asked for and took out again.
     WithoutUsageChunk,
@@ -124,10 +136,10 @@ async fn observe(
 fn growth(before: &[MeteredRow], after: Vec<MeteredRow>) -> Vec<MeteredRow> {
     after
         .into_iter()
-        .filter_map(|row| {
+        .map(|row| {
             let old = before.iter().find(|old| old.operation == row.operation && old.model == row.model);
-            let Some(old) = old else { return Some(row) };
-            let grown = MeteredRow {
+            let Some(old) = old else { return row };
+            MeteredRow {
                 requests: row.requests.saturating_sub(old.requests),
                 events: row.events.saturating_sub(old.events),
                 input: row.input.saturating_sub(old.input),
@@ -136,10 +148,9 @@ fn growth(before: &[MeteredRow], after: Vec<MeteredRow>) -> Vec<MeteredRow> {
                 cache_write: row.cache_write.saturating_sub(old.cache_write),
                 reasoning: row.reasoning.saturating_sub(old.reasoning),
                 ..row
-            };
-            (row_figures(&grown) != [0; 7]).then_some(grown)
+            }
         })
-        .filter(|row| row.requests > 0 || row_figures(row) != [0; 7])
+        .filter(|row| row_figures(row) != [0; 7])
         .collect()
 }
 
@@ -164,6 +175,9 @@ impl Seen {
         if received.status != 200 {
             faults.push(format!("status {}", received.status));
         }
+        if !received.headers.contains_key("x-weir-request-id") {
+            faults.push("no request id".to_owned());
+        }
         if case.served_by == ServedBy::Gateway {
             if !self.entries.is_empty() {
                 faults.push("reached the upstream".to_owned());
@@ -186,7 +200,7 @@ impl Seen {
         if !case.edits_body && entry.request_sha256 != <[u8; 32]>::from(Sha256::digest(case.bytes())) {
             faults.push("request changed".to_owned());
         }
-        if bytes(case, received, entry) == Bytes::Differ {
+        if bytes(case, received, entry) == Comparison::Differ {
             faults.push("answer changed".to_owned());
         }
         match &self.grown[..] {
@@ -205,7 +219,7 @@ impl Seen {
         faults
     }
 
-    fn cells(&self, case: &Case, faults: &[String]) -> [String; 12] {
+    fn cells(&self, case: &Case) -> [String; 11] {
         let status = self.received.as_ref().map_or_else(|_| "-".to_owned(), |received| received.status.to_string());
         let gateway = self.grown.first().map(row_figures);
         let mock = self.entries.first().map(entry_figures);
@@ -218,9 +232,9 @@ impl Seen {
         };
         let bytes = match (&self.received, self.entries.first()) {
             (Ok(received), Some(entry)) => match bytes(case, received, entry) {
-                Bytes::Identical => "identical",
-                Bytes::WithoutUsageChunk => "identical*",
-                Bytes::Differ => "differ",
+                Comparison::Identical => "identical",
+                Comparison::WithoutUsageChunk => "identical*",
+                Comparison::Differ => "differ",
             },
             _ => "-",
         };
@@ -237,19 +251,149 @@ impl Seen {
             both(5),
             both(6),
             bytes.to_owned(),
-            if faults.is_empty() { "agree".to_owned() } else { faults.join("; ") },
         ]
     }
 }
 
 /// Only a request that Weir may have edited may lose its usage chunk: a client that asked for it must get it.
-fn bytes(case: &Case, received: &Received, entry: &Entry) -> Bytes {
+fn bytes(case: &Case, received: &Received, entry: &Entry) -> Comparison {
     let got: [u8; 32] = Sha256::digest(&received.body).into();
     match entry.response_sha256_without_usage {
-        Some(without) if case.edits_body && got == without => Bytes::WithoutUsageChunk,
+        Some(without) if case.edits_body && got == without => Comparison::WithoutUsageChunk,
         _ if got == entry.response_sha256 && !(case.edits_body && entry.response_sha256_without_usage.is_some()) => {
-            Bytes::Identical
+            Comparison::Identical
         }
-        _ => Bytes::Differ,
+        _ => Comparison::Differ,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_filters::secret::Secret;
+
+    use super::*;
+    use crate::demo::mock::MockOptions;
+    use crate::demo::relay;
+
+    const KEY: &str = "sk-upstream-canary";
+
+    fn row(operation: Operation, model: &str, figures: [u64; 7]) -> MeteredRow {
+        let [requests, events, input, output, cache_read, cache_write, reasoning] = figures;
+        let model = model.to_owned();
+        MeteredRow { operation, model, requests, events, input, output, cache_read, cache_write, reasoning }
+    }
+
+    /// Meters as the mock's ledger says.
+    fn honest(mock: &Mock) -> Vec<MeteredRow> {
+        let mut rows: Vec<MeteredRow> = Vec::new();
+        for entry in mock.ledger() {
+            let figures = entry_figures(&entry);
+            match rows.iter_mut().find(|row| row.operation == entry.operation && row.model == entry.model) {
+                Some(old) => {
+                    let sum = std::array::from_fn(|at| row_figures(old)[at] + figures[at]);
+                    *old = row(entry.operation, &entry.model, sum);
+                }
+                None => rows.push(row(entry.operation, &entry.model, figures)),
+            }
+        }
+        rows
+    }
+
+    async fn demo(falsify: impl Fn(&mut Vec<MeteredRow>)) -> (bool, String) {
+        let mock = Mock::start(MockOptions { upstream_key: Secret::new(KEY) }).expect("a free port");
+        let gateway = relay::start(mock.address(), KEY).await;
+        let metered = || {
+            let mut rows = honest(&mock);
+            falsify(&mut rows);
+            rows
+        };
+        let mut out = Vec::new();
+        let agree = run(gateway, "sk-weir-demo", &mock, metered, &mut out).await.expect("memory");
+        (agree, String::from_utf8(out).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn an_honest_gateway_agrees_with_the_mock() {
+        let (agree, table) = demo(|_| {}).await;
+        assert!(agree, "{table}");
+        assert_eq!(table.lines().filter(|line| line.ends_with("  agree")).count(), cases().len(), "{table}");
+        let last = format!("{} requests: gateway and mock agree on every request.", cases().len());
+        assert_eq!(table.lines().last(), Some(last.as_str()));
+    }
+
+    #[tokio::test]
+    async fn one_token_too_many_is_found() {
+        let (agree, table) = demo(|rows| {
+            for row in rows.iter_mut().filter(|row| row.model == "grok-4") {
+                row.output += row.requests;
+            }
+        })
+        .await;
+        assert!(!agree);
+        let wrong: Vec<&str> = table.lines().filter(|line| line.ends_with("  figures")).collect();
+        assert_eq!(wrong.len(), 2, "{table}");
+        assert!(wrong.iter().all(|line| line.contains("grok-4")), "{table}");
+    }
+
+    #[tokio::test]
+    async fn a_request_metered_under_another_model_is_found() {
+        let (agree, table) = demo(|rows| {
+            for row in rows.iter_mut().filter(|row| row.model == "kimi-k2") {
+                row.model = "other".to_owned();
+            }
+        })
+        .await;
+        assert!(!agree);
+        assert!(table.contains("metered as openai.chat of \"other\""), "{table}");
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            number: 1,
+            operation: Operation::OpenAiChat,
+            method: "POST".into(),
+            path: "/v1/chat/completions".into(),
+            model: "gpt-4o-mini".into(),
+            stream: true,
+            status: 200,
+            usage: weir_filters::usage::Usage::default(),
+            events: 1,
+            request_bytes: 0,
+            request_sha256: [0; 32],
+            response_bytes: 0,
+            response_sha256: Sha256::digest(b"with").into(),
+            response_sha256_without_usage: Some(Sha256::digest(b"without").into()),
+            finished: true,
+            header_names: Vec::new(),
+            strays: Vec::new(),
+            request_id: None,
+        }
+    }
+
+    #[test]
+    fn only_a_client_that_did_not_ask_goes_without_its_usage_chunk() {
+        let streams: Vec<Case> = cases().into_iter().filter(|c| c.model == "gpt-4o-mini" && c.stream).collect();
+        let [silent, asking] = &streams[..] else { panic!("two streams of gpt-4o-mini") };
+        assert_eq!((silent.edits_body, asking.edits_body), (true, false));
+        let compared = |case: &Case, body: &'static [u8]| {
+            let headers = http::HeaderMap::new();
+            bytes(case, &Received { status: 200, headers, body: bytes::Bytes::from_static(body) }, &entry())
+        };
+        assert_eq!(compared(silent, b"without"), Comparison::WithoutUsageChunk);
+        assert_eq!(compared(silent, b"with"), Comparison::Differ);
+        assert_eq!(compared(asking, b"with"), Comparison::Identical);
+        assert_eq!(compared(asking, b"without"), Comparison::Differ);
+    }
+
+    #[test]
+    fn a_leaked_credential_is_a_fault() {
+        let case = cases().remove(1);
+        let mut headers = http::HeaderMap::new();
+        headers.insert("x-weir-request-id", http::HeaderValue::from_static("0"));
+        let received = Received { status: 200, headers, body: bytes::Bytes::from_static(b"without") };
+        let entry = Entry { strays: vec!["?key="], ..entry() };
+        let grown = vec![row(Operation::OpenAiChat, "gpt-4o-mini", entry_figures(&entry))];
+        let seen = Seen { received: Ok(received), entries: vec![entry], grown };
+        assert_eq!(seen.faults(&case), ["leaked ?key="]);
     }
 }

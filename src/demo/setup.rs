@@ -202,8 +202,7 @@ mod tests {
     #[test]
     fn only_mistral_is_not_made_to_report() {
         let config = demo();
-        let without: Vec<&str> =
-            config.channels.iter().filter(|c| !c.inject_usage).map(|c| c.name.as_str()).collect();
+        let without: Vec<&str> = config.channels.iter().filter(|c| !c.inject_usage).map(|c| c.name.as_str()).collect();
         assert_eq!(without, ["mistral"]);
     }
 }

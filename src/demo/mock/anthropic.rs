@@ -6,7 +6,7 @@
 use weir_filters::usage::{Source, Usage};
 
 use super::answer::{Answer, Piece, SSE};
-use super::ask::{Ask, Reply};
+use super::ask::{Ask, Reply, ToolCall};
 use super::json::{Json, Object, object};
 
 /// Output tokens in `message_start`: a placeholder, replaced by what `message_delta` says.
@@ -58,7 +58,7 @@ fn stream(ask: &Ask, reply: &Reply, usage: Usage) -> Answer {
         let delta = object! { "type": "text_delta", "text": word };
         send(&mut pieces, "content_block_delta", &[("index", &0)], Some(("delta", delta)));
     }
-    for piece in reply.tool.iter().flat_map(|call| call.pieces()) {
+    for piece in reply.tool.iter().flat_map(ToolCall::pieces) {
         let delta = object! { "type": "input_json_delta", "partial_json": piece };
         send(&mut pieces, "content_block_delta", &[("index", &0)], Some(("delta", delta)));
     }

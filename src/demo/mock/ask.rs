@@ -19,8 +19,20 @@ const EPOCH: u64 = 1_763_596_800;
 
 /// Members that hold prompt text, wherever they stand.
 const TEXT_MEMBERS: [&str; 14] = [
-    "system", "instructions", "systemInstruction", "system_instruction", "messages", "contents", "requests",
-    "generateContentRequest", "input", "prompt", "content", "parts", "text", "output",
+    "system",
+    "instructions",
+    "systemInstruction",
+    "system_instruction",
+    "messages",
+    "contents",
+    "requests",
+    "generateContentRequest",
+    "input",
+    "prompt",
+    "content",
+    "parts",
+    "text",
+    "output",
 ];
 
 /// One request, understood.
@@ -182,7 +194,7 @@ fn digest(value: &Value, depth: usize, hasher: &mut Sha256) {
             let mut names: Vec<&String> = members.keys().collect();
             names.sort();
             for name in names {
-                if depth > 0 || !matches!(name.as_str(), "stream" | "stream_options" | "model") {
+                if depth > 0 || !matches!(name.as_str(), "stream" | "stream_options" | "encoding_format" | "model") {
                     hasher.update(name.as_bytes());
                     digest(&members[name], depth + 1, hasher);
                 }
@@ -190,7 +202,9 @@ fn digest(value: &Value, depth: usize, hasher: &mut Sha256) {
             hasher.update(b"}");
         }
         Value::Array(items) => {
-            items.iter().for_each(|item| digest(item, depth + 1, hasher));
+            for item in items {
+                digest(item, depth + 1, hasher);
+            }
             hasher.update(b"]");
         }
         leaf => hasher.update(leaf.to_string().as_bytes()),
@@ -201,7 +215,11 @@ fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>, ids: &mut u64) {
     match value {
         Value::String(text) => texts.push(text),
         Value::Number(_) => *ids += 1,
-        Value::Array(items) => items.iter().for_each(|item| collect(item, texts, ids)),
+        Value::Array(items) => {
+            for item in items {
+                collect(item, texts, ids);
+            }
+        }
         Value::Object(members) => {
             for name in TEXT_MEMBERS {
                 if let Some(member) = members.get(name) {

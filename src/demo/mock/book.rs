@@ -156,14 +156,8 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new(book: std::sync::Arc<Book>, entry: Entry) -> Self {
         let number = book.enter(entry);
-        let recorder = Self {
-            book,
-            number,
-            sent: 0,
-            whole: Sha256::new(),
-            without_usage: Sha256::new(),
-            had_usage_chunk: false,
-        };
+        let recorder =
+            Self { book, number, sent: 0, whole: Sha256::new(), without_usage: Sha256::new(), had_usage_chunk: false };
         recorder.bytes_written();
         recorder
     }
@@ -211,7 +205,7 @@ impl Recorder {
 }
 
 /// Lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8; 32]) -> String {
+pub(super) fn hex(bytes: &[u8; 32]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a String takes everything");

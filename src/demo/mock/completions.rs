@@ -2,10 +2,11 @@
 //!
 //! Knows nothing of chats.
 
+use serde_json::Value;
 use weir_filters::usage::Usage;
 
 use super::answer::{Answer, Piece, SSE};
-use super::ask::{Ask, count};
+use super::ask::Ask;
 use super::json::{Json, Object, object};
 use super::openai::{done, wants_usage};
 use super::quirk::Quirk;
@@ -18,18 +19,14 @@ pub(super) fn completions(ask: &Ask) -> Answer {
     let usage = ask.usage(reply.tokens());
     if !ask.stream {
         let choice = choice(&reply.text(), Some("stop"));
-        return Answer::json(&completion(ask, &[choice], Some(Some(&usage))), Some(usage));
+        return Answer::json(&completion(ask, &[choice], true, Some(&usage)), Some(usage));
     }
     let asked = wants_usage(ask);
-    let unreported = asked.then_some(None);
-    let mut pieces: Vec<Piece> = reply
-        .words
-        .iter()
-        .map(|word| Piece::sse(completion(ask, &[choice(word, None)], unreported).get()))
-        .collect();
-    pieces.push(Piece::sse(completion(ask, &[choice("", Some("stop"))], unreported).get()));
+    let mut pieces: Vec<Piece> =
+        reply.words.iter().map(|word| Piece::sse(completion(ask, &[choice(word, None)], asked, None).get())).collect();
+    pieces.push(Piece::sse(completion(ask, &[choice("", Some("stop"))], asked, None).get()));
     if asked {
-        let chunk = completion(ask, &[], Some(Some(&usage)));
+        let chunk = completion(ask, &[], true, Some(&usage));
         pieces.push(Piece { on_request: true, ..Piece::sse(chunk.get()).reporting(usage) });
     }
     pieces.push(done());
@@ -37,8 +34,8 @@ pub(super) fn completions(ask: &Ask) -> Answer {
 }
 
 pub(super) fn embeddings(ask: &Ask) -> Answer {
-    let inputs = match ask.member("input").and_then(|input| input.as_array()) {
-        Some(list) if !list.first().is_some_and(serde_json::Value::is_number) => list.len(),
+    let inputs = match ask.member("input").and_then(Value::as_array) {
+        Some(list) if !list.first().is_some_and(Value::is_number) => list.len(),
         _ => 1,
     };
     let base64 = ask.member("encoding_format").is_some_and(|format| format == "base64");
@@ -73,10 +70,10 @@ pub(super) fn encode_base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word = group.iter().fold(0_usize, |word, byte| word << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
+        let word = group.iter().fold(0_usize, |word, byte| (word << 8) | usize::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..4 {
             let shown = place <= group.len();
-            text.push(if shown { char::from(ALPHABET[word >> (18 - 6 * place) & 63]) } else { '=' });
+            text.push(if shown { char::from(ALPHABET[(word >> (18 - 6 * place)) & 63]) } else { '=' });
         }
     }
     text
@@ -86,62 +83,18 @@ fn choice(text: &str, reason: Option<&str>) -> Json {
     object! { "text": text, "index": 0, "logprobs": (), "finish_reason": reason }
 }
 
-/// `usage`: `None` leaves the member out, `Some(None)` writes null.
-fn completion(ask: &Ask, choices: &[Json], usage: Option<Option<&Usage>>) -> Json {
+/// `reports`: whether there is a member `usage` at all; it is null where there is none yet.
+fn completion(ask: &Ask, choices: &[Json], reports: bool, usage: Option<&Usage>) -> Json {
     let mut body = Object::new();
     body.put("id", &ask.id("cmpl-"));
     body.put("object", "text_completion");
     body.put("created", &ask.created());
     body.put("model", &ask.model);
     body.put("choices", choices);
-    if let Some(usage) = usage {
+    if reports {
         body.put("usage", &usage.map(|usage| Quirk::None.report(usage)));
     }
     body.done()
-}
-
-/// Ollama's native API, which speaks NDJSON: `/api/chat` and `/api/generate`.
-pub(super) fn ollama(ask: &Ask, is_chat: bool) -> Answer {
-    let reply = ask.reply();
-    let usage = ask.usage(reply.tokens());
-    let line = |text: &str, last: Option<&Usage>, tool: bool| {
-        let mut line = Object::new();
-        line.put("model", &ask.model);
-        line.put("created_at", "2025-11-20T00:00:00.000000Z");
-        if is_chat {
-            let mut message = Object::new();
-            message.put("role", "assistant");
-            message.put("content", text);
-            if let (true, Some(call)) = (tool, &reply.tool) {
-                let function = object! { "name": call.name, "arguments": call.arguments };
-                message.put("tool_calls", &[object! { "function": function }]);
-            }
-            line.put("message", &message.done());
-        } else {
-            line.put("response", text);
-        }
-        line.put("done", &last.is_some());
-        if let Some(usage) = last {
-            line.put("done_reason", "stop");
-            line.put("total_duration", &174_560_334_u64);
-            line.put("load_duration", &101_397_084_u64);
-            line.put("prompt_eval_count", &usage.input());
-            line.put("prompt_eval_duration", &13_074_791_u64);
-            line.put("eval_count", &usage.output);
-            line.put("eval_duration", &(count(reply.words.len()) * 1_000_000));
-        }
-        line.done()
-    };
-    if !ask.stream {
-        return Answer::json(&line(&reply.text(), Some(&usage), true), Some(usage));
-    }
-    let mut pieces: Vec<Piece> =
-        reply.words.iter().map(|word| Piece::raw(format!("{}\n", line(word, None, false)))).collect();
-    if reply.tool.is_some() {
-        pieces.push(Piece::raw(format!("{}\n", line("", None, true))));
-    }
-    pieces.push(Piece::raw(format!("{}\n", line("", Some(&usage), false))).reporting(usage));
-    Answer::stream("application/x-ndjson", pieces)
 }
 
 #[cfg(test)]

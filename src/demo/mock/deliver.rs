@@ -71,8 +71,7 @@ pub(super) fn deliver(answer: Answer, trouble: &Trouble, book: Arc<Book>, entry:
         }
     }
     let writes = encoded.into_iter().flat_map(|(bytes, piece)| split(&bytes, piece, trouble.chunk)).collect();
-    let state =
-        State { writes, broken: broken || half, delay: trouble.delay, recorder: Recorder::new(book, entry) };
+    let state = State { writes, broken: broken || half, delay: trouble.delay, recorder: Recorder::new(book, entry) };
     if state.writes.is_empty() && !state.broken {
         state.recorder.finished();
     }

@@ -129,7 +129,7 @@ pub(super) fn embed(ask: &Ask, batch: bool) -> Answer {
     let values = |index| object! { "values": vector(ask, index) };
     let mut body = Object::new();
     if batch {
-        let requests = ask.member("requests").and_then(|list| list.as_array()).map_or(0, Vec::len);
+        let requests = ask.member("requests").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
         body.put("embeddings", &(0..requests).map(values).collect::<Vec<_>>());
     } else {
         body.put("embedding", &values(0));
@@ -149,7 +149,7 @@ pub(super) fn count_tokens(ask: &Ask) -> Answer {
     Answer::json(&object! { "totalTokens": tokens, "promptTokensDetails": details }, None)
 }
 
-/// `GET /v1beta/models` of the provider.
+/// `GET /v1beta/models` (or `/v1/models`) of the provider.
 pub(super) fn models(names: &[&str]) -> Answer {
     let models: Vec<Json> = names
         .iter()
@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_reply_in_an_array_is_one_json_value() {
-        let ask = Ask::new("gemini-x".into(), true, serde_json::json!({"contents": [{"parts": [{"text": "a"}]}]}), None);
+        let ask =
+            Ask::new("gemini-x".into(), true, serde_json::json!({"contents": [{"parts": [{"text": "a"}]}]}), None);
         let sent: Vec<u8> = generate(&ask, Form::Array).pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
         let array: Vec<serde_json::Value> = serde_json::from_slice(&sent).expect("one JSON array");
         assert_eq!(array.len(), 3);

@@ -3,7 +3,7 @@
 //! The mock listens on a real socket and answers in the providers' real shapes, quirks included. It
 //! keeps its own ledger, so that whoever meters the traffic can be checked against the other side.
 //! `GET /mock/ledger` shows the ledger to other processes, `DELETE /mock/ledger` empties it. `x-mock-…`
-//! request headers make trouble (see [`trouble`]).
+//! request headers make trouble (`trouble.rs` lists them).
 //!
 //! Refuses to know Weir: to it, a gateway is a client like any other.
 
@@ -15,12 +15,13 @@ mod completions;
 mod deliver;
 mod gemini;
 mod json;
+mod ollama;
 mod openai;
 mod other;
 mod quirk;
 mod responses;
 mod serve;
-pub(crate) mod trouble;
+mod trouble;
 
 #[cfg(test)]
 mod tests;
@@ -41,13 +42,12 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 pub use book::Entry;
-pub(crate) use book::hex;
 
 use book::Book;
 use serve::State;
 
 /// The id under which a response to this JSON body is stored.
-pub(crate) fn response_id(model: &str, body: &serde_json::Value) -> String {
+pub(super) fn response_id(model: &str, body: &serde_json::Value) -> String {
     responses::id(&ask::Ask::new(model.to_owned(), false, body.clone(), None))
 }
 
@@ -173,8 +173,7 @@ async fn serve(socket: TcpStream, state: Arc<State>, mut stopped: watch::Receive
     // Without it the kernel would join small events.
     let _ = socket.set_nodelay(true);
     let service = service_fn(move |request| Arc::clone(&state).serve(request));
-    let connection =
-        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
+    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     // A connection that breaks is the client's affair; what was sent is in the ledger.
     tokio::select! {

@@ -18,8 +18,7 @@ use super::json::{Json, object};
 /// Responses kept for `GET /v1/responses/{id}`.
 const STORED_RESPONSES: usize = 64;
 /// A PNG of one pixel.
-const PIXEL: &str =
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 /// Tokens of an image.
 const IMAGE_TOKENS: u64 = 272;
 /// Tokens of a recording, whatever is in it.
@@ -207,10 +206,8 @@ fn transcription(ask: &Ask, fields: &[Field<'_>]) -> Answer {
     if !ask.stream {
         return Answer::json(&object! { "text": text, "usage": report }, Some(usage));
     }
-    let mut pieces: Vec<Piece> = words
-        .iter()
-        .map(|word| Piece::sse(object! { "type": "transcript.text.delta", "delta": word }.get()))
-        .collect();
+    let mut pieces: Vec<Piece> =
+        words.iter().map(|word| Piece::sse(object! { "type": "transcript.text.delta", "delta": word }.get())).collect();
     let last = object! { "type": "transcript.text.done", "text": text, "usage": report };
     pieces.push(Piece::sse(last.get()).reporting(usage));
     Answer::stream(SSE, pieces)
@@ -218,8 +215,19 @@ fn transcription(ask: &Ask, fields: &[Field<'_>]) -> Answer {
 
 fn moderation(ask: &Ask) -> Answer {
     let names = [
-        "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
-        "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
+        "harassment",
+        "harassment/threatening",
+        "hate",
+        "hate/threatening",
+        "illicit",
+        "illicit/violent",
+        "self-harm",
+        "self-harm/instructions",
+        "self-harm/intent",
+        "sexual",
+        "sexual/minors",
+        "violence",
+        "violence/graphic",
     ];
     let each = |value: fn() -> serde_json::Value| -> serde_json::Map<String, serde_json::Value> {
         names.iter().map(|name| ((*name).to_owned(), value())).collect()

@@ -14,8 +14,7 @@ pub(super) fn responses(ask: &Ask) -> (Answer, Json) {
     let reply = ask.reply();
     let usage = Quirk::None.usage(ask, &reply);
     let whole = response(ask, "completed", &[item(ask, &reply, "completed")], Some(&usage));
-    let answer =
-        if ask.stream { stream(ask, &reply, &whole, usage) } else { Answer::json(&whole, Some(usage)) };
+    let answer = if ask.stream { stream(ask, &reply, &whole, usage) } else { Answer::json(&whole, Some(usage)) };
     (answer, whole)
 }
 
@@ -86,7 +85,7 @@ fn response(ask: &Ask, status: &str, output: &[Json], usage: Option<&Usage>) -> 
     let report = usage.map(|usage| {
         object! {
             "input_tokens": usage.input(),
-            "input_tokens_details": object! { "cached_tokens": usage.cache_read },
+            "input_tokens_details": object! { "cached_tokens": usage.cache_read, "cache_write_tokens": 0 },
             "output_tokens": usage.output,
             "output_tokens_details": object! { "reasoning_tokens": usage.reasoning },
             "total_tokens": usage.total(),

@@ -25,7 +25,7 @@ use super::gemini::Form;
 use super::json::{Json, object};
 use super::other::{Field, Stored, form};
 use super::trouble::Trouble;
-use super::{anthropic, completions, gemini, openai, other, responses};
+use super::{anthropic, completions, gemini, ollama, openai, other, responses};
 
 /// The largest request body: above Weir's own default of 32 MiB.
 const MAX_BODY: usize = 64 << 20;
@@ -75,7 +75,12 @@ impl State {
         }
     }
 
-    fn answer(&self, asked: &Asked<'_>, operation: Operation, endpoint: Endpoint<'_>) -> std::io::Result<Response<Body>> {
+    fn answer(
+        &self,
+        asked: &Asked<'_>,
+        operation: Operation,
+        endpoint: Endpoint<'_>,
+    ) -> std::io::Result<Response<Body>> {
         let trouble = Trouble::of(asked.headers);
         let content_type = asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let fields = if content_type.starts_with("multipart/") { form(content_type, asked.body) } else { Vec::new() };
@@ -117,7 +122,10 @@ impl State {
             // What providers send and a gateway takes away.
             .header("server", "mock")
             .header("set-cookie", "__cf_bm=mock; Path=/; HttpOnly")
-            .header(if operation.protocol() == Protocol::Anthropic { "request-id" } else { "x-request-id" }, ask.id("req_"));
+            .header(
+                if operation.protocol() == Protocol::Anthropic { "request-id" } else { "x-request-id" },
+                ask.id("req_"),
+            );
         if let Some(length) = delivery.length {
             response = response.header(CONTENT_LENGTH, length);
         }
@@ -152,7 +160,7 @@ impl State {
             Endpoint::Gemini(_, "batchEmbedContents") => gemini::embed(ask, true),
             Endpoint::Gemini(_, "countTokens") => gemini::count_tokens(ask),
             Endpoint::Gemini(..) => Answer::error(Operation::GeminiGenerate, 404, "The mock does not serve this."),
-            Endpoint::Ollama { chat } => completions::ollama(ask, chat),
+            Endpoint::Ollama { chat } => ollama::generate(ask, chat),
             Endpoint::Models(Protocol::OpenAi) => other::models(&OPENAI_MODELS),
             Endpoint::Models(Protocol::Anthropic) => Answer::json(&anthropic_models(), None),
             Endpoint::Models(Protocol::Gemini) => gemini::models(&GEMINI_MODELS),
@@ -175,7 +183,8 @@ impl State {
         for (name, is_its_form) in forms {
             for value in asked.headers.get_all(name) {
                 let text = value.to_str().unwrap_or_default();
-                let key = if name.ends_with("authorization") { text.strip_prefix("Bearer ").unwrap_or(text) } else { text };
+                let key =
+                    if name.ends_with("authorization") { text.strip_prefix("Bearer ").unwrap_or(text) } else { text };
                 let is_ours = Secret::new(key) == self.upstream_key;
                 authentic |= is_ours && is_its_form;
                 if !is_ours && !strays.contains(&name) {
@@ -243,7 +252,9 @@ enum Endpoint<'a> {
     CountTokens,
     /// Model and verb.
     Gemini(&'a str, &'a str),
-    Ollama { chat: bool },
+    Ollama {
+        chat: bool,
+    },
     Models(Protocol),
     Alive,
     Unknown,
@@ -251,7 +262,9 @@ enum Endpoint<'a> {
 
 impl<'a> Endpoint<'a> {
     fn of(method: &Method, path: &'a str, headers: &HeaderMap) -> (Operation, Self) {
-        if let Some((model, verb)) = path.strip_prefix("/v1beta/models/").and_then(|rest| rest.split_once(':')) {
+        // Google's SDKs ask for either version.
+        let below = path.strip_prefix("/v1beta/models/").or_else(|| path.strip_prefix("/v1/models/"));
+        if let Some((model, verb)) = below.and_then(|rest| rest.split_once(':')) {
             let operation = match verb {
                 "streamGenerateContent" => Operation::GeminiStream,
                 "embedContent" | "batchEmbedContents" => Operation::GeminiEmbed,
@@ -273,8 +286,10 @@ impl<'a> Endpoint<'a> {
             "/v1/models" if headers.contains_key("anthropic-version") => {
                 (Operation::Models, Self::Models(Protocol::Anthropic))
             }
-            "/v1/models" => (Operation::Models, Self::Models(Protocol::OpenAi)),
-            "/v1beta/models" => (Operation::Models, Self::Models(Protocol::Gemini)),
+            "/v1/models" if !headers.contains_key("x-goog-api-key") => {
+                (Operation::Models, Self::Models(Protocol::OpenAi))
+            }
+            "/v1/models" | "/v1beta/models" => (Operation::Models, Self::Models(Protocol::Gemini)),
             "/" => (Operation::Models, Self::Alive),
             _ if path.starts_with("/v1/") => (Operation::OpenAiOther, Self::Other),
             _ => (Operation::OpenAiOther, Self::Unknown),
@@ -290,7 +305,13 @@ fn anthropic_models() -> Json {
     let models: Vec<Json> = ANTHROPIC_MODELS
         .iter()
         .map(|name| {
-            object! { "type": "model", "id": name, "display_name": name, "created_at": "2025-09-29T00:00:00Z" }
+            object! {
+                "type": "model",
+                "id": name,
+                "display_name": name,
+                "created_at": "2025-09-29T00:00:00Z",
+                "lifecycle": "active",
+            }
         })
         .collect();
     object! { "data": models, "has_more": false, "first_id": ANTHROPIC_MODELS[0], "last_id": ANTHROPIC_MODELS[1] }
