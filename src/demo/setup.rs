@@ -1,0 +1,208 @@
+//! The demo's configuration: every protocol, all upstreams being the mock.
+//!
+//! Knows nothing of how a gateway is started with it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use sha2::{Digest, Sha256};
+use weir_filters::glob::Glob;
+use weir_filters::protocol::Protocol;
+use weir_filters::route::Operation;
+use weir_filters::secret::Secret;
+
+use crate::config::{
+    Admin, BaseUrl, Channel, Config, Durability, Headers, Key, Ledger, Listen, Route, Server, Timeouts, UpstreamKey,
+    User,
+};
+
+/// Where the gateway of `weir demo` listens.
+pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8514);
+/// Where its admin listener is.
+pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8515);
+
+/// The path of the demo's own route to an OpenAI-shaped upstream at another path.
+pub(super) const MINIAI_ROUTE: &str = "/proxy/miniai/v2/chat/completions";
+/// The path of the demo's route to Ollama.
+pub(super) const OLLAMA_ROUTE: &str = "/ollama/api/chat";
+
+/// A client key that nobody has guessed, and its SHA-256.
+#[derive(Debug)]
+pub struct ClientKey {
+    /// What the client presents.
+    pub key: Secret,
+    /// What the configuration holds.
+    pub sha256: [u8; 32],
+}
+
+impl ClientKey {
+    /// Draws one: `sk-weir-` and 192 random bits.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn draw() -> io::Result<Self> {
+        let key = drawn("sk-weir-")?;
+        let sha256 = Sha256::digest(key.expose()).into();
+        Ok(Self { key, sha256 })
+    }
+}
+
+/// Draws the key that the demo's channels present to the mock.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn upstream_key() -> io::Result<Secret> {
+    drawn("sk-upstream-")
+}
+
+fn drawn(prefix: &str) -> io::Result<Secret> {
+    use std::fmt::Write;
+    let mut random = [0_u8; 24];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let mut key = String::from(prefix);
+    for byte in random {
+        write!(key, "{byte:02x}").expect("a String takes everything");
+    }
+    Ok(Secret::new(key))
+}
+
+/// The configuration of `weir demo`: six channels, all of them the mock at `mock`, one user with one key.
+pub fn config(
+    mock: SocketAddr,
+    upstream_key: &Secret,
+    client_key_sha256: [u8; 32],
+    data_dir: PathBuf,
+    listen: SocketAddr,
+    admin: SocketAddr,
+) -> Config {
+    let channel = |name: &str, protocol, models: &[&str]| Channel {
+        name: name.to_owned(),
+        protocol,
+        base_url: BaseUrl { tls: false, host: mock.ip().to_string(), port: mock.port(), path: String::new() },
+        keys: vec![UpstreamKey { name: "demo".to_owned(), value: upstream_key.clone() }],
+        models: models.iter().map(|model| Glob::new(*model)).collect(),
+        model_map: BTreeMap::new(),
+        inject_usage: name != "mistral",
+        timeouts: Timeouts {
+            connect: Duration::from_secs(3),
+            first_byte: Duration::from_secs(120),
+            idle: Duration::from_secs(300),
+        },
+    };
+    let route = |path: &str, operation, channel: &str, upstream_path: &str| Route {
+        path: path.to_owned(),
+        operation,
+        channels: vec![channel.to_owned()],
+        upstream_path: Some(upstream_path.to_owned()),
+        cors: None,
+    };
+    Config {
+        listen: vec![Listen { address: listen, tls: None }],
+        server: Server {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            max_body: 32 << 20,
+            header_timeout: Duration::from_secs(10),
+            connections_per_ip: 0,
+            grace_period: Duration::from_secs(5),
+            keepalive_timeout: Duration::from_secs(60),
+            upstream_ca: None,
+        },
+        admin: Admin { address: admin, token: None, metrics_token: None },
+        data_dir,
+        headers: Headers {
+            strip_request: ["x-forwarded-for", "x-real-ip", "cookie"].map(HeaderName::from_static).to_vec(),
+            strip_response: ["server", "x-powered-by", "set-cookie"].map(HeaderName::from_static).to_vec(),
+            set_request: Vec::new(),
+        },
+        channels: vec![
+            channel("openai", Protocol::OpenAi, &OPENAI_MODELS),
+            channel("mistral", Protocol::OpenAi, &["mistral-*"]),
+            channel("anthropic", Protocol::Anthropic, &["claude-*"]),
+            channel("gemini", Protocol::Gemini, &["gemini-*"]),
+            channel("miniai", Protocol::OpenAi, &["miniai-*"]),
+            channel("ollama", Protocol::OpenAi, &["llama*"]),
+        ],
+        routes: vec![
+            route(MINIAI_ROUTE, Operation::OpenAiChat, "miniai", "/miniai/v2/chat/completions"),
+            route(OLLAMA_ROUTE, Operation::OllamaChat, "ollama", "/api/chat"),
+        ],
+        users: vec![User { name: "demo".to_owned() }],
+        keys: vec![Key {
+            name: "demo".to_owned(),
+            user: Some("demo".to_owned()),
+            sha256: client_key_sha256,
+            enabled: true,
+            expires: None,
+            protocols: Vec::new(),
+            models: Vec::new(),
+            channels: Vec::new(),
+        }],
+        ledger: Ledger {
+            durability: Durability::Relaxed,
+            keep_minutes: Duration::from_secs(2 * 24 * 3600),
+            keep_hours: Duration::from_secs(90 * 24 * 3600),
+        },
+    }
+}
+
+/// What the channel `openai` serves: OpenAI's models and the compatible providers' whose habits the mock shows.
+const OPENAI_MODELS: [&str; 13] = [
+    "gpt-*",
+    "o1*",
+    "o3*",
+    "o4*",
+    "text-embedding-*",
+    "omni-moderation-*",
+    "whisper-*",
+    "deepseek-*",
+    "kimi-*",
+    "grok-*",
+    "openrouter/*",
+    "azure-*",
+    "vllm-*",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::cases::{ServedBy, cases};
+
+    fn demo() -> Config {
+        let secret = Secret::new("up");
+        config("127.0.0.1:9".parse().expect("an address"), &secret, [7; 32], PathBuf::from("d"), LISTEN, ADMIN)
+    }
+
+    #[test]
+    fn every_case_has_exactly_one_channel() {
+        let config = demo();
+        for case in cases() {
+            let serving: Vec<&str> = config
+                .channels
+                .iter()
+                .filter(|channel| channel.models.iter().any(|glob| glob.matches(case.model)))
+                .map(|channel| channel.name.as_str())
+                .collect();
+            let named = !case.model.is_empty() && case.served_by == ServedBy::Upstream;
+            assert_eq!(serving.len(), usize::from(named), "{} is served by {serving:?}", case.path);
+        }
+    }
+
+    #[test]
+    fn keys_differ_and_are_known_by_their_digest() {
+        let (one, two) = (ClientKey::draw().expect("random bytes"), ClientKey::draw().expect("random bytes"));
+        assert_ne!(one.key, two.key);
+        assert_eq!(one.key.expose().len(), "sk-weir-".len() + 48);
+        assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(one.key.expose())));
+    }
+
+    #[test]
+    fn only_mistral_is_not_made_to_report() {
+        let config = demo();
+        let without: Vec<&str> = config.channels.iter().filter(|c| !c.inject_usage).map(|c| c.name.as_str()).collect();
+        assert_eq!(without, ["mistral"]);
+    }
+}
