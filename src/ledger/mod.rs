@@ -1,5 +1,440 @@
-//! What survives a restart: an append-only journal, which is the truth, and sled, which is a view of it.
+//! What survives a restart: an append-only journal, which is the truth, and sled, which is a view of
+//! it. Owns the settlements and their sums; refuses to know what a request is and who asks.
+//!
+//! ```text
+//! append ─► journal/ (a shard a thread) ─► fold ─► view (memory) ─► queries
+//!               │                                    └─► store/ (sled) and totals.snapshot
+//!               └─ fdatasync every 10 ms
+//! ```
+//!
+//! Two threads of their own sync the journal and fold it; neither touches the data plane's runtime.
+//! Nothing on the way of a request waits for the store: without it the totals are in memory, and
+//! after a restart they come from the snapshot and the journal.
 
+mod calendar;
+mod codec;
+mod counters;
+#[cfg(test)]
+mod fixtures;
+mod fold;
+mod journal;
+mod keeper;
+mod query;
 mod record;
+mod rows;
+mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wire;
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use counters::Counters;
+pub use journal::Position;
+pub use journal::segment::{Corrupt, CorruptKind, decode_segment};
+pub use query::{By, KeySpend, KeyTotal, Step, UsageQuery, UsageRow};
 pub use record::{Outcome, Settlement};
+
+use crate::config::Durability;
+use fold::Folder;
+use journal::files::{Disk, RealDisk};
+use journal::{Journal, SEGMENT_BYTES};
+use keeper::{Keeper, Report};
+use view::View;
+
+/// Between two folds while requests end.
+const FOLD_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks for what other processes wrote, and between two prunings.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A question waits this long at most for the fold to reach the journal's end.
+const MAX_CATCH_UP: Duration = Duration::from_secs(1);
+
+/// Why a ledger does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Another process has it open.
+    #[error("another process has the ledger open")]
+    Locked,
+    /// The directory cannot be read or written.
+    #[error("the ledger's directory: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What to do if another process has the ledger open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenLocked {
+    /// Do not open.
+    #[default]
+    Refuse,
+    /// Write a journal of one's own and take over once the other is gone: the new process of a
+    /// binary upgrade. Until then figures come from the last snapshot and both journals.
+    Wait,
+}
+
+/// How to open a ledger.
+#[derive(Clone, Debug)]
+pub struct LedgerOptions {
+    /// Where everything is kept; made if it is not there.
+    pub directory: PathBuf,
+    /// How many threads append: one shard each.
+    pub shards: usize,
+    /// Whether [`Ledger::synced`] waits.
+    pub durability: Durability,
+    /// How long counters of minutes are kept.
+    pub keep_minutes: Duration,
+    /// How long counters of hours are kept.
+    pub keep_hours: Duration,
+    /// What to do if another process has it open.
+    pub when_locked: WhenLocked,
+}
+
+/// How the ledger is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerStatus {
+    /// Bytes of all segments, their preallocated space included, when they were last listed.
+    pub journal_bytes: u64,
+    /// Records of this process that are in the journal and not yet in the totals.
+    pub fold_lag_records: u64,
+    /// Whether the store is open and takes writes. Without it nothing is lost.
+    pub store_up: bool,
+    /// Whether this process writes the totals; `false` while it waits for another to leave.
+    pub leads: bool,
+    /// Records that the disk refused at first, and syncs that failed.
+    pub append_errors: u64,
+    /// Records that wait in memory for the disk.
+    pub backlog_records: u64,
+    /// Records lost, because the disk took none for so long that the backlog was full.
+    pub dropped: u64,
+    /// Damaged parts of the journal that were found, ever.
+    pub corrupt_records: u64,
+    /// Records that came twice and count once.
+    pub duplicates: u64,
+    /// Where the store was moved, if it was damaged when it was opened.
+    pub set_aside: Option<String>,
+    /// Old segments are gone that no totals cover: somebody removed them, or store and snapshot.
+    pub history_lost: bool,
+}
+
+/// The ledger of a running gateway.
+///
+/// Questions take milliseconds of CPU and a lock: ask them off the data plane's threads.
+pub struct Ledger {
+    inner: Arc<Inner>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    sync: JoinHandle<()>,
+    fold: JoinHandle<()>,
+}
+
+struct Inner {
+    options: LedgerOptions,
+    journal: Journal,
+    folder: Mutex<Folder>,
+    /// Locked before `folder`, never after it.
+    keeper: Mutex<Keeper>,
+    /// How the keeper was when it last was done: it is busy with the disk for long.
+    report: Mutex<Report>,
+    stopped: AtomicBool,
+}
+
+/// What tests choose and nobody else.
+struct Tuning {
+    segment_bytes: u64,
+    fold_every: Duration,
+    disk: Arc<dyn Disk>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            fold_every: FOLD_EVERY,
+            disk: Arc::new(RealDisk),
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger, folds what the last process left, and starts the threads. A damaged store
+    /// is set aside and rebuilt.
+    pub fn open(options: LedgerOptions) -> Result<Self, LedgerError> {
+        Self::open_tuned(options, Tuning::default())
+    }
+
+    fn open_tuned(options: LedgerOptions, tuning: Tuning) -> Result<Self, LedgerError> {
+        std::fs::create_dir_all(&options.directory)?;
+        let journal_directory = options.directory.join("journal");
+        let mut keeper = Keeper::new(&options.directory);
+        let view = match (keeper.lead()?, options.when_locked) {
+            (Some(view), _) => view,
+            (None, WhenLocked::Refuse) => return Err(LedgerError::Locked),
+            (None, WhenLocked::Wait) => keeper.follow()?.unwrap_or_default(),
+        };
+        let Tuning {
+            segment_bytes,
+            fold_every,
+            disk,
+        } = tuning;
+        let journal = Journal::open(
+            &journal_directory,
+            options.shards,
+            segment_bytes,
+            disk,
+            |shard| view.highest_seq(shard).saturating_add(1),
+        )?;
+        let inner = Arc::new(Inner {
+            options,
+            journal,
+            folder: Mutex::new(Folder::new(view, &journal_directory)),
+            keeper: Mutex::new(keeper),
+            report: Mutex::new(Report::default()),
+            stopped: AtomicBool::new(false),
+        });
+        inner.tick(false);
+        let sync = spawn("weir-sync", &inner, |inner| inner.journal.run_sync())?;
+        let fold = spawn("weir-fold", &inner, move |inner| inner.run_fold(fold_every))?;
+        Ok(Self {
+            inner,
+            threads: Mutex::new(Some(Threads { sync, fold })),
+        })
+    }
+
+    /// Writes a settlement: when this returns, kill -9 does not lose it. What the disk refuses is
+    /// counted, kept in memory and tried again.
+    pub fn append(&self, settlement: &Settlement) -> Position {
+        self.inner.journal.append(settlement)
+    }
+
+    /// With [`Durability::Strict`], waits until the record is on the disk; otherwise returns at once.
+    /// `false`: it is not on the disk and may not come there soon, because the disk refuses.
+    pub async fn synced(&self, position: Position) -> bool {
+        match self.inner.options.durability {
+            Durability::Relaxed => true,
+            Durability::Strict => self.inner.journal.synced(position).await,
+        }
+    }
+
+    /// Answers from every record that was appended before the call, if they can be folded within a
+    /// second; else from those that could. Records that wait for the disk are not among them.
+    pub fn usage(&self, query: &UsageQuery) -> Vec<UsageRow> {
+        self.inner.caught_up().view.usage(query)
+    }
+
+    /// The figures of every key over all time, by the key's id; as fresh as [`Ledger::usage`].
+    pub fn key_totals(&self) -> Vec<KeyTotal> {
+        self.inner.caught_up().view.key_totals()
+    }
+
+    /// What every key spent on the day and in the month of `now_ms` and ever, by the key's id; as
+    /// fresh as [`Ledger::usage`].
+    pub fn key_spends(&self, now_ms: u64) -> Vec<KeySpend> {
+        self.inner.caught_up().view.key_spends(now_ms)
+    }
+
+    /// How the ledger is doing, without touching the disk.
+    pub fn status(&self) -> LedgerStatus {
+        let inner = &self.inner;
+        let mut status = LedgerStatus {
+            append_errors: inner.journal.errors.load(Ordering::Relaxed),
+            dropped: inner.journal.dropped.load(Ordering::Relaxed),
+            backlog_records: inner.journal.waiting(),
+            ..LedgerStatus::default()
+        };
+        let report = lock(&inner.report).clone();
+        (status.store_up, status.leads) = (report.store_up, report.leads);
+        (status.set_aside, status.history_lost) = (report.set_aside, report.history_lost);
+        let written = inner.journal.written();
+        let folder = lock(&inner.folder);
+        status.journal_bytes = folder.journal_bytes;
+        status.fold_lag_records = written.saturating_sub(folder.own_records);
+        status.corrupt_records = folder.view.meta.corrupt;
+        status.duplicates = folder.view.meta.duplicates;
+        status
+    }
+
+    /// Folds and syncs everything, writes a snapshot and gives the ledger to whoever comes next.
+    /// Questions are still answered; what is appended from now on is found by the next start.
+    pub fn close(&self) {
+        let Some(threads) = lock(&self.threads).take() else {
+            return;
+        };
+        self.inner.journal.stop();
+        let synced = threads.sync.join();
+        self.inner.journal.finish();
+        self.inner.stopped.store(true, Ordering::Release);
+        threads.fold.thread().unpark();
+        let folded = threads.fold.join();
+        if synced.is_err() || folded.is_err() {
+            log::error!("ledger: one of its threads had panicked");
+        }
+        self.inner.tick(true);
+        let mut keeper = lock(&self.inner.keeper);
+        keeper.close();
+        *lock(&self.inner.report) = keeper.report();
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    fn run_fold(&self, every: Duration) {
+        let mut folded = self.journal.written();
+        let mut looked = Instant::now();
+        while !self.stopped.load(Ordering::Acquire) {
+            std::thread::park_timeout(every);
+            let written = self.journal.written();
+            if written == folded && looked.elapsed() < LOOK_EVERY && lock(&self.report).leads {
+                continue;
+            }
+            (folded, looked) = (written, Instant::now());
+            self.tick(false);
+        }
+    }
+
+    /// Folds all there is and writes what changed.
+    fn tick(&self, force_snapshot: bool) {
+        let mut keeper = lock(&self.keeper);
+        self.take_over(&mut keeper);
+        self.catch_up(None);
+        let mut folder = lock(&self.folder);
+        let o = &self.options;
+        folder.view.prune(now_ms(), o.keep_minutes, o.keep_hours);
+        if !keeper.leads() {
+            folder.view.take_changes();
+            *lock(&self.report) = keeper.report();
+            return;
+        }
+        if let Err(e) = folder.raise_floors() {
+            log::error!("ledger: the journal cannot be listed: {e}");
+        }
+        let writing = keeper.gather(&mut folder.view, force_snapshot);
+        // Questions are answered while the disk is busy.
+        drop(folder);
+        keeper.write(writing);
+        *lock(&self.report) = keeper.report();
+    }
+
+    /// Becomes the writer of totals if nobody else is; otherwise keeps up with the one who is.
+    fn take_over(&self, keeper: &mut Keeper) {
+        if keeper.leads() {
+            return;
+        }
+        let found = match keeper.lead() {
+            Ok(Some(view)) => Ok(Some(view)),
+            Ok(None) => keeper.follow().map_err(LedgerError::from),
+            Err(e) => Err(e),
+        };
+        match found {
+            Ok(Some(view)) => {
+                *lock(&self.folder) = Folder::new(view, &self.options.directory.join("journal"))
+            }
+            Ok(None) => {}
+            Err(e) => log::error!("ledger: cannot take over: {e}"),
+        }
+    }
+
+    /// Folds what there is at the call, or as much of it as can be until `deadline`. The totals are
+    /// free for others between two reads.
+    fn catch_up(&self, deadline: Option<Instant>) {
+        let written = self.journal.written();
+        let heads = self.journal.heads();
+        let fold = || -> io::Result<()> {
+            let mut plan = lock(&self.folder).plan(&heads)?;
+            loop {
+                let mut folder = lock(&self.folder);
+                if folder.step(&mut plan)? {
+                    folder.own_records = written;
+                    return Ok(());
+                }
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Ok(());
+                }
+            }
+        };
+        if let Err(e) = fold() {
+            log::error!("ledger: the journal cannot be read: {e}");
+        }
+    }
+
+    /// The totals with all that was there at the call, or as much as can be folded in time.
+    fn caught_up(&self) -> MutexGuard<'_, Folder> {
+        self.catch_up(Some(Instant::now() + MAX_CATCH_UP));
+        lock(&self.folder)
+    }
+}
+
+/// The ledger's totals without a gateway: from the snapshot and the journal, without writing and
+/// without a lock, so also beside a running one.
+pub struct ReadOnlyLedger {
+    view: View,
+}
+
+/// Reads the ledger in `directory`.
+pub fn read_only(directory: &Path) -> Result<ReadOnlyLedger, LedgerError> {
+    /// A gateway writes a snapshot every ten seconds at most; losing this race thrice is no race.
+    const ATTEMPTS: u32 = 3;
+    let journal = directory.join("journal");
+    std::fs::metadata(&journal)?;
+    let mut attempt = 1;
+    loop {
+        // If the snapshot changes meanwhile, segments may be gone before they were read.
+        let before = snapshot::stamp(directory);
+        let view = Keeper::new(directory).follow()?.unwrap_or_default();
+        let mut folder = Folder::new(view, &journal);
+        let mut plan = folder.plan(&[])?;
+        while !folder.step(&mut plan)? {}
+        if snapshot::stamp(directory) == before || attempt == ATTEMPTS {
+            return Ok(ReadOnlyLedger { view: folder.view });
+        }
+        attempt += 1;
+    }
+}
+
+impl ReadOnlyLedger {
+    /// The rows that answer `query`.
+    pub fn usage(&self, query: &UsageQuery) -> Vec<UsageRow> {
+        self.view.usage(query)
+    }
+
+    /// The figures of every key over all time, by the key's id.
+    pub fn key_totals(&self) -> Vec<KeyTotal> {
+        self.view.key_totals()
+    }
+}
+
+fn spawn(
+    name: &str,
+    inner: &Arc<Inner>,
+    run: impl FnOnce(&Inner) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let inner = Arc::clone(inner);
+    Builder::new()
+        .name(name.to_owned())
+        .spawn(move || run(&inner))
+}
+
+/// A panic under one of these locks leaves totals that the next start reads again from the journal;
+/// until then they are the best there is.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,87 @@
+//! Owns the civil calendar of UTC that the figures are shown in. Refuses to know clocks and zones.
+
+use std::fmt::Write as _;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Year, month (1–12) and day (1–31) of a count of days since 1970-01-01, after
+/// H. Hinnant's `civil_from_days`.
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// The start of the month that holds `time_ms`, in milliseconds since 1970-01-01.
+pub(crate) fn month_start(time_ms: u64) -> u64 {
+    let days = time_ms / DAY_MS;
+    let (_, _, day) = civil(days);
+    (days + 1 - day) * DAY_MS
+}
+
+/// `2026-11-21`
+pub(crate) fn date(time_ms: u64) -> String {
+    let (year, month, day) = civil(time_ms / DAY_MS);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// `2026-11-21T08:01:55.000Z`: RFC 3339, UTC, with milliseconds.
+pub(crate) fn rfc3339(time_ms: u64) -> String {
+    let of_day = time_ms % DAY_MS;
+    let (seconds, ms) = (of_day / 1000, of_day % 1000);
+    let mut text = date(time_ms);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "T{hour:02}:{minute:02}:{second:02}.{ms:03}Z");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_days_have_their_dates() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400_000), "2000-02-29");
+        assert_eq!(date(951_868_800_000), "2000-03-01");
+        assert_eq!(date(4_107_542_400_000), "2100-03-01");
+        assert_eq!(rfc3339(1_795_248_115_042), "2026-11-21T08:01:55.042Z");
+    }
+
+    #[test]
+    fn each_day_follows_the_last() {
+        let mut last = (1970, 1, 1);
+        for days in 1..200_000 {
+            let (y, m, d) = civil(days);
+            let next_day = (y, m) == (last.0, last.1) && d == last.2 + 1;
+            let next_month = d == 1
+                && (y == last.0 && m == last.1 + 1 || (y == last.0 + 1 && (m, last.1) == (1, 12)));
+            assert!(next_day || next_month, "{last:?} then {:?}", (y, m, d));
+            last = (y, m, d);
+        }
+    }
+
+    #[test]
+    fn a_month_starts_at_its_first_day() {
+        let feb_29_noon = 951_782_400_000 + DAY_MS / 2;
+        assert_eq!(
+            rfc3339(month_start(feb_29_noon)),
+            "2000-02-01T00:00:00.000Z"
+        );
+        assert_eq!(
+            month_start(month_start(feb_29_noon)),
+            month_start(feb_29_noon)
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! Owns the reading of the journal into the totals: which segments there are, how far each is read,
+//! which are read whole. Refuses to know where totals are written.
+//!
+//! The offset of a segment moves in the same state as the totals, and both are written in one batch,
+//! so a record counts once however often the process dies. Within one process a record that was
+//! appended twice by mistake is recognised by its id, as long as it is among the last
+//! [`RECENT_IDS`]; the window is not written, because nothing in the ledger appends twice.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::codec::RecordRef;
+use super::journal::files::{self, SegmentId};
+use super::journal::segment::{Corrupt, Extent, HEADER, Header, scan};
+use super::journal::{Head, SEGMENT_BYTES};
+use super::view::View;
+
+/// Ids remembered: some seconds of the busiest gateway, about 3 MiB.
+const RECENT_IDS: usize = 65_536;
+/// Read of one segment at once. Larger than any segment that this release writes, so that damage is
+/// seen whole; a file that something else made this large is read in pieces.
+const MAX_READ: u64 = 64 << 20;
+/// The same of a segment that another process is writing, most of which is still empty.
+const MAX_READ_GROWING: u64 = 1 << 20;
+/// Reads of one segment in one plan: enough for all that another process could have written into a
+/// segment by then.
+const MAX_READS: u64 = SEGMENT_BYTES / MAX_READ_GROWING + 1;
+/// The read buffer is given back above this: only a start reads whole segments.
+const KEEP_BUFFER: usize = 1 << 20;
+
+/// The totals and the places up to which the journal is in them.
+pub(crate) struct Folder {
+    pub(crate) view: View,
+    journal: PathBuf,
+    /// Segments that are read whole and will not grow.
+    done: HashSet<SegmentId>,
+    recent: Recent,
+    buffer: Vec<u8>,
+    /// Bytes of all segments when they were last listed.
+    pub(crate) journal_bytes: u64,
+    /// Records read from the segments of this process.
+    pub(crate) own_records: u64,
+}
+
+/// The segments that are to be looked into, in order.
+pub(crate) struct Plan {
+    segments: VecDeque<(SegmentId, Option<Head>)>,
+    /// Reads of the first one.
+    reads: u64,
+}
+
+impl Folder {
+    pub(crate) fn new(view: View, journal: &Path) -> Self {
+        Self {
+            view,
+            journal: journal.to_owned(),
+            done: HashSet::new(),
+            recent: Recent::default(),
+            buffer: Vec::new(),
+            journal_bytes: 0,
+            own_records: 0,
+        }
+    }
+
+    /// What there is to fold now. `heads` are the segments that this process writes, asked for
+    /// before the call: what they hold up to there is whole. The plan has an end, however fast
+    /// records keep coming.
+    pub(crate) fn plan(&mut self, heads: &[Head]) -> io::Result<Plan> {
+        let listed = files::list(&self.journal)?;
+        self.journal_bytes = listed.iter().map(|(_, len)| len).sum();
+        self.done
+            .retain(|id| listed.binary_search_by(|(other, _)| other.cmp(id)).is_ok());
+        let head_of = |id: SegmentId| heads.iter().find(|head| head.id == id).copied();
+        let new = listed
+            .iter()
+            .map(|(id, _)| (*id, head_of(*id)))
+            .filter(|(id, head)| self.has_more(*id, *head));
+        Ok(Plan {
+            segments: new.collect(),
+            reads: 0,
+        })
+    }
+
+    /// Takes one read's work off the plan; whether the plan is at its end.
+    pub(crate) fn step(&mut self, plan: &mut Plan) -> io::Result<bool> {
+        let Some((id, head)) = plan.segments.front().copied() else {
+            return Ok(true);
+        };
+        plan.reads += 1;
+        let read = self.has_more(id, head) && self.fold_segment(id, head)?;
+        if !read || plan.reads > MAX_READS {
+            plan.segments.pop_front();
+            plan.reads = 0;
+        }
+        Ok(plan.segments.is_empty())
+    }
+
+    /// Whether a look into the segment may find something new.
+    fn has_more(&self, id: SegmentId, head: Option<Head>) -> bool {
+        let folded = self.view.offsets.get(&id).copied().unwrap_or(HEADER);
+        let all = head.is_some_and(|head| folded >= head.end);
+        !all && !self.view.is_below_floor(id) && !self.done.contains(&id)
+    }
+
+    /// Whether anything was read.
+    fn fold_segment(&mut self, id: SegmentId, head: Option<Head>) -> io::Result<bool> {
+        let file = match File::open(id.path(&self.journal)) {
+            Ok(file) => file,
+            // Another process dropped it since it was listed.
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        // Asked before reading: what is sealed now has all its bytes.
+        let extent = match head {
+            Some(_) => Extent::Committed,
+            None if files::is_sealed(&file) => Extent::Sealed,
+            None => Extent::Growing,
+        };
+        let len = head.map_or(file.metadata()?.len(), |head| head.end);
+        let mut start = [0; HEADER as usize];
+        let got = read_up_to(&file, &mut start, 0)?;
+        let header = match Header::decode(&start[..got]) {
+            Ok((header, note)) => {
+                if let Some(note) = note.filter(|_| !self.view.offsets.contains_key(&id)) {
+                    self.report(id, note);
+                }
+                header
+            }
+            Err(corrupt) => {
+                // The rest cannot be checked without it.
+                self.report(id, Corrupt { len, ..corrupt });
+                self.view.set_offset(id, len);
+                self.done.insert(id);
+                return Ok(true);
+            }
+        };
+        let offset = self.view.offsets.get(&id).copied().unwrap_or(HEADER);
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let most = if extent == Extent::Growing {
+            MAX_READ_GROWING
+        } else {
+            MAX_READ
+        };
+        let want = len.saturating_sub(offset).min(most);
+        bytes.resize(want as usize, 0);
+        let got = read_up_to(&file, &mut bytes, offset)?;
+        bytes.truncate(got);
+        let own = head.is_some();
+        let end = scan(
+            &bytes,
+            offset,
+            header.salt,
+            extent,
+            |at, found| match found {
+                Ok(payload) => self.count(id, at, payload, own),
+                Err(corrupt) => self.report(id, corrupt),
+            },
+        );
+        if bytes.capacity() <= KEEP_BUFFER {
+            self.buffer = bytes;
+        }
+        self.view.set_offset(id, end);
+        if extent == Extent::Sealed && end >= len {
+            self.done.insert(id);
+        }
+        Ok(end > offset)
+    }
+
+    fn count(&mut self, id: SegmentId, at: u64, payload: &[u8], own: bool) {
+        self.own_records += u64::from(own);
+        match RecordRef::decode(payload) {
+            Ok(record) if self.recent.insert(record.id) => self.view.apply(&record),
+            Ok(record) => {
+                log::warn!(
+                    "ledger: request {:032x} was recorded twice, it counts once",
+                    record.id
+                );
+                self.view.note_duplicate();
+            }
+            Err(why) => self.report(id, why.at(at, payload)),
+        }
+    }
+
+    fn report(&mut self, id: SegmentId, corrupt: Corrupt) {
+        log::error!(
+            "ledger: shard {} segment {:016x}: {corrupt}",
+            id.shard,
+            id.seq
+        );
+        self.view.note_corrupt();
+    }
+
+    /// Raises the floors over the segments that are read whole. The newest segment of a shard stays,
+    /// so that its number is never given out again even if all totals are lost.
+    pub(crate) fn raise_floors(&mut self) -> io::Result<bool> {
+        let mut raised = false;
+        let listed = files::list(&self.journal)?;
+        for shard in listed.chunk_by(|(a, _), (b, _)| a.shard == b.shard) {
+            let older = &shard[..shard.len() - 1];
+            let above = older
+                .iter()
+                .map(|(id, _)| *id)
+                .filter(|id| !self.view.is_below_floor(*id));
+            let last = above.take_while(|id| self.done.contains(id)).last();
+            if let Some(last) = last {
+                self.view.set_floor(last.shard, last.seq);
+                raised = true;
+            }
+        }
+        Ok(raised)
+    }
+}
+
+/// Reads until `buffer` is full or the file ends.
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], offset + got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(got)
+}
+
+/// The last ids, to recognise a record that comes twice.
+#[derive(Default)]
+struct Recent {
+    known: HashSet<u128>,
+    order: VecDeque<u128>,
+}
+
+impl Recent {
+    /// Whether the id is new.
+    fn insert(&mut self, id: u128) -> bool {
+        if !self.known.insert(id) {
+            return false;
+        }
+        self.order.push_back(id);
+        if self.order.len() > RECENT_IDS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}

@@ -1,0 +1,200 @@
+//! Owns what one shard writes: its open segment, its reused buffer, and the backlog of records that
+//! the disk would not take. Refuses to know threads: whoever calls holds the shard's mutex.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::codec;
+use super::super::record::Settlement;
+use super::files::{self, Disk};
+use super::segment::{FRAME_HEAD, HEADER, Header, seal_frame};
+
+/// Records that one shard keeps in memory while the disk takes none, about forty thousand: a disk
+/// that is full for a minute loses nothing, and a disk that is gone does not take the memory too.
+pub(crate) const MAX_BACKLOG_BYTES: usize = 8 << 20;
+/// Numbers to try when other processes make segments in the same shard: there are two at most, but
+/// each may have left many.
+const MAX_CREATE_ATTEMPTS: u32 = 64;
+
+/// Where and how big.
+pub(crate) struct Place<'a> {
+    pub(crate) journal: &'a Path,
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) segment_bytes: u64,
+    pub(crate) shard: u16,
+}
+
+/// The segment being written.
+pub(crate) struct Active {
+    pub(crate) file: Arc<File>,
+    pub(crate) seq: u64,
+    /// Bytes of whole records, header included.
+    pub(crate) end: u64,
+    salt: u32,
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub(crate) enum Appended {
+    /// The kernel has it.
+    Written,
+    /// The disk refused it; it waits in memory. The error is given once per outage.
+    Kept(Option<io::Error>),
+    /// The backlog is full.
+    Dropped,
+}
+
+/// The state of a shard.
+#[derive(Default)]
+pub(crate) struct Shard {
+    pub(crate) active: Option<Active>,
+    /// Full segments whose last bytes were not synced yet.
+    pub(crate) retired: Vec<Arc<File>>,
+    /// A segment was made since the directory was last synced.
+    pub(crate) directory_dirty: bool,
+    /// Records that have been given a ticket.
+    pub(crate) tickets: u64,
+    /// Records, in order of their tickets, that the kernel has.
+    pub(crate) written: u64,
+    next_seq: u64,
+    frame: Vec<u8>,
+    backlog: VecDeque<Vec<u8>>,
+    backlog_bytes: usize,
+}
+
+impl Shard {
+    pub(crate) fn new(next_seq: u64) -> Self {
+        Self {
+            next_seq,
+            ..Self::default()
+        }
+    }
+
+    /// Writes `s`, or keeps it. While anything waits in the backlog everything goes there: tickets
+    /// stay in order, and a failing disk is not asked once per request.
+    pub(crate) fn append(&mut self, place: &Place<'_>, s: &Settlement) -> Appended {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        frame.resize(FRAME_HEAD, 0);
+        codec::encode(s, &mut frame);
+        let outcome = if self.backlog.is_empty() {
+            match self.write(place, &mut frame) {
+                Ok(()) => {
+                    self.tickets += 1;
+                    Appended::Written
+                }
+                Err(e) => self.keep(&frame, Some(e)),
+            }
+        } else {
+            self.keep(&frame, None)
+        };
+        self.frame = frame;
+        outcome
+    }
+
+    fn keep(&mut self, frame: &[u8], error: Option<io::Error>) -> Appended {
+        if self.backlog_bytes + frame.len() > MAX_BACKLOG_BYTES {
+            return Appended::Dropped;
+        }
+        self.backlog_bytes += frame.len();
+        self.backlog.push_back(frame.to_vec());
+        self.tickets += 1;
+        Appended::Kept(error)
+    }
+
+    /// Writes what waits, oldest first, until all is written or the disk refuses again.
+    pub(crate) fn retry(&mut self, place: &Place<'_>) -> io::Result<()> {
+        while let Some(mut frame) = self.backlog.pop_front() {
+            let len = frame.len();
+            if let Err(e) = self.write(place, &mut frame) {
+                self.backlog.push_front(frame);
+                return Err(e);
+            }
+            self.backlog_bytes -= len;
+        }
+        Ok(())
+    }
+
+    /// How many records wait in memory.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.backlog.len() as u64
+    }
+
+    /// Ends the open segment: the next record starts another.
+    pub(crate) fn rotate(&mut self) {
+        if let Some(active) = self.active.take() {
+            self.retired.push(active.file);
+        }
+    }
+
+    fn write(&mut self, place: &Place<'_>, frame: &mut [u8]) -> io::Result<()> {
+        let len = frame.len() as u64;
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|a| a.end + len > place.segment_bytes)
+        {
+            self.rotate();
+        }
+        let active = match &mut self.active {
+            Some(active) => active,
+            none => none.insert({
+                self.directory_dirty = true;
+                create(place, &mut self.next_seq)?
+            }),
+        };
+        seal_frame(frame, active.salt);
+        if let Err(e) = place.disk.write(&active.file, frame, active.end) {
+            // A place on the disk that cannot be written is left behind. A full disk is not: the
+            // next attempt overwrites the half-written record, so that no damage remains.
+            let full = matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            if !full && active.end > HEADER {
+                self.rotate();
+            }
+            return Err(e);
+        }
+        active.end += len;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+fn create(place: &Place<'_>, next_seq: &mut u64) -> io::Result<Active> {
+    // Asked again each time: another process may have made segments, and dropped all but its last.
+    *next_seq = (*next_seq).max(files::highest(place.journal, place.shard)?.saturating_add(1));
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let header = Header {
+            shard: place.shard,
+            seq: *next_seq,
+            salt: random()?,
+        };
+        match place
+            .disk
+            .create(place.journal, header, place.segment_bytes)
+        {
+            Ok(file) => {
+                *next_seq += 1;
+                let Header { seq, salt, .. } = header;
+                return Ok(Active {
+                    file: Arc::new(file),
+                    seq,
+                    end: HEADER,
+                    salt,
+                });
+            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && attempts < MAX_CREATE_ATTEMPTS => {
+                *next_seq += 1
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn random() -> io::Result<u32> {
+    getrandom::u32().map_err(|e| io::Error::other(e.to_string()))
+}

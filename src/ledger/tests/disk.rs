@@ -1,0 +1,158 @@
+//! Owns the failing disk: full, broken, and well again.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::super::fixtures::settlement;
+use super::super::journal::files::{Disk, RealDisk};
+use super::super::journal::segment::Header;
+use super::scene::{Scene, eventually, requests};
+use crate::config::Durability;
+
+const WELL: u8 = 0;
+/// Half of the record is written, then the disk is full.
+const FULL: u8 = 1;
+/// Writes fail with an input/output error.
+const BROKEN: u8 = 2;
+/// Writes succeed and syncs fail.
+const NO_SYNC: u8 = 3;
+
+struct Failing(AtomicU8);
+
+impl Disk for Failing {
+    fn create(&self, journal: &Path, header: Header, bytes: u64) -> io::Result<File> {
+        match self.0.load(Ordering::SeqCst) {
+            FULL => Err(ErrorKind::StorageFull.into()),
+            _ => RealDisk.create(journal, header, bytes),
+        }
+    }
+
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            FULL => {
+                RealDisk.write(file, &bytes[..bytes.len() / 2], at)?;
+                Err(ErrorKind::StorageFull.into())
+            }
+            BROKEN => Err(io::Error::other("input/output error")),
+            _ => RealDisk.write(file, bytes, at),
+        }
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            NO_SYNC => Err(io::Error::other("input/output error")),
+            _ => RealDisk.sync(file),
+        }
+    }
+}
+
+fn failing() -> (Scene, Arc<Failing>) {
+    let disk = Arc::new(Failing(AtomicU8::new(WELL)));
+    (
+        Scene {
+            disk: disk.clone(),
+            ..Scene::new()
+        },
+        disk,
+    )
+}
+
+#[test]
+fn a_short_failure_loses_nothing() {
+    for mode in [FULL, BROKEN] {
+        for appended_before in [0, 5] {
+            let (scene, disk) = failing();
+            let ledger = scene.open();
+            scene.append(&ledger, 0..appended_before);
+            disk.0.store(mode, Ordering::SeqCst);
+            scene.append(&ledger, 100..110);
+            let status = ledger.status();
+            assert_eq!(
+                (status.append_errors, status.backlog_records, status.dropped),
+                (10, 10, 0)
+            );
+            assert_eq!(requests(&ledger), appended_before as u64);
+            disk.0.store(WELL, Ordering::SeqCst);
+            eventually("the backlog is written", || {
+                ledger.status().backlog_records == 0
+            });
+            scene.append(&ledger, 200..205);
+            assert_eq!(requests(&ledger), appended_before as u64 + 15);
+            assert_eq!(ledger.status().corrupt_records, 0);
+            drop(ledger);
+            assert_eq!(requests(&scene.open()), appended_before as u64 + 15);
+        }
+    }
+}
+
+#[test]
+fn the_end_writes_the_backlog_if_it_can() {
+    let (scene, disk) = failing();
+    let ledger = scene.open();
+    disk.0.store(FULL, Ordering::SeqCst);
+    scene.append(&ledger, 0..10);
+    disk.0.store(WELL, Ordering::SeqCst);
+    drop(ledger);
+    assert_eq!(requests(&scene.open()), 10);
+}
+
+#[test]
+fn a_long_failure_keeps_what_fits_and_counts_the_rest() {
+    let (scene, disk) = failing();
+    let ledger = scene.open();
+    disk.0.store(FULL, Ordering::SeqCst);
+    let mut long = settlement(0, super::now_ms());
+    long.model = "m".repeat(500).into();
+    let mut appended = 0_u64;
+    while ledger.status().dropped < 10 {
+        long.id += 1;
+        appended += 1;
+        ledger.append(&long);
+    }
+    let kept = ledger.status().backlog_records;
+    assert_eq!(kept + 10, appended);
+    disk.0.store(WELL, Ordering::SeqCst);
+    eventually("the backlog is written", || {
+        ledger.status().backlog_records == 0
+    });
+    assert_eq!(requests(&ledger), kept);
+    assert_eq!(ledger.status().fold_lag_records, 0);
+}
+
+#[test]
+fn a_strict_answer_is_never_held_by_a_disk_that_refuses() {
+    let (scene, disk) = failing();
+    let scene = Scene {
+        durability: Durability::Strict,
+        ..scene
+    };
+    let ledger = scene.open();
+    disk.0.store(FULL, Ordering::SeqCst);
+    let kept = ledger.append(&settlement(1, 0));
+    assert!(!futures::executor::block_on(ledger.synced(kept)));
+    disk.0.store(WELL, Ordering::SeqCst);
+    eventually("the backlog is written", || {
+        ledger.status().backlog_records == 0
+    });
+    assert!(futures::executor::block_on(ledger.synced(kept)));
+}
+
+#[test]
+fn a_failed_sync_is_said_and_the_next_segment_is_good() {
+    let (scene, disk) = failing();
+    let scene = Scene {
+        durability: Durability::Strict,
+        ..scene
+    };
+    let ledger = scene.open();
+    disk.0.store(NO_SYNC, Ordering::SeqCst);
+    let lost = ledger.append(&settlement(1, 0));
+    assert!(!futures::executor::block_on(ledger.synced(lost)));
+    disk.0.store(WELL, Ordering::SeqCst);
+    let good = ledger.append(&settlement(2, 0));
+    assert!(futures::executor::block_on(ledger.synced(good)));
+    assert_eq!(requests(&ledger), 2);
+}
