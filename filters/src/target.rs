@@ -14,9 +14,22 @@ pub fn join<'p>(base: &str, path: &'p str) -> Cow<'p, str> {
     Cow::Owned(if base.ends_with(first) && !rest.is_empty() { format!("{base}{rest}") } else { format!("{base}{path}") })
 }
 
-/// A path of Gemini's: the model and what is asked of it.
+/// A path of Gemini's: the model and what is asked of it. The model may come from a body, so it is
+/// encoded: no name of a model can become another path.
 pub fn gemini(model: &str, verb: &str) -> String {
-    format!("/v1beta/models/{model}:{verb}")
+    use std::fmt::Write;
+    let mut path = String::from("/v1beta/models/");
+    for byte in model.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path.push(':');
+    path.push_str(verb);
+    path
 }
 
 /// A target in origin form.
@@ -47,6 +60,12 @@ mod tests {
         ] {
             assert_eq!(join(base, path), expected, "{base} {path}");
         }
+    }
+
+    #[test]
+    fn a_models_name_cannot_become_another_path() {
+        assert_eq!(gemini("gemini-2.5-flash", "generateContent"), "/v1beta/models/gemini-2.5-flash:generateContent");
+        assert_eq!(gemini("a/../b?c\n:d", "x"), "/v1beta/models/a%2F..%2Fb%3Fc%0A%3Ad:x");
     }
 
     #[test]

@@ -200,7 +200,13 @@ impl Session for LegSession {
     async fn write_request_header(&mut self, request: Box<RequestHeader>, _end: bool) -> Result<()> {
         let payload = request.extensions.get::<Payload>().cloned();
         let payload =
-            payload.unwrap_or(Payload { body: Vec::new(), more: false, first_byte: self.idle, idle: self.idle });
+            payload.unwrap_or(Payload {
+            body: Vec::new(),
+            more: false,
+            first_byte: self.idle,
+            idle: self.idle,
+            hold_end: false,
+        });
         (self.first_byte, self.idle, self.hold_end) = (payload.first_byte, payload.idle, payload.hold_end);
         self.method = request.method.clone();
 

@@ -179,9 +179,9 @@ impl Metrics {
         self.store_up.set(up.into());
     }
 
-    /// Counts a settlement that the journal did not take.
-    pub fn ledger_append_error(&self) {
-        self.append_errors.inc();
+    /// How many settlements the journal did not take at once, since the start. It never falls.
+    pub fn set_ledger_append_errors(&self, errors: u64) {
+        self.append_errors.inc_by(errors.saturating_sub(self.append_errors.get()));
     }
 
     /// The configuration that is served from now on.

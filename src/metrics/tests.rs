@@ -91,7 +91,7 @@ fn a_small_scenario_reads_as_recorded() {
     metrics.set_store_up(true);
     metrics.set_journal_bytes(4096);
     metrics.set_fold_lag_records(2);
-    metrics.ledger_append_error();
+    metrics.set_ledger_append_errors(1);
     let (_stream, _serving) = (metrics.stream(), handles.channel(0).enter());
 
     let expected = include_str!("scenario.prom").replace("@VERSION@", env!("CARGO_PKG_VERSION"));

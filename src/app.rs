@@ -1,0 +1,324 @@
+//! The only place where all parts meet.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
+use pingora_core::services::listening::Service;
+use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
+use weir_filters::secret::Secret;
+
+use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
+use crate::config::{self, Config};
+use crate::ledger::{self, Ledger, LedgerError, LedgerOptions, WhenLocked};
+use crate::leg::Leg;
+use crate::metrics::Metrics;
+use crate::proxy::{Shared, Snapshot, Weir};
+
+/// How often a request is tried on connections that turn out to have been closed while idle.
+const MAX_TRIES: usize = 3;
+/// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
+const NO_POOL: usize = 1;
+
+/// Why a gateway does not start. Each message names what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory or the ledger in it cannot be used.
+    #[error("{directory}: {source}", directory = directory.display())]
+    Ledger {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        source: LedgerError,
+    },
+    /// The data directory cannot be made.
+    #[error("{path}: {source}", path = path.display())]
+    DataDir {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address}: {message}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        message: String,
+    },
+    /// The admin listener cannot be opened.
+    #[error("the admin listener on {address}: {source}")]
+    Admin {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A gateway: ledger, metrics and the configuration in force.
+///
+/// # In another Pingora server
+/// ```
+/// use pingora_core::server::{Server, configuration::Opt};
+/// use std::path::Path;
+///
+/// let directory = tempfile::tempdir()?;
+/// let text = format!(
+///     "data_dir: {}
+/// listen: [{{ address: 127.0.0.1:0 }}]
+/// channels:
+///   - name: openai
+///     protocol: openai
+///     base_url: https://api.openai.com
+///     keys: [{{ name: main, value: sk-upstream }}]
+///     models: ['gpt-*']
+/// ",
+///     directory.path().display()
+/// );
+/// let config = weir::config::parse(&text, Path::new("weir.yaml"), &|_| None)?;
+///
+/// let mut server = Server::new(None::<Opt>)?;
+/// server.bootstrap();
+/// let gateway = weir::Gateway::open(&config)?;
+/// server.add_service(gateway.service(&server.configuration, &config)?);
+/// // server.run_forever() serves until it is told to stop; `gateway` is dropped after that.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// Opens the ledger in `data_dir` and makes the tables of `config`.
+    ///
+    /// # Errors
+    /// When the data directory cannot be made or another gateway uses it.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        let path = config.data_dir.clone();
+        std::fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        let ledger = Ledger::open(LedgerOptions {
+            directory: path.clone(),
+            shards: config.server.threads,
+            durability: config.ledger.durability,
+            keep_minutes: config.ledger.keep_minutes,
+            keep_hours: config.ledger.keep_hours,
+            when_locked: WhenLocked::Refuse,
+        })
+        .map_err(|source| StartError::Ledger { directory: path, source })?;
+        let metrics = Arc::new(Metrics::new());
+        let snapshot = Snapshot::new(1, config, &metrics);
+        metrics.set_config_version(1);
+        metrics.set_last_reload_success(true);
+        let live = ArcSwap::from_pointee(snapshot);
+        Ok(Self { shared: Arc::new(Shared { live, ledger: Arc::new(ledger), metrics }) })
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.shared.ledger
+    }
+
+    /// The proxy as a Pingora service that listens where `config` says.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used.
+    pub fn service(
+        &self,
+        server: &Arc<ServerConf>,
+        config: &Config,
+    ) -> Result<Service<HttpProxy<Weir, Leg>>, StartError> {
+        let mut connector = ConnectorOptions::new(NO_POOL);
+        connector.ca_file = config.server.upstream_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        let mut service = ProxyServiceBuilder::new(server, Weir::new(self.shared.clone()))
+            .name("weir")
+            .custom(Leg::new(Some(connector)), Arc::new(|_, _, _| Box::pin(async { None })))
+            .server_options(options)
+            .build();
+        for listen in &config.listen {
+            let address = listen.address.to_string();
+            let Some(tls) = &listen.tls else {
+                service.add_tcp(&address);
+                continue;
+            };
+            let (certificate, key) = (tls.certificate.to_string_lossy(), tls.private_key.to_string_lossy());
+            let mut settings = TlsSettings::intermediate(&certificate, &key)
+                .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
+            settings.enable_h2();
+            service.add_tls_with_settings(&address, None, settings);
+        }
+        Ok(service)
+    }
+
+    /// Starts the admin listener. Gives the admin token if one had to be made.
+    ///
+    /// # Errors
+    /// When its address or its socket is taken.
+    pub fn admin(&self, config: &Config, reloader: Option<Reloader>) -> Result<(AdminHandle, Option<Secret>), StartError> {
+        let address = config.admin.address;
+        let failed = |source| StartError::Admin { address, source };
+        let (token, made) = AdminToken::open(config.admin.token.as_ref(), &config.data_dir).map_err(failed)?;
+        let options = AdminOptions {
+            address,
+            token,
+            metrics_token: config.admin.metrics_token.clone(),
+            socket: Some(config.data_dir.join(admin::SOCKET)),
+        };
+        let state = Arc::new(State { shared: self.shared.clone(), reloader });
+        Ok((Admin::start(options, state).map_err(failed)?, made))
+    }
+
+    /// What makes a reload of `path` take effect here.
+    pub fn reloader(&self, path: &Path, running: Config) -> Reloader {
+        Reloader { shared: self.shared.clone(), path: path.to_owned(), running: Arc::new(Mutex::new(running)) }
+    }
+
+    /// Serves until `stop` says so, then settles what is still open and closes the ledger.
+    ///
+    /// # Errors
+    /// When a listener cannot be opened.
+    pub fn serve(self, config: &Config, stop: Box<dyn ShutdownSignalWatch>) -> Result<(), StartError> {
+        for listen in &config.listen {
+            // Pingora ends the process if it cannot bind; a test bind says which address it is.
+            std::net::TcpListener::bind(listen.address)
+                .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
+        }
+        let conf = server_conf(config);
+        let mut server = Server::new_with_opt_and_conf(None, conf);
+        server.bootstrap();
+        let service = self.service(&server.configuration, config)?;
+        server.add_service(service);
+        server.run(RunArgs { shutdown_signal: stop });
+        self.shared.ledger.close();
+        Ok(())
+    }
+}
+
+fn server_conf(config: &Config) -> ServerConf {
+    ServerConf {
+        threads: config.server.threads,
+        grace_period_seconds: Some(config.server.grace_period.as_secs()),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upgrade_sock: config.data_dir.join("upgrade.sock").to_string_lossy().into_owned(),
+        max_retries: MAX_TRIES,
+        ..ServerConf::default()
+    }
+}
+
+/// Reads a configuration file anew and puts it in force, all or nothing.
+#[derive(Clone)]
+pub struct Reloader {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    running: Arc<Mutex<Config>>,
+}
+
+impl Reloader {
+    /// Puts the file in force and gives its version.
+    ///
+    /// # Errors
+    /// All mistakes of the file; the configuration that was in force stays.
+    pub fn reload(&self) -> Result<u64, Vec<String>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = config::load(&self.path, &|name| std::env::var(name).ok());
+        let metrics = &self.shared.metrics;
+        let config = loaded.map_err(|mistakes| {
+            metrics.set_last_reload_success(false);
+            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            log::error!("reload refused, the last good configuration stays: {}", lines.join("; "));
+            lines
+        })?;
+        for part in needs_restart(&running, &config) {
+            log::warn!("reload: a change of {part} takes effect at the next start");
+        }
+        let version = self.shared.live.load().version() + 1;
+        self.shared.live.store(Arc::new(Snapshot::new(version, &config, metrics)));
+        metrics.set_config_version(version);
+        metrics.set_last_reload_success(true);
+        log::info!("configuration {version} is in force");
+        *running = config;
+        Ok(version)
+    }
+}
+
+/// The changed parts that a running gateway cannot take over.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("listen", old.listen != new.listen),
+        ("server.threads", old.server.threads != new.server.threads),
+        ("server.upstream_ca", old.server.upstream_ca != new.server.upstream_ca),
+        ("admin", old.admin != new.admin),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("ledger", old.ledger != new.ledger),
+    ]
+    .into_iter()
+    .filter_map(|(part, changed)| changed.then_some(part))
+    .collect()
+}
+
+struct State {
+    shared: Arc<Shared>,
+    reloader: Option<Reloader>,
+}
+
+impl AdminState for State {
+    fn readiness(&self) -> Vec<NotReady> {
+        // A store that is down delays figures, not requests: traffic is welcome all the same.
+        Vec::new()
+    }
+
+    fn metrics(&self) -> String {
+        let (status, metrics) = (self.shared.ledger.status(), &self.shared.metrics);
+        metrics.set_journal_bytes(status.journal_bytes);
+        metrics.set_fold_lag_records(status.fold_lag_records);
+        metrics.set_store_up(status.store_up);
+        metrics.set_ledger_append_errors(status.append_errors);
+        metrics.encode()
+    }
+
+    fn usage(&self, query: &admin::UsageQuery) -> Result<Vec<serde_json::Value>, UsageError> {
+        let query = usage_query(query);
+        Ok(self.shared.ledger.usage(&query).iter().map(|row| row.to_json(query.by)).collect())
+    }
+
+    fn reload(&self) -> Result<u64, Vec<String>> {
+        match &self.reloader {
+            Some(reloader) => reloader.reload(),
+            None => Err(vec!["this gateway was not started from a configuration file".into()]),
+        }
+    }
+}
+
+/// The ledger's question for the admin API's.
+pub(crate) fn usage_query(query: &admin::UsageQuery) -> ledger::UsageQuery {
+    ledger::UsageQuery {
+        by: match query.by {
+            admin::By::Key => ledger::By::Key,
+            admin::By::User => ledger::By::User,
+            admin::By::Model => ledger::By::Model,
+            admin::By::Channel => ledger::By::Channel,
+            admin::By::Route => ledger::By::Route,
+            admin::By::Day => ledger::By::Day,
+        },
+        from: query.from,
+        to: query.to,
+        step: query.step.map(|step| match step {
+            admin::Step::Minute => ledger::Step::Minute,
+            admin::Step::Hour => ledger::Step::Hour,
+            admin::Step::Day => ledger::Step::Day,
+            admin::Step::Month => ledger::Step::Month,
+        }),
+        key_id: None,
+        user: None,
+    }
+}

@@ -1,0 +1,153 @@
+//! `weir demo`: everything on this machine, in a directory that goes when it ends.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
+use tokio::sync::Notify;
+
+use crate::app::Gateway;
+use crate::demo::mock::{Mock, MockOptions};
+use crate::demo::once::{self, MeteredRow};
+use crate::demo::{self, ClientKey, live};
+use crate::ledger::Ledger;
+
+use super::fail;
+
+/// How long the gateway may take to listen.
+const START: Duration = Duration::from_secs(10);
+/// How often the live table looks at the ledger.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) fn demo(once: bool) -> ExitCode {
+    match run(once) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => fail(format_args!("{e}")),
+    }
+}
+
+fn run(once: bool) -> Result<bool, Box<dyn std::error::Error>> {
+    let directory = tempfile::Builder::new().prefix("weir-demo-").tempdir()?;
+    let (client_key, upstream_key) = (ClientKey::draw()?, demo::upstream_key()?);
+    let mock = Mock::start(MockOptions { upstream_key: upstream_key.clone() })?;
+    // A proof runs beside whatever holds the well-known ports; a demo for people has them in its lines.
+    let (listen, admin) = if once { (free_port()?, free_port()?) } else { (demo::LISTEN, demo::ADMIN) };
+    let config =
+        demo::config(mock.address(), &upstream_key, client_key.sha256, directory.path().to_owned(), listen, admin);
+
+    let gateway = Gateway::open(&config)?;
+    let ledger = gateway.ledger().clone();
+    let (admin, token) = gateway.admin(&config, None)?;
+    let (stop, stopped) = (Stop::default(), Arc::new(AtomicBool::new(false)));
+    let watch = stop.clone();
+    let serving = {
+        let stopped = stopped.clone();
+        std::thread::Builder::new().name("gateway".into()).spawn(move || {
+            let served = gateway.serve(&config, Box::new(watch));
+            stopped.store(true, Ordering::Release);
+            served.map_err(|e| e.to_string())
+        })?
+    };
+    let mut out = io::stdout();
+    let agreed = match await_listener(listen, &stopped) {
+        false => Ok(false),
+        true if once => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let metered = || rows(&ledger);
+            let agreed = runtime.block_on(once::run(listen, client_key.key.expose(), &mock, metered, &mut out));
+            stop.now();
+            agreed
+        }
+        true => {
+            let token = token.as_ref().map_or("", |token| token.expose());
+            writeln!(out, "Weir on http://{listen}, admin on http://{}", admin.address())?;
+            writeln!(out, "client key   {}\nadmin token  {token}\n", client_key.key.expose())?;
+            live::print_curl_lines(listen, client_key.key.expose(), &mut out)?;
+            writeln!(out, "\nWhat is metered (Ctrl-C ends the demo):")?;
+            watch_table(&ledger, &stopped, &mut out)
+        }
+    };
+    let served = serving.join().map_err(|_| "the gateway's thread panicked")?;
+    admin.shutdown();
+    served?;
+    Ok(agreed?)
+}
+
+fn watch_table(ledger: &Ledger, stopped: &AtomicBool, out: &mut impl Write) -> io::Result<bool> {
+    let mut table = live::LiveTable::new(io::stdout().is_terminal());
+    while !stopped.load(Ordering::Acquire) {
+        table.draw(&rows(ledger), out)?;
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(true)
+}
+
+/// The ledger's figures by operation and model. The demo's routes each have one operation, but for
+/// Gemini's chat, whose settlements say which.
+fn rows(ledger: &Ledger) -> Vec<MeteredRow> {
+    let mut rows: BTreeMap<_, MeteredRow> = BTreeMap::new();
+    for total in ledger.operation_totals() {
+        let row = rows.entry((total.operation, total.model.clone())).or_insert_with(|| MeteredRow {
+            operation: total.operation,
+            model: total.model.clone(),
+            requests: 0,
+            events: 0,
+            input: 0,
+            output: 0,
+            cache_read: 0,
+            cache_write: 0,
+            reasoning: 0,
+        });
+        let counters = &total.counters;
+        row.requests += counters.requests;
+        row.events += counters.events;
+        row.input += counters.input_tokens();
+        row.output += counters.output;
+        row.cache_read += counters.cache_read;
+        row.cache_write += counters.cache_write_tokens();
+        row.reasoning += counters.reasoning;
+    }
+    rows.into_values().collect()
+}
+
+fn free_port() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+fn await_listener(address: SocketAddr, stopped: &AtomicBool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < START && !stopped.load(Ordering::Acquire) {
+        if std::net::TcpStream::connect(address).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+/// Ends the gateway at a signal, or when the proof is done.
+#[derive(Clone, Default)]
+struct Stop(Arc<Notify>);
+
+impl Stop {
+    fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Stop {
+    async fn recv(&self) -> ShutdownSignal {
+        tokio::select! {
+            () = self.0.notified() => ShutdownSignal::FastShutdown,
+            _ = UnixShutdownSignalWatch.recv() => ShutdownSignal::FastShutdown,
+        }
+    }
+}

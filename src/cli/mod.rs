@@ -1,0 +1,105 @@
+//! Arguments in, exit codes out.
+
+mod demo;
+mod run;
+mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use weir_filters::key::KeyDigest;
+
+use crate::config;
+use crate::demo::ClientKey;
+
+#[derive(Parser)]
+#[command(name = "weir", version, about = "A metering reverse proxy for LLM APIs", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what Weir does: a gateway, mock providers and one key, on this machine alone
+    Demo {
+        /// Send a request of every operation, compare what was metered with what the mock reported, and end
+        #[arg(long)]
+        once: bool,
+    },
+    /// Run the gateway
+    Run(Source),
+    /// Check a configuration file: 0 valid, 1 invalid, 2 it cannot be read
+    Check(Source),
+    /// Client keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Show what was used, from the running gateway or, when none runs, from the ledger
+    Usage(usage::Arguments),
+    /// Make the running gateway read its configuration anew
+    Reload(Source),
+}
+
+#[derive(Subcommand)]
+enum Key {
+    /// Print a new key, and its SHA-256 for the configuration
+    New,
+}
+
+#[derive(clap::Args)]
+struct Source {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", default_value = "conf/weir.yaml")]
+    config: PathBuf,
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let environment = env_logger::Env::new().filter_or("WEIR_LOG", "warn,weir=info");
+    env_logger::Builder::from_env(environment).init();
+    match Arguments::parse().command {
+        Command::Demo { once } => demo::demo(once),
+        Command::Run(source) => run::run(&source.config),
+        Command::Check(source) => check(&source.config),
+        Command::Key(Key::New) => key_new(),
+        Command::Usage(arguments) => usage::usage(&arguments),
+        Command::Reload(source) => usage::reload(&source.config),
+    }
+}
+
+fn check(path: &std::path::Path) -> ExitCode {
+    let config::Checked { report, exit_code } = config::check(path, &|name| std::env::var(name).ok());
+    if exit_code == 0 {
+        println!("{}", report.trim_end());
+    } else {
+        eprintln!("{}", report.trim_end());
+    }
+    ExitCode::from(exit_code)
+}
+
+fn key_new() -> ExitCode {
+    match ClientKey::draw() {
+        Ok(key) => {
+            println!("key:    {}\nsha256: {}", key.key.expose(), KeyDigest(key.sha256));
+            ExitCode::SUCCESS
+        }
+        Err(e) => fail(format_args!("no randomness: {e}")),
+    }
+}
+
+/// Loads a configuration for a command that needs one; its mistakes go to stderr.
+fn load(path: &std::path::Path) -> Result<config::Config, ExitCode> {
+    config::load(path, &|name| std::env::var(name).ok()).map_err(|mistakes| {
+        for mistake in mistakes.iter() {
+            eprintln!("{mistake}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn fail(message: std::fmt::Arguments<'_>) -> ExitCode {
+    eprintln!("weir: {message}");
+    ExitCode::FAILURE
+}

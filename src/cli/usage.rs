@@ -1,0 +1,212 @@
+//! `weir usage` and `weir reload`: questions to the running gateway, over the socket in its data
+//! directory; the ledger is read directly when none runs.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::admin;
+use crate::admin::client::{Client, ClientError};
+use crate::config::Config;
+use crate::ledger::{Ledger, LedgerOptions, WhenLocked};
+
+use super::{fail, load};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// What makes a row
+    #[arg(long, value_enum)]
+    by: By,
+    /// From this time on, inclusive: RFC 3339 or seconds since 1970
+    #[arg(long)]
+    from: Option<String>,
+    /// Up to this time, exclusive
+    #[arg(long)]
+    to: Option<String>,
+    /// One row for each step of time
+    #[arg(long, value_enum)]
+    step: Option<Step>,
+    /// Print JSON, as the admin API does
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    source: super::Source,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum By {
+    Key,
+    User,
+    Model,
+    Channel,
+    Route,
+    Day,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Step {
+    Minute,
+    Hour,
+    Day,
+    Month,
+}
+
+impl Arguments {
+    /// The same question as the admin API's parameters.
+    fn parameters(&self) -> Vec<(String, String)> {
+        let name = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_owned());
+        [
+            ("by", name(self.by.to_possible_value())),
+            ("from", self.from.clone()),
+            ("to", self.to.clone()),
+            ("step", self.step.and_then(|step| name(step.to_possible_value()))),
+        ]
+        .into_iter()
+        .filter_map(|(parameter, value)| Some((parameter.to_owned(), value?)))
+        .collect()
+    }
+}
+
+pub(super) fn usage(arguments: &Arguments) -> ExitCode {
+    let config = match load(&arguments.source.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let parameters = arguments.parameters();
+    let rows = match client(&config.data_dir).get_blocking(&format!("/admin/api/usage?{}", query_string(&parameters))) {
+        Ok(answer) if answer.status == 200 => answer.json().map(|json| json["rows"].clone()).map_err(|e| e.to_string()),
+        Ok(answer) => Err(said(&answer.body)),
+        Err(ClientError::NotRunning(..)) => from_ledger(&config, &parameters),
+        Err(e) => Err(e.to_string()),
+    };
+    match rows {
+        Ok(rows) if arguments.json => {
+            println!("{}", serde_json::json!({ "rows": rows }));
+            ExitCode::SUCCESS
+        }
+        Ok(rows) => {
+            print!("{}", table(rows.as_array().map(Vec::as_slice).unwrap_or_default()));
+            ExitCode::SUCCESS
+        }
+        Err(message) => fail(format_args!("{message}")),
+    }
+}
+
+pub(super) fn reload(path: &Path) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match client(&config.data_dir).post_blocking("/admin/api/reload") {
+        Ok(answer) if answer.status == 200 => {
+            let version = answer.json().map(|json| json["version"].clone()).unwrap_or_default();
+            println!("configuration {version} is in force");
+            ExitCode::SUCCESS
+        }
+        Ok(answer) => fail(format_args!("{}", said(&answer.body))),
+        Err(e) => fail(format_args!("{e}")),
+    }
+}
+
+fn query_string(parameters: &[(String, String)]) -> String {
+    // The only characters of a time that mean something in a query.
+    let encode = |value: &str| value.replace('%', "%25").replace('+', "%2B").replace('&', "%26").replace('#', "%23");
+    let parts: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    parts.join("&")
+}
+
+fn client(data_dir: &Path) -> Client {
+    Client::new(data_dir.join(admin::SOCKET))
+}
+
+fn from_ledger(config: &Config, parameters: &[(String, String)]) -> Result<Value, String> {
+    let directory = &config.data_dir;
+    if !directory.exists() {
+        return Err(format!("{}: no gateway runs, and there is no ledger", directory.display()));
+    }
+    let query = admin::UsageQuery::parse(parameters).map_err(|e| e.to_string())?;
+    let query = crate::app::usage_query(&query);
+    let ledger = Ledger::open(LedgerOptions {
+        directory: directory.clone(),
+        shards: 1,
+        durability: config.ledger.durability,
+        keep_minutes: config.ledger.keep_minutes,
+        keep_hours: config.ledger.keep_hours,
+        when_locked: WhenLocked::Refuse,
+    })
+    .map_err(|e| format!("{}: {e}", directory.display()))?;
+    let rows: Vec<Value> = ledger.usage(&query).iter().map(|row| row.to_json(query.by)).collect();
+    ledger.close();
+    Ok(Value::Array(rows))
+}
+
+/// The message of an error answer.
+fn said(body: &[u8]) -> String {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = json["error"]["message"].as_str().unwrap_or("the gateway's answer cannot be read").to_owned();
+    let mistakes = json["error"]["mistakes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    mistakes.iter().filter_map(Value::as_str).fold(message, |all, mistake| format!("{all}\n{mistake}"))
+}
+
+/// What a row may have, in the order in which it is read.
+const COLUMNS: [&str; 16] = [
+    "key", "user", "model", "channel", "route", "day", "time", "requests", "failed", "events", "input_tokens",
+    "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cost_micro_usd",
+];
+
+/// Rows as columns, the first left-aligned.
+fn table(rows: &[Value]) -> String {
+    let Some(Value::Object(first)) = rows.first() else { return "nothing was used\n".into() };
+    let shown = |name: &&str| first.contains_key(*name) && rows.iter().any(|row| !row[*name].is_null());
+    let names: Vec<&str> = COLUMNS.into_iter().filter(shown).collect();
+    let cell = |row: &Value, name: &str| match &row[name] {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    let mut lines = vec![names.iter().map(|name| name.replace('_', " ")).collect::<Vec<_>>()];
+    lines.extend(rows.iter().map(|row| names.iter().map(|name| cell(row, name)).collect()));
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    lines.iter().fold(String::new(), |mut text, line| {
+        for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            let numeric = i > 0 && names[i] != "time";
+            text.push_str(&if numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") });
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn rows_become_columns() {
+        let rows = [
+            json!({"key": "alice", "time": null, "requests": 3, "input_tokens": 1200}),
+            json!({"key": "bob-laptop", "time": null, "requests": 12, "input_tokens": 7}),
+        ];
+        let text = "key         requests  input tokens
+alice              3          1200
+bob-laptop        12             7
+";
+        assert_eq!(table(&rows), text);
+    }
+
+    #[test]
+    fn a_time_is_encoded_for_the_query() {
+        let parameters = [("from", "2026-01-01T00:00:00+02:00")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(query_string(&parameters), "from=2026-01-01T00:00:00%2B02:00");
+    }
+
+    #[test]
+    fn no_rows_are_said_so() {
+        assert_eq!(table(&[]), "nothing was used\n");
+    }
+}

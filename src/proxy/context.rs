@@ -1,0 +1,165 @@
+//! What is known of a request, from its arrival to its settlement.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use weir_filters::cut::UsageCut;
+use weir_filters::key::Admitted;
+use weir_filters::meter::Meter;
+use weir_filters::protocol::Protocol;
+use weir_filters::refusal::Refusal;
+use weir_filters::route::Operation;
+
+use crate::channels::Channel;
+use crate::ledger::Outcome;
+use crate::metrics::GaugeGuard;
+
+use super::{Shared, Snapshot, finish};
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Its head has arrived.
+    #[default]
+    Arrived,
+    /// It was answered by Weir itself: refused, or asked for what Weir knows.
+    Answered,
+    /// A key made it, and a channel serves it.
+    Admitted,
+    /// It has been counted.
+    Settled,
+}
+
+/// A request's own state. Dropping it settles the request, whatever ended it: an answer, a client
+/// that left, a panic.
+pub struct Context {
+    pub(super) shared: Arc<Shared>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) stage: Stage,
+    pub(super) id: u128,
+    pub(super) arrived: Instant,
+    pub(super) arrived_ms: u64,
+    /// Index into the snapshot's route names; `None` until a route matched.
+    pub(super) route: Option<usize>,
+    pub(super) operation: Option<Operation>,
+    /// The dialect in which a refusal is said.
+    pub(super) protocol: Protocol,
+    pub(super) admitted: Option<Admitted>,
+    pub(super) refused: Option<Refusal>,
+    pub(super) model: Arc<str>,
+    pub(super) request_bytes: u64,
+    pub(super) cors_origin: Option<http::HeaderValue>,
+    pub(super) exchange: Option<Exchange>,
+    pub(super) status: u16,
+    pub(super) outcome: Option<Outcome>,
+    /// Time spent in Weir's own code before the upstream was asked.
+    pub(super) overhead: Duration,
+}
+
+/// What is known once a channel is chosen.
+pub(super) struct Exchange {
+    pub(super) channel: Arc<Channel>,
+    /// The place of the upstream key among the channel's.
+    pub(super) key: usize,
+    /// Path and query asked of the upstream.
+    pub(super) target: String,
+    /// The body for the upstream, as far as it was read before the channel was chosen.
+    pub(super) body: Vec<Bytes>,
+    /// How the rest of the body is framed, if there is a rest.
+    pub(super) more: Option<Framing>,
+    /// Whether Weir asked the upstream for a usage report that the client did not ask for.
+    pub(super) injected: bool,
+    pub(super) cut: Option<UsageCut>,
+    pub(super) meter: Option<Meter>,
+    pub(super) stream: bool,
+    /// The body is whole, seen from the upstream's side.
+    pub(super) complete: bool,
+    /// The end of the answer, held back until its record is on the disk.
+    pub(super) held: Option<Bytes>,
+    pub(super) left_to_hold: Option<u64>,
+    pub(super) asked: Option<Instant>,
+    pub(super) first_token: Option<Duration>,
+    pub(super) position: Option<crate::ledger::Position>,
+    pub(super) _in_flight: GaugeGuard,
+    pub(super) _stream_active: Option<GaugeGuard>,
+}
+
+/// How a body that is not read in advance is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+impl Context {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let snapshot = shared.live.load_full();
+        Self {
+            shared,
+            snapshot,
+            stage: Stage::Arrived,
+            id: random_id(),
+            arrived: Instant::now(),
+            arrived_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            route: None,
+            operation: None,
+            protocol: Protocol::OpenAi,
+            admitted: None,
+            refused: None,
+            model: Arc::from(""),
+            request_bytes: 0,
+            cors_origin: None,
+            exchange: None,
+            status: 0,
+            outcome: None,
+            overhead: Duration::ZERO,
+        }
+    }
+
+    /// The request's id, as clients see it: 32 hex digits.
+    pub fn id(&self) -> String {
+        format!("{:032x}", self.id)
+    }
+
+    /// How far the request has come.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        finish::settle(self);
+    }
+}
+
+/// 128 bits of the system's randomness, fetched for 256 requests at a time: one system call a
+/// request would be a tenth of its cost.
+fn random_id() -> u128 {
+    const SIZE: usize = 256 * 16;
+    thread_local!(static POOL: RefCell<(Box<[u8; SIZE]>, usize)> = RefCell::new((Box::new([0; SIZE]), SIZE)));
+    POOL.with_borrow_mut(|(pool, used)| {
+        if *used == SIZE {
+            // Without randomness there are no ids, and without ids nothing can be counted once.
+            getrandom::fill(&mut pool[..]).expect("the system gives random bytes");
+            *used = 0;
+        }
+        let (id, _) = pool[*used..].split_first_chunk::<16>().expect("a multiple of 16 is left");
+        *used += 16;
+        u128::from_ne_bytes(*id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_do_not_repeat() {
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| random_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
+}

@@ -1,0 +1,119 @@
+//! The end of a request: what the meter read becomes one settlement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::{Error, ErrorSource, ErrorType};
+use weir_filters::price::NanoUsd;
+use weir_filters::usage::Usage;
+
+use crate::ledger::{Outcome, Settlement};
+use crate::metrics::Observation;
+
+use super::context::{Context, Stage};
+
+/// Notes why a request ended, as Pingora saw it. What is known already stands.
+pub(super) fn ended(error: Option<&Error>, ctx: &mut Context) {
+    if ctx.outcome.is_none() {
+        ctx.outcome = error.map(|error| blame(error, ctx.status != 0));
+    }
+}
+
+/// Who or what broke a request off.
+pub(super) fn blame(error: &Error, answered: bool) -> Outcome {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, _) => Outcome::ClientAbort,
+        (_, ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::WriteTimedout) => Outcome::Timeout,
+        _ if answered => Outcome::UpstreamAbort,
+        _ => Outcome::UpstreamError,
+    }
+}
+
+/// Counts a request, once. Called when an answer is whole, and by `Drop` for every other end.
+pub(super) fn settle(ctx: &mut Context) {
+    if ctx.stage == Stage::Settled {
+        return;
+    }
+    let answered_here = ctx.stage != Stage::Admitted;
+    ctx.stage = Stage::Settled;
+    let snapshot = ctx.snapshot.clone();
+    let duration = ctx.arrived.elapsed();
+    let outcome = outcome(ctx);
+    let mut observation = Observation {
+        route: ctx.route,
+        status: ctx.status,
+        duration,
+        overhead: (!answered_here).then_some(ctx.overhead),
+        channel: None,
+        model: None,
+        operation: ctx.operation,
+        upstream_duration: None,
+        first_token: None,
+        events: 0,
+        usage: Usage::default(),
+        invalid: 0,
+        outcome,
+        stream: false,
+    };
+    let mut response_bytes = 0;
+    if let Some(exchange) = &mut ctx.exchange {
+        observation.channel = Some(exchange.channel.index());
+        observation.model = snapshot.model_label(exchange.channel.index(), &ctx.model);
+        observation.upstream_duration = exchange.asked.map(|asked| asked.elapsed());
+        observation.first_token = exchange.first_token;
+        observation.stream = exchange.stream;
+        if let Some(mut meter) = exchange.meter.take() {
+            let reading = meter.finish(exchange.complete, ctx.status, ctx.request_bytes);
+            observation.events = reading.events;
+            observation.usage = reading.usage;
+            observation.invalid = reading.invalid;
+            response_bytes = reading.body_bytes;
+        }
+    }
+    ctx.shared.metrics.observe(&snapshot.handles, &observation);
+    if answered_here && outcome != Outcome::Refused {
+        return;
+    }
+    let (Some(admitted), Some(operation), Some(route)) = (&ctx.admitted, ctx.operation, ctx.route) else { return };
+    let key = &admitted.key;
+    let settlement = Settlement {
+        id: ctx.id,
+        time_ms: ctx.arrived_ms,
+        duration_us: micros(duration),
+        first_token_us: observation.first_token.map(micros),
+        key_id: key.id.clone(),
+        key_name: key.name.clone(),
+        user: key.user.clone(),
+        route: snapshot.route_names[route].clone(),
+        operation,
+        channel: ctx.exchange.as_ref().map_or_else(|| Arc::from(""), |exchange| exchange.channel.name().clone()),
+        model: ctx.model.clone(),
+        status: ctx.status,
+        outcome,
+        stream: observation.stream,
+        events: observation.events,
+        request_bytes: ctx.request_bytes,
+        response_bytes,
+        usage: observation.usage,
+        cost: NanoUsd::default(),
+    };
+    let position = ctx.shared.ledger.append(&settlement);
+    if let Some(exchange) = &mut ctx.exchange {
+        exchange.position = Some(position);
+    }
+}
+
+fn outcome(ctx: &Context) -> Outcome {
+    if ctx.refused.is_some() && ctx.outcome.is_none() {
+        return Outcome::Refused;
+    }
+    ctx.outcome.unwrap_or_else(|| match &ctx.exchange {
+        Some(exchange) if !exchange.complete => Outcome::ClientAbort,
+        _ if ctx.status >= 500 => Outcome::UpstreamError,
+        _ => Outcome::Ok,
+    })
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

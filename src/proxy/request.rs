@@ -1,0 +1,311 @@
+//! The way in: who asks, for what, and where it goes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method};
+use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use weir_filters::credential::{present, strip_query};
+use weir_filters::protocol::Protocol;
+use weir_filters::refusal::Refusal;
+use weir_filters::request::{BodyFacts, BodyScanner, Edit, apply, ask_for_usage, set_model, without_model_and_stream};
+use weir_filters::route::{Match, Operation, UpstreamPath};
+use weir_filters::target;
+
+use crate::channels::{Channel, NoChannel};
+
+use super::context::{Context, Exchange, Framing, Stage};
+use super::{Snapshot, reply};
+
+/// How long the rest of a refused request's body is read for, so that its connection can be used
+/// again.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Pingora's first phase. `true`: the answer has been written here.
+pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
+    session.downstream_session.set_total_drain_timeout(Some(DRAIN));
+    let snapshot = ctx.snapshot.clone();
+    let head = session.req_header();
+    let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+    ctx.protocol = dialect_of(&path);
+    if method == Method::HEAD && path == "/" {
+        return reply::alive(session, ctx).await;
+    }
+    if method == Method::OPTIONS {
+        return reply::preflight(session, ctx, &snapshot, &path).await;
+    }
+    match admit(session, ctx, &snapshot, &method, &path).await {
+        Ok(Admission::Forward) => Ok(false),
+        Ok(Admission::Models { id }) => reply::models(session, ctx, &snapshot, id.as_deref()).await,
+        Err(Stop::Refused(refusal)) => reply::refuse(session, ctx, refusal).await,
+        Err(Stop::Broken(error)) => Err(error),
+    }
+}
+
+enum Admission {
+    Forward,
+    Models { id: Option<String> },
+}
+
+enum Stop {
+    Refused(Refusal),
+    /// The client left, or its body could not be read.
+    Broken(Box<Error>),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+async fn admit(
+    session: &mut Session,
+    ctx: &mut Context,
+    snapshot: &Arc<Snapshot>,
+    method: &Method,
+    path: &str,
+) -> std::result::Result<Admission, Stop> {
+    let route = snapshot.routes.find(method, path).map_err(Refusal::from)?;
+    ctx.route = Some(route.index);
+    ctx.operation = Some(route.operation);
+    if route.operation != Operation::Models {
+        ctx.protocol = route.operation.protocol();
+    } else if ctx.protocol == Protocol::OpenAi && session.req_header().headers.contains_key("anthropic-version") {
+        ctx.protocol = Protocol::Anthropic;
+    }
+    let head = session.req_header();
+    ctx.cors_origin = allowed_origin(&route, &head.headers);
+
+    let query = head.uri.query();
+    let credential = present(&head.headers, query).map_err(Refusal::from)?;
+    let admitted = match snapshot.keys.admit(&credential, ctx.protocol, ctx.arrived_ms) {
+        Ok(admitted) => admitted,
+        Err((refusal, _)) => return Err(refusal.into()),
+    };
+    ctx.admitted = Some(admitted.clone());
+    if route.operation == Operation::Models {
+        return Ok(Admission::Models { id: route.model.map(str::to_owned) });
+    }
+    let query = query.map(|query| strip_query(query).into_owned());
+    let until_body = ctx.arrived.elapsed();
+
+    let body = read_body(session, ctx, route.operation).await?;
+    let after_body = Instant::now();
+    let (facts, length) = (body.facts, ctx.request_bytes);
+    let model = route.model.map(str::to_owned).or_else(|| facts.as_ref()?.model.as_ref().map(|m| m.value.to_string()));
+    if let Some(model) = &model {
+        ctx.model = model.as_str().into();
+        if !admitted.permits_model(model) {
+            return Err(Refusal::ModelNotPermitted { model: model.as_str().into() }.into());
+        }
+    } else if names_a_model(route.operation) {
+        return Err(Refusal::ModelMissing.into());
+    } else if admitted.has_model_limits() {
+        // Without a model nothing says what would be used: a file of batch requests can ask for any.
+        return Err(Refusal::ModelNotPermitted { model: "".into() }.into());
+    }
+    let protocol = route.operation.protocol();
+    let permits = |name: &str| admitted.permits_channel(name);
+    let channel = snapshot.channels.choose(protocol, model.as_deref(), route.channels, permits);
+    let channel = channel.map_err(|e| match (e, &model) {
+        (NoChannel::NotPermitted, _) => Refusal::ChannelNotPermitted,
+        (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: model.as_str().into() },
+        (NoChannel::Unserved, None) => Refusal::NoChannel,
+    })?;
+
+    let plan = plan(&route, channel, path, query.as_deref(), model.as_deref(), facts.as_ref());
+    ctx.operation = Some(plan.operation);
+    let pieces = if plan.edits.is_empty() { body.pieces } else { apply(&body.pieces, &plan.edits) };
+    log::debug!("request {}: {length} bytes for channel {}", ctx.id(), channel.name());
+    ctx.exchange = Some(Exchange {
+        channel: channel.clone(),
+        key: channel.next_key(),
+        target: plan.target,
+        body: pieces,
+        more: body.more,
+        injected: plan.injected,
+        cut: None,
+        meter: None,
+        stream: false,
+        complete: false,
+        held: None,
+        left_to_hold: None,
+        asked: None,
+        first_token: None,
+        position: None,
+        _in_flight: snapshot.handles.channel(channel.index()).enter(),
+        _stream_active: None,
+    });
+    ctx.stage = Stage::Admitted;
+    ctx.overhead = until_body + after_body.elapsed();
+    Ok(Admission::Forward)
+}
+
+/// What is asked of the upstream.
+struct Plan {
+    operation: Operation,
+    target: String,
+    edits: Vec<Edit>,
+    injected: bool,
+}
+
+fn plan(
+    route: &Match<'_>,
+    channel: &Channel,
+    path: &str,
+    query: Option<&str>,
+    model: Option<&str>,
+    facts: Option<&BodyFacts>,
+) -> Plan {
+    let mut edits = Vec::new();
+    let mut operation = route.operation;
+    let mut also = None;
+    let mapped = model.and_then(|model| channel.maps(model));
+    let asked = mapped.or(model).unwrap_or_default();
+    let streams = facts.and_then(|facts| facts.stream.as_ref()).is_some_and(|stream| stream.value);
+    let upstream_path = match &route.upstream {
+        UpstreamPath::Same | UpstreamPath::None => path.to_owned(),
+        UpstreamPath::Fixed(fixed) => (*fixed).to_owned(),
+        UpstreamPath::Gemini { verb } => target::gemini(asked, verb),
+        UpstreamPath::GeminiChat => {
+            edits.extend(facts.map(without_model_and_stream).unwrap_or_default());
+            operation = if streams { Operation::GeminiStream } else { Operation::GeminiGenerate };
+            also = (streams && !query.is_some_and(has_alt)).then_some("alt=sse");
+            target::gemini(asked, if streams { "streamGenerateContent" } else { "generateContent" })
+        }
+    };
+    let mut injected = false;
+    if let Some(facts) = facts.filter(|_| !matches!(route.upstream, UpstreamPath::GeminiChat | UpstreamPath::Gemini { .. })) {
+        edits.extend(mapped.and_then(|mapped| set_model(facts, mapped)));
+        let reports = matches!(operation, Operation::OpenAiChat | Operation::OpenAiCompletions);
+        if streams && reports && channel.config().inject_usage {
+            let edit = ask_for_usage(facts);
+            injected = edit.is_some();
+            edits.extend(edit);
+        }
+    }
+    let full = target::join(&channel.config().base_url.path, &upstream_path);
+    Plan { operation, target: target::with_query(&full, query, also), edits, injected }
+}
+
+fn has_alt(query: &str) -> bool {
+    query.split('&').any(|part| part.starts_with("alt="))
+}
+
+/// A body, as far as it is read before a channel is chosen.
+struct Body {
+    pieces: Vec<Bytes>,
+    facts: Option<BodyFacts>,
+    more: Option<Framing>,
+}
+
+/// Reads a JSON body whole: its model may be its last member, two models are refused before anyone
+/// is asked, and a body that is held can be sent again. Uploads are not held; they stream.
+async fn read_body(
+    session: &mut Session,
+    ctx: &mut Context,
+    operation: Operation,
+) -> std::result::Result<Body, Stop> {
+    let limit = ctx.snapshot.max_body;
+    let head = session.req_header();
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(Refusal::BodyTooLarge { limit }.into());
+    }
+    let json = operation != Operation::OpenAiOther || is_json(&head.headers);
+    let expects = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if session.as_mut().is_body_empty() || matches!(head_method(session), Method::GET) {
+        let facts = if names_a_model(operation) { Some(facts_of(&mut BodyScanner::new())?) } else { None };
+        return Ok(Body { pieces: Vec::new(), facts, more: None });
+    }
+    if expects {
+        session.as_mut().write_continue_response().await.map_err(broken)?;
+    }
+    if !json {
+        let more = length.map_or(Framing::Chunked, Framing::Length);
+        return Ok(Body { pieces: Vec::new(), facts: None, more: Some(more) });
+    }
+    let mut scanner = BodyScanner::new();
+    let mut pieces = Vec::new();
+    let mut read = 0;
+    while let Some(piece) = session.read_request_body().await.map_err(broken)? {
+        read += piece.len();
+        if read > limit {
+            return Err(Refusal::BodyTooLarge { limit }.into());
+        }
+        scanner.feed(&piece);
+        pieces.push(piece);
+    }
+    ctx.request_bytes = read as u64;
+    let facts = match facts_of(&mut scanner) {
+        Ok(facts) => Some(facts),
+        // What passes through unread need not be an object.
+        Err(_) if !names_a_model(operation) => None,
+        Err(refusal) => return Err(refusal.into()),
+    };
+    Ok(Body { pieces, facts, more: None })
+}
+
+fn head_method(session: &Session) -> Method {
+    session.req_header().method.clone()
+}
+
+fn facts_of(scanner: &mut BodyScanner) -> std::result::Result<BodyFacts, Refusal> {
+    scanner.finish().map_err(|e| Refusal::BadBody { what: e.to_string() })
+}
+
+fn broken(error: Box<Error>) -> Stop {
+    Stop::Broken(error.into_down())
+}
+
+/// Counts a body that streams, and stops one that exceeds the cap.
+pub(super) fn more_body(body: Option<&Bytes>, ctx: &mut Context) -> Result<()> {
+    let Some(data) = body else { return Ok(()) };
+    ctx.request_bytes += data.len() as u64;
+    let limit = ctx.snapshot.max_body;
+    if ctx.request_bytes > limit as u64 {
+        ctx.refused = Some(Refusal::BodyTooLarge { limit });
+        return Error::e_explain(ErrorType::HTTPStatus(413), "the body is larger than server.max_body");
+    }
+    Ok(())
+}
+
+/// Whether the body must name a model.
+fn names_a_model(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::OpenAiChat
+            | Operation::OpenAiCompletions
+            | Operation::OpenAiEmbeddings
+            | Operation::OpenAiResponses
+            | Operation::OllamaChat
+            | Operation::AnthropicMessages
+            | Operation::AnthropicCountTokens
+    )
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+fn allowed_origin(route: &Match<'_>, headers: &HeaderMap) -> Option<HeaderValue> {
+    let origin = headers.get(ORIGIN)?.to_str().ok()?;
+    HeaderValue::from_str(route.cors?.allow(origin)?).ok()
+}
+
+/// The dialect in which a request without a route is answered.
+fn dialect_of(path: &str) -> Protocol {
+    if path.starts_with("/v1beta/") || path.starts_with("/gemini/") {
+        Protocol::Gemini
+    } else if path.starts_with("/v1/messages") || path.starts_with("/claude/") || path.starts_with("/api/v1/messages") {
+        Protocol::Anthropic
+    } else {
+        Protocol::OpenAi
+    }
+}

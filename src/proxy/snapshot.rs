@@ -1,0 +1,125 @@
+//! The configuration as the data plane uses it: tables made, labels resolved.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use weir_filters::headers::HeaderPolicy;
+use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
+use weir_filters::protocol::Protocol;
+use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
+
+use crate::channels::Channels;
+use crate::config::{self, Config, Durability};
+use crate::metrics::{Handles, Metrics};
+
+/// One version of the configuration. Immutable: a reload makes another one.
+pub struct Snapshot {
+    pub(super) version: u64,
+    pub(super) routes: RouteTable,
+    pub(super) route_names: Vec<Arc<str>>,
+    pub(super) keys: KeyTable,
+    pub(super) headers: HeaderPolicy,
+    pub(super) channels: Channels,
+    /// The models of each channel that a metric may name, sorted.
+    pub(super) models: Vec<Vec<Box<str>>>,
+    pub(super) handles: Handles,
+    pub(super) max_body: usize,
+    pub(super) keepalive_timeout: Duration,
+    pub(super) durability: Durability,
+}
+
+impl Snapshot {
+    /// Makes the tables of `config`.
+    pub fn new(version: u64, config: &Config, metrics: &Metrics) -> Self {
+        let routes = RouteTable::new(config.routes.iter().map(configured_route).collect());
+        let route_names: Vec<Arc<str>> = routes.names().into_iter().map(Arc::from).collect();
+        let channels = Channels::new(&config.channels);
+        let models: Vec<Vec<Box<str>>> = channels
+            .iter()
+            .map(|channel| channel.named_models().map(Box::from).collect::<BTreeSet<_>>().into_iter().collect())
+            .collect();
+        let handles = {
+            let routes: Vec<&str> = route_names.iter().map(|name| &**name).collect();
+            let models: Vec<Vec<&str>> = models.iter().map(|m| m.iter().map(|name| &**name).collect()).collect();
+            let channels: Vec<(&str, &[&str])> =
+                channels.iter().zip(&models).map(|(channel, models)| (&**channel.name(), &models[..])).collect();
+            metrics.resolve(&routes, &channels)
+        };
+        Self {
+            version,
+            routes,
+            route_names,
+            keys: KeyTable::new(config.keys.iter().map(key_entry).collect()),
+            headers: HeaderPolicy {
+                strip_request: config.headers.strip_request.clone(),
+                strip_response: config.headers.strip_response.clone(),
+                set_request: config.headers.set_request.clone(),
+            },
+            channels,
+            models,
+            handles,
+            max_body: config.server.max_body,
+            keepalive_timeout: config.server.keepalive_timeout,
+            durability: config.ledger.durability,
+        }
+    }
+
+    /// Its number: the first is 1, each reload adds one.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The place of a model among those that `channel` names.
+    pub(super) fn model_label(&self, channel: usize, model: &str) -> Option<usize> {
+        self.models[channel].binary_search_by(|name| (**name).cmp(model)).ok()
+    }
+
+    /// The models that the channels of `protocol` name and that `permitted` lets through, with the
+    /// channel that comes first for each, sorted.
+    pub(super) fn listed_models(
+        &self,
+        protocol: Protocol,
+        permitted: impl Fn(&str, &str) -> bool,
+    ) -> std::collections::BTreeMap<&str, &Arc<str>> {
+        let mut listed = std::collections::BTreeMap::new();
+        for (channel, models) in self.channels.iter().zip(&self.models) {
+            if channel.config().protocol != protocol {
+                continue;
+            }
+            for model in models.iter().filter(|model| permitted(model, channel.name())) {
+                listed.entry(&**model).or_insert_with(|| channel.name());
+            }
+        }
+        listed
+    }
+}
+
+fn configured_route(route: &config::Route) -> ConfiguredRoute {
+    ConfiguredRoute {
+        path: route.path.clone(),
+        operation: route.operation,
+        channels: route.channels.clone(),
+        upstream_path: route.upstream_path.clone(),
+        cors: route.cors.as_ref().map(|cors| CorsPolicy { origins: cors.origins.clone() }),
+    }
+}
+
+fn key_entry(key: &config::Key) -> KeyEntry {
+    let expires_ms = key.expires.map(|at| {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    KeyEntry::new(
+        KeyDigest(key.sha256),
+        key.name.as_str(),
+        key.user.as_deref().unwrap_or(""),
+        KeyPolicy {
+            enabled: key.enabled,
+            expires_ms,
+            protocols: key.protocols.clone(),
+            models: key.models.clone(),
+            channels: key.channels.clone(),
+        },
+    )
+}
