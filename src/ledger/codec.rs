@@ -58,12 +58,14 @@ pub(crate) struct Dims<'a> {
     pub(crate) model: &'a str,
     pub(crate) channel: &'a str,
     pub(crate) route: &'a str,
+    /// The operation's name.
+    pub(crate) operation: &'a str,
 }
 
 impl<'a> Dims<'a> {
     /// Appends the block of bytes that records and counters share.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        for text in [self.key_id, self.user, self.model, self.channel, self.route] {
+        for text in [self.key_id, self.user, self.model, self.channel, self.route, self.operation] {
             put_text(out, text);
         }
     }
@@ -77,6 +79,7 @@ impl<'a> Dims<'a> {
             model: reader.text()?,
             channel: reader.text()?,
             route: reader.text()?,
+            operation: reader.text()?,
         };
         reader.is_empty().then_some(dims)
     }
@@ -100,6 +103,7 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
         model: &s.model,
         channel: &s.channel,
         route: &s.route,
+        operation: s.operation.name(),
     };
     // The length goes before the block: two bytes of a padded LEB128 hold up to 16383.
     let at = out.len();
@@ -109,11 +113,7 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
     out[at] = (len & 0x7f) as u8 | 0x80;
     out[at + 1] = ((len >> 7) & 0x7f) as u8;
     put_text(out, &s.key_name);
-    out.extend_from_slice(&[
-        operation_code(s.operation),
-        s.outcome as u8,
-        source_code(s.usage.source),
-    ]);
+    out.extend_from_slice(&[s.outcome as u8, source_code(s.usage.source)]);
     put_int(out, u64::from(s.status));
     put_int(out, s.duration_us);
     if let Some(first) = s.first_token_us {
@@ -157,9 +157,8 @@ impl<'a> RecordRef<'a> {
         let time_ms = r.int()?;
         let len = usize::try_from(r.int()?).ok()?;
         let dims = r.take(len)?;
-        Dims::decode(dims)?;
+        let operation = Dims::decode(dims)?.operation.parse().ok()?;
         let key_name = r.text()?;
-        let operation = operation_of(r.byte()?)?;
         let outcome = r.byte()?;
         let source = source_of(r.byte()?)?;
         let record = Self {
@@ -224,31 +223,6 @@ impl<'a> RecordRef<'a> {
     pub(crate) fn is_failed(&self) -> bool {
         self.outcome != Outcome::Ok || self.status >= 400
     }
-}
-
-/// The code of an operation on disk: it never changes meaning, whatever order the enum takes.
-const fn operation_code(operation: Operation) -> u8 {
-    match operation {
-        Operation::OpenAiChat => 0,
-        Operation::OpenAiCompletions => 1,
-        Operation::OpenAiEmbeddings => 2,
-        Operation::OpenAiResponses => 3,
-        Operation::OpenAiOther => 4,
-        Operation::OllamaChat => 5,
-        Operation::AnthropicMessages => 6,
-        Operation::AnthropicCountTokens => 7,
-        Operation::GeminiGenerate => 8,
-        Operation::GeminiStream => 9,
-        Operation::GeminiEmbed => 10,
-        Operation::GeminiCountTokens => 11,
-        Operation::Models => 12,
-    }
-}
-
-fn operation_of(code: u8) -> Option<Operation> {
-    Operation::ALL
-        .into_iter()
-        .find(|o| operation_code(*o) == code)
 }
 
 const fn source_code(source: Source) -> u8 {

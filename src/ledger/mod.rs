@@ -39,7 +39,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use counters::Counters;
 pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment};
-pub use query::{By, KeySpend, KeyTotal, Step, UsageQuery, UsageRow};
+pub use query::{By, KeySpend, KeyTotal, OperationTotal, Step, UsageQuery, UsageRow};
 pub use record::{Outcome, Settlement};
 
 use crate::config::Durability;
@@ -232,6 +232,11 @@ impl Ledger {
     /// The figures of every key over all time, by the key's id; as fresh as [`Ledger::usage`].
     pub fn key_totals(&self) -> Vec<KeyTotal> {
         self.inner.caught_up().view.key_totals()
+    }
+
+    /// The figures of every operation and model over all days; as fresh as [`Ledger::usage`].
+    pub fn operation_totals(&self) -> Vec<OperationTotal> {
+        self.inner.caught_up().view.operation_totals()
     }
 
     /// What every key spent on the day and in the month of `now_ms` and ever, by the key's id; as

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use weir_filters::price::NanoUsd;
+use weir_filters::route::Operation;
 
 use super::calendar;
 use super::counters::Counters;
@@ -138,7 +139,31 @@ pub struct KeySpend {
     pub total: NanoUsd,
 }
 
+/// What was asked for under one operation and model, over all days.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationTotal {
+    /// The operation.
+    pub operation: Operation,
+    /// The model that clients asked for, or empty.
+    pub model: String,
+    /// The sums.
+    pub counters: Counters,
+}
+
 impl View {
+    /// The sums of every operation and model, in that order.
+    pub(crate) fn operation_totals(&self) -> Vec<OperationTotal> {
+        let mut sums: BTreeMap<(&str, &str), Counters> = BTreeMap::new();
+        for ((_, series), counters) in &self.cells[Grain::Day as usize] {
+            let series = &self.series[*series as usize];
+            sums.entry((&series.operation, &series.model)).or_default().add(counters);
+        }
+        let total = |((operation, model), counters): ((&str, &str), Counters)| {
+            Some(OperationTotal { operation: operation.parse().ok()?, model: model.to_owned(), counters })
+        };
+        sums.into_iter().filter_map(total).collect()
+    }
+
     /// The rows that answer `q`, by time, then by value.
     pub(crate) fn usage(&self, q: &UsageQuery) -> Vec<UsageRow> {
         let values: Vec<Option<&str>> = (0..self.series.len())

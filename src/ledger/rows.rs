@@ -252,6 +252,7 @@ impl super::view::Series {
             model: &self.model,
             channel: &self.channel,
             route: &self.route,
+            operation: &self.operation,
         }
         .encode(out);
     }

@@ -55,6 +55,8 @@ pub(crate) struct Series {
     pub(crate) model: Arc<str>,
     pub(crate) channel: Arc<str>,
     pub(crate) route: Arc<str>,
+    /// The operation's name.
+    pub(crate) operation: Arc<str>,
 }
 
 /// The totals of a key over all time.
@@ -269,6 +271,7 @@ impl View {
             model: names.model.into(),
             channel: names.channel.into(),
             route: names.route.into(),
+            operation: names.operation.into(),
         });
         self.index.insert(dims.into(), number);
         Some(number)

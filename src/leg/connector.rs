@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use pingora_core::Result;
 use pingora_core::connectors::http::custom::{Connection, Connector};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::upstreams::peer::Peer;
+use pingora_core::protocols::tls::CustomALPN;
+use pingora_core::upstreams::peer::{ALPN, Peer};
 
 use super::pool::Pool;
 use super::session::{LegSession, Wire, is_silent};
@@ -15,6 +16,12 @@ use super::session::{LegSession, Wire, is_silent};
 /// How long an idle connection is kept if the peer does not say: below the shortest limit in common
 /// use among the servers in front of LLM APIs (60 s), so that it is seldom closed under a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// The protocol of a peer whose requests go through this leg. Pingora chooses the leg by it; it is
+/// never said to an upstream.
+pub fn mark() -> ALPN {
+    ALPN::Custom(CustomALPN::new(b"weir".to_vec()))
+}
 
 /// Connects Pingora's proxy to upstreams.
 pub struct Leg {
@@ -37,7 +44,11 @@ impl Connector for Leg {
         &self,
         peer: &P,
     ) -> Result<(Connection<LegSession>, bool)> {
-        let stream = self.transport.new_stream(peer).await?;
+        let mut peer = peer.clone();
+        if let Some(options) = peer.get_mut_peer_options() {
+            options.alpn = ALPN::H1;
+        }
+        let stream = self.transport.new_stream(&peer).await?;
         Ok((Connection::Session(LegSession::new(stream, false)), false))
     }
 

@@ -54,6 +54,8 @@ pub struct Context {
     pub(super) exchange: Option<Exchange>,
     pub(super) status: u16,
     pub(super) outcome: Option<Outcome>,
+    /// Whether the request only reads: what it reads was used, and counted, by an earlier one.
+    pub(super) reads: bool,
     /// Time spent in Weir's own code before the upstream was asked.
     pub(super) overhead: Duration,
 }
@@ -115,6 +117,7 @@ impl Context {
             exchange: None,
             status: 0,
             outcome: None,
+            reads: false,
             overhead: Duration::ZERO,
         }
     }

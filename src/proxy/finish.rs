@@ -65,8 +65,10 @@ pub(super) fn settle(ctx: &mut Context) {
         if let Some(mut meter) = exchange.meter.take() {
             let reading = meter.finish(exchange.complete, ctx.status, ctx.request_bytes);
             observation.events = reading.events;
-            observation.usage = reading.usage;
-            observation.invalid = reading.invalid;
+            if !ctx.reads {
+                observation.usage = reading.usage;
+                observation.invalid = reading.invalid;
+            }
             response_bytes = reading.body_bytes;
         }
     }

@@ -32,6 +32,7 @@ pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<b
     let head = session.req_header();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     ctx.protocol = dialect_of(&path);
+    ctx.reads = method != Method::POST;
     if method == Method::HEAD && path == "/" {
         return reply::alive(session, ctx).await;
     }

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Uri};
-use pingora_core::protocols::tls::CustomALPN;
-use pingora_core::upstreams::peer::{ALPN, HttpPeer, Peer};
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -13,7 +12,7 @@ use weir_filters::credential::upstream_header;
 
 use crate::config::Durability;
 use crate::ledger::Outcome;
-use crate::leg::Payload;
+use crate::leg::{self, Payload};
 
 use super::context::{Context, Framing};
 use super::finish;
@@ -30,8 +29,7 @@ pub(super) async fn peer(ctx: &mut Context) -> Result<Box<HttpPeer>> {
         .map_err(Error::into_up)
         .inspect_err(|_| ctx.outcome = Some(Outcome::UpstreamError))?;
     let mut peer = HttpPeer::new(address, url.tls, url.host.clone());
-    // The mark that sends a request through our own leg; over TLS it is the ALPN name of HTTP/1.1.
-    peer.options.alpn = ALPN::Custom(CustomALPN::new(b"http/1.1".to_vec()));
+    peer.options.alpn = leg::mark();
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
     peer.options.read_timeout = Some(timeouts.first_byte.max(timeouts.idle));
