@@ -164,7 +164,11 @@ impl Gateway {
     ///
     /// # Errors
     /// When its address or its socket is taken.
-    pub fn admin(&self, config: &Config, reloader: Option<Reloader>) -> Result<(AdminHandle, Option<Secret>), StartError> {
+    pub fn admin(
+        &self,
+        config: &Config,
+        reloader: Option<Reloader>,
+    ) -> Result<(AdminHandle, Option<Secret>), StartError> {
         let address = config.admin.address;
         let failed = |source| StartError::Admin { address, source };
         let (token, made) = AdminToken::open(config.admin.token.as_ref(), &config.data_dir).map_err(failed)?;

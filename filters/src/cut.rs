@@ -203,8 +203,8 @@ impl UsageCut {
                 }
             }
         }
-        let holds = self.event == State::Open
-            || self.event == State::Fresh && self.line == Line::Start && self.field_len > 0;
+        let holds =
+            self.event == State::Open || self.event == State::Fresh && self.line == Line::Start && self.field_len > 0;
         if holds && self.held.len() + chunk.len() - begin.max(kept) <= MAX_HELD_BYTES {
             out.push(chunk.slice(kept..begin.max(kept)));
             self.held.extend_from_slice(&chunk[begin.max(kept)..]);
@@ -272,9 +272,7 @@ impl UsageCut {
 
     /// The event's last byte came; `here` of its bytes lie in the chunk at hand.
     fn verdict(&self, here: usize) -> Fate {
-        let cut = self.event == State::Open
-            && self.marks.is_usage_chunk()
-            && self.held.len() + here <= MAX_HELD_BYTES;
+        let cut = self.event == State::Open && self.marks.is_usage_chunk() && self.held.len() + here <= MAX_HELD_BYTES;
         if cut { Fate::Gone } else { Fate::Kept }
     }
 

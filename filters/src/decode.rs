@@ -112,11 +112,7 @@ impl Decoder {
     pub fn new(encoding: Encoding) -> Option<Decoder> {
         let codec = match encoding {
             Encoding::Identity | Encoding::Unknown => return None,
-            Encoding::Gzip => Codec::Gzip(Gzip {
-                stage: Stage::Head(0),
-                flags: 0,
-                inflate: Decompress::new(false),
-            }),
+            Encoding::Gzip => Codec::Gzip(Gzip { stage: Stage::Head(0), flags: 0, inflate: Decompress::new(false) }),
             Encoding::Deflate => Codec::Deflate(None),
             Encoding::Brotli => {
                 let alloc = StandardAlloc::default;
@@ -193,11 +189,7 @@ impl Codec {
             }
             // At the end of a frame it goes on with the next.
             Codec::Zstd(zstd) => match zstd.run_on_buffers(input, output) {
-                Ok(status) => Ok(Step {
-                    consumed: status.bytes_read,
-                    produced: status.bytes_written,
-                    ended: false,
-                }),
+                Ok(status) => Ok(Step { consumed: status.bytes_read, produced: status.bytes_written, ended: false }),
                 Err(_) => Err(Undecodable::Corrupt),
             },
         }
@@ -279,15 +271,9 @@ impl Gzip {
     }
 }
 
-fn inflate_step(
-    inflate: &mut Decompress,
-    input: &[u8],
-    output: &mut [u8],
-) -> Result<Step, Undecodable> {
+fn inflate_step(inflate: &mut Decompress, input: &[u8], output: &mut [u8]) -> Result<Step, Undecodable> {
     let before = (inflate.total_in(), inflate.total_out());
-    let status = inflate
-        .decompress(input, output, FlushDecompress::None)
-        .map_err(|_| Undecodable::Corrupt)?;
+    let status = inflate.decompress(input, output, FlushDecompress::None).map_err(|_| Undecodable::Corrupt)?;
     // Neither can exceed its buffer, so both fit.
     let consumed = usize::try_from(inflate.total_in() - before.0).unwrap_or(input.len());
     let produced = usize::try_from(inflate.total_out() - before.1).unwrap_or(output.len());

@@ -42,13 +42,9 @@ impl Shape {
         let suffix = essence.len().checked_sub("+json".len()).and_then(|at| essence.get(at..));
         if is("text/event-stream") {
             Shape::Sse
-        } else if is("application/x-ndjson")
-            || is("application/ndjson")
-            || is("application/jsonl")
-        {
+        } else if is("application/x-ndjson") || is("application/ndjson") || is("application/jsonl") {
             Shape::Ndjson
-        } else if is("application/json") || suffix.is_some_and(|s| s.eq_ignore_ascii_case("+json"))
-        {
+        } else if is("application/json") || suffix.is_some_and(|s| s.eq_ignore_ascii_case("+json")) {
             if operation == Operation::GeminiStream { Shape::JsonArray } else { Shape::Json }
         } else {
             Shape::Opaque

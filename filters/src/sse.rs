@@ -134,11 +134,7 @@ impl Scanner {
     }
 
     fn field<'a>(&mut self, line: &'a [u8]) -> Line<'a> {
-        let line = if std::mem::take(&mut self.first_line) {
-            line.strip_prefix(BOM).unwrap_or(line)
-        } else {
-            line
-        };
+        let line = if std::mem::take(&mut self.first_line) { line.strip_prefix(BOM).unwrap_or(line) } else { line };
         if line.is_empty() {
             return Line::Blank;
         }

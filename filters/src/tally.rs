@@ -140,11 +140,8 @@ impl Tally {
         match found {
             Found::Value(Want::Usage, raw, whole) => {
                 if raw != b"null" {
-                    let merged = if whole {
-                        self.counts.merge(raw, self.dialect.names)
-                    } else {
-                        Merged { read: 0, invalid: 1 }
-                    };
+                    let merged =
+                        if whole { self.counts.merge(raw, self.dialect.names) } else { Merged { read: 0, invalid: 1 } };
                     self.reported(raw, merged);
                 }
             }
@@ -165,8 +162,7 @@ impl Tally {
             Found::Value(Want::Error, raw, _) => self.failed |= !says_nothing(raw),
             Found::Value(Want::Kind, raw, _) => {
                 let kind = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
-                self.document.kind =
-                    self.dialect.kinds.iter().copied().find(|k| Some(k.as_bytes()) == kind);
+                self.document.kind = self.dialect.kinds.iter().copied().find(|k| Some(k.as_bytes()) == kind);
                 self.failed |= matches!(self.document.kind, Some("error" | "response.failed"));
             }
             Found::Value(Want::Finished, raw, _) => self.document.finished |= !says_nothing(raw),

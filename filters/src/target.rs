@@ -11,7 +11,11 @@ pub fn join<'p>(base: &str, path: &'p str) -> Cow<'p, str> {
     }
     let end = path[1..].find('/').map_or(path.len(), |at| at + 1);
     let (first, rest) = path.split_at(end);
-    Cow::Owned(if base.ends_with(first) && !rest.is_empty() { format!("{base}{rest}") } else { format!("{base}{path}") })
+    Cow::Owned(if base.ends_with(first) && !rest.is_empty() {
+        format!("{base}{rest}")
+    } else {
+        format!("{base}{path}")
+    })
 }
 
 /// A path of Gemini's: the model and what is asked of it. The model may come from a body, so it is

@@ -41,21 +41,16 @@ impl AdminToken {
         if let Some(token) = Self::read(&path)? {
             return Ok((token, None));
         }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data_dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
         let secret = generate()?;
         let token = Self::of(&secret)?;
         match token.write(data_dir, &path) {
             Ok(()) => Ok((token, Some(secret))),
             // Another process was first: its token is the one that counts.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                match Self::read(&path)? {
-                    Some(token) => Ok((token, None)),
-                    None => Err(error),
-                }
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match Self::read(&path)? {
+                Some(token) => Ok((token, None)),
+                None => Err(error),
+            },
             Err(error) => Err(error),
         }
     }
@@ -66,10 +61,7 @@ impl AdminToken {
     /// An empty token: it would let everybody in.
     pub fn of(secret: &Secret) -> io::Result<Self> {
         if secret.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "an empty token authenticates nobody",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty token authenticates nobody"));
         }
         Ok(Self(Sha256::digest(secret.expose()).into()))
     }
@@ -100,17 +92,11 @@ impl AdminToken {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(io::Error::new(
-                    error.kind(),
-                    format!("{}: {error}", path.display()),
-                ));
+                return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
             }
         };
         let digest = parse_hex(text.trim_ascii_end()).ok_or_else(|| {
-            let message = format!(
-                "{}: not a SHA-256; remove it to have a new token made",
-                path.display()
-            );
+            let message = format!("{}: not a SHA-256; remove it to have a new token made", path.display());
             io::Error::new(io::ErrorKind::InvalidData, message)
         })?;
         Ok(Some(Self(digest)))
@@ -119,9 +105,7 @@ impl AdminToken {
     /// Writes beside and links into place: a crash leaves the whole file or none, and a file that is there stays.
     fn write(&self, data_dir: &Path, path: &Path) -> io::Result<()> {
         // Temporary files are made with mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(".admin-token")
-            .tempfile_in(data_dir)?;
+        let mut file = tempfile::Builder::new().prefix(".admin-token").tempfile_in(data_dir)?;
         writeln!(file, "{}", hex(&self.0))?;
         file.as_file().sync_all()?;
         file.persist_noclobber(path).map_err(|error| error.error)?;
@@ -137,25 +121,16 @@ impl fmt::Debug for AdminToken {
 
 fn generate() -> io::Result<Secret> {
     let mut random = [0; 32];
-    getrandom::fill(&mut random)
-        .map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(format!("no random bytes: {error}")))?;
     Ok(Secret::new(format!("{PREFIX}{}", hex(&random))))
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|d| char::from_digit(d.into(), 16))
-        .collect()
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect()
 }
 
 fn parse_hex(text: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut bytes = [0; 32];
     if text.len() != 2 * bytes.len() {
         return None;
@@ -181,10 +156,7 @@ mod tests {
         let (token, made) = AdminToken::open(None, &data).unwrap();
         let made = made.expect("the first start makes a token");
         let digits = made.expose().strip_prefix("weir-admin-").unwrap();
-        assert_eq!(
-            (digits.len(), digits.bytes().all(|b| b.is_ascii_hexdigit())),
-            (64, true)
-        );
+        assert_eq!((digits.len(), digits.bytes().all(|b| b.is_ascii_hexdigit())), (64, true));
         assert!(token.accepts(made.expose()));
 
         let (again, none) = AdminToken::open(None, &data).unwrap();
@@ -199,29 +171,14 @@ mod tests {
         let (_, made) = AdminToken::open(None, data.path()).unwrap();
         let digest: [u8; 32] = Sha256::digest(made.unwrap().expose()).into();
         let path = data.path().join(FILE);
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            format!("{}\n", hex(&digest))
-        );
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        assert_eq!(
-            fs::read_dir(data.path()).unwrap().count(),
-            1,
-            "nothing temporary is left"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", hex(&digest)));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "nothing temporary is left");
     }
 
     #[test]
     fn tokens_differ_from_start_to_start() {
-        let of = || {
-            AdminToken::open(None, tempfile::tempdir().unwrap().path())
-                .unwrap()
-                .1
-                .unwrap()
-        };
+        let of = || AdminToken::open(None, tempfile::tempdir().unwrap().path()).unwrap().1.unwrap();
         assert_ne!(of(), of());
     }
 
@@ -229,26 +186,12 @@ mod tests {
     fn of_several_first_starts_at_once_one_makes_the_token() {
         let data = tempfile::tempdir().unwrap();
         let starts: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| AdminToken::open(None, data.path())))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap().unwrap())
-                .collect()
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| AdminToken::open(None, data.path()))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
         });
-        let made: Vec<_> = starts
-            .iter()
-            .filter_map(|(_, made)| made.as_ref())
-            .collect();
+        let made: Vec<_> = starts.iter().filter_map(|(_, made)| made.as_ref()).collect();
         assert_eq!(made.len(), 1);
-        assert_eq!(
-            starts
-                .iter()
-                .filter(|(token, _)| token.accepts(made[0].expose()))
-                .count(),
-            8
-        );
+        assert_eq!(starts.iter().filter(|(token, _)| token.accepts(made[0].expose())).count(), 8);
     }
 
     #[test]
@@ -271,13 +214,7 @@ mod tests {
     fn a_damaged_file_is_an_error_and_is_kept() {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join(FILE);
-        for text in [
-            "",
-            "ab",
-            &"g".repeat(64),
-            &"a".repeat(65),
-            &format!("{}\u{e9}", "a".repeat(62)),
-        ] {
+        for text in ["", "ab", &"g".repeat(64), &"a".repeat(65), &format!("{}\u{e9}", "a".repeat(62))] {
             fs::write(&path, text).unwrap();
             let error = AdminToken::open(None, data.path()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text:?}");
@@ -289,10 +226,7 @@ mod tests {
     fn only_one_bearer_is_admitted() {
         let token = AdminToken::of(&Secret::new("right")).unwrap();
         let headers = |values: &[&str]| {
-            values
-                .iter()
-                .map(|v| (AUTHORIZATION, HeaderValue::from_str(v).unwrap()))
-                .collect::<HeaderMap>()
+            values.iter().map(|v| (AUTHORIZATION, HeaderValue::from_str(v).unwrap())).collect::<HeaderMap>()
         };
         for (values, admitted) in [
             (&["Bearer right"][..], true),
@@ -313,9 +247,6 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing_of_it() {
-        assert_eq!(
-            format!("{:?}", AdminToken::of(&Secret::new("canary")).unwrap()),
-            "AdminToken(…)"
-        );
+        assert_eq!(format!("{:?}", AdminToken::of(&Secret::new("canary")).unwrap()), "AdminToken(…)");
     }
 }

@@ -73,9 +73,7 @@ pub enum ClientError {
 impl Client {
     /// A client of the gateway whose socket is `path`. Connects at each request.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            socket: path.into(),
-        }
+        Self { socket: path.into() }
     }
 
     /// The socket.
@@ -103,13 +101,8 @@ impl Client {
         self.block_on(self.post(path))
     }
 
-    fn block_on<T>(
-        &self,
-        request: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, ClientError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+    fn block_on<T>(&self, request: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| self.io(error))?.block_on(request)
     }
 
@@ -121,43 +114,19 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "localhost");
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
         let request = request.body(Empty::<Bytes>::new()).map_err(http_error)?;
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                        ClientError::NotRunning(self.socket.clone())
-                    }
-                    _ => self.io(error),
-                })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(http_error)?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(self.socket.clone()),
+            _ => self.io(error),
+        })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http_error)?;
         let answer = async {
-            let (head, body) = sender
-                .send_request(request)
-                .await
-                .map_err(http_error)?
-                .into_parts();
-            let body = Limited::new(body, MAX_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| {
-                    if error.is::<LengthLimitError>() {
-                        ClientError::TooLarge
-                    } else {
-                        ClientError::Http(error)
-                    }
-                })?;
-            Ok(Answer {
-                status: head.status,
-                body: body.to_bytes(),
-            })
+            let (head, body) = sender.send_request(request).await.map_err(http_error)?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() { ClientError::TooLarge } else { ClientError::Http(error) }
+            })?;
+            Ok(Answer { status: head.status, body: body.to_bytes() })
         };
         // The connection is what moves the bytes; its own error, if any, also ends the answer.
         let (mut answer, mut connection) = (std::pin::pin!(answer), std::pin::pin!(connection));
@@ -168,10 +137,7 @@ impl Client {
     }
 
     fn io(&self, error: io::Error) -> ClientError {
-        ClientError::Io {
-            socket: self.socket.clone(),
-            error,
-        }
+        ClientError::Io { socket: self.socket.clone(), error }
     }
 }
 

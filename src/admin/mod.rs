@@ -85,19 +85,9 @@ impl Admin {
         Self::start_with(options, state, Limits::DEFAULT)
     }
 
-    fn start_with(
-        options: AdminOptions,
-        state: Arc<dyn AdminState>,
-        limits: Limits,
-    ) -> io::Result<AdminHandle> {
-        let metrics_token = options
-            .metrics_token
-            .as_ref()
-            .map(AdminToken::of)
-            .transpose()?;
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", options.address))
-        };
+    fn start_with(options: AdminOptions, state: Arc<dyn AdminState>, limits: Limits) -> io::Result<AdminHandle> {
+        let metrics_token = options.metrics_token.as_ref().map(AdminToken::of).transpose()?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", options.address));
         let network = TcpListener::bind(options.address).map_err(named)?;
         network.set_nonblocking(true)?;
         let address = network.local_addr()?;
@@ -105,24 +95,13 @@ impl Admin {
         let runtime = server::runtime()?;
         let shared = Shared::new(state, options.token, metrics_token, limits);
         let (stop, stopped) = watch::channel(false);
-        let doors = Doors {
-            network,
-            socket,
-            shared,
-            stop: stopped,
-        };
-        let thread = std::thread::Builder::new()
-            .name("weir-admin".into())
-            .spawn(|| {
-                if let Err(error) = doors.run(runtime) {
-                    log::error!("the admin listener stopped: {error}");
-                }
-            })?;
-        Ok(AdminHandle {
-            address,
-            stop,
-            thread: Mutex::new(Some(thread)),
-        })
+        let doors = Doors { network, socket, shared, stop: stopped };
+        let thread = std::thread::Builder::new().name("weir-admin".into()).spawn(|| {
+            if let Err(error) = doors.run(runtime) {
+                log::error!("the admin listener stopped: {error}");
+            }
+        })?;
+        Ok(AdminHandle { address, stop, thread: Mutex::new(Some(thread)) })
     }
 }
 
@@ -144,11 +123,7 @@ impl AdminHandle {
     /// when that is done. May be called from any thread, and more than once.
     pub fn shutdown(&self) {
         self.stop.send_replace(true);
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             // The state may hold the last handle, and be dropped by the listener's own thread.
             && thread.thread().id() != std::thread::current().id()

@@ -85,17 +85,8 @@ impl Shared {
         metrics_token: Option<AdminToken>,
         limits: Limits,
     ) -> Arc<Self> {
-        let [queries, changes, scrapes] =
-            [MAX_QUERIES, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
-        Arc::new(Self {
-            state,
-            token,
-            metrics_token,
-            limits,
-            queries,
-            changes,
-            scrapes,
-        })
+        let [queries, changes, scrapes] = [MAX_QUERIES, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
+        Arc::new(Self { state, token, metrics_token, limits, queries, changes, scrapes })
     }
 
     pub(crate) fn state(&self) -> &dyn AdminState {
@@ -129,15 +120,8 @@ impl Shared {
         self.blocking(&self.scrapes, ask).await
     }
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        slots: &Arc<Semaphore>,
-        ask: impl Ask<T>,
-    ) -> Result<T, Failed> {
-        let slot = Arc::clone(slots)
-            .acquire_owned()
-            .await
-            .map_err(|_| Failed)?;
+    async fn blocking<T: Send + 'static>(&self, slots: &Arc<Semaphore>, ask: impl Ask<T>) -> Result<T, Failed> {
+        let slot = Arc::clone(slots).acquire_owned().await.map_err(|_| Failed)?;
         let state = Arc::clone(&self.state);
         let asked = tokio::task::spawn_blocking(move || {
             // Held to the end of the work, not of the request: a client that gives up frees no slot.
@@ -188,8 +172,7 @@ impl Doors {
     async fn serve(self) -> io::Result<()> {
         let network = AsyncTcp::from_std(self.network)?;
         let at_network = Entrance::new(Door::Network, &self.shared, &self.stop);
-        let at_network =
-            at_network.serve(async || network.accept().await.map(|(stream, _)| stream));
+        let at_network = at_network.serve(async || network.accept().await.map(|(stream, _)| stream));
         let Some(socket) = self.socket else {
             at_network.await;
             return Ok(());
@@ -242,8 +225,7 @@ impl Entrance {
         while let Ok(slot) = Arc::clone(&self.connections).acquire_owned().await {
             match accept().await {
                 Ok(stream) => {
-                    let connection =
-                        connection(stream, self.router.clone(), self.limits, self.stop.clone());
+                    let connection = connection(stream, self.router.clone(), self.limits, self.stop.clone());
                     tokio::spawn(async move {
                         connection.await;
                         drop(slot);
@@ -265,9 +247,7 @@ where
 {
     let stream = TokioIo::new(WriteDeadline::new(stream, limits.write));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(MAX_HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD);
     let mut served = pin!(http.serve_connection(stream, TowerToHyperService::new(router)));
     // Errors here are the client's: it left, was too slow, or does not speak HTTP.
     tokio::select! {

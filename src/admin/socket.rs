@@ -35,8 +35,7 @@ impl Drop for Socket {
 /// Listens at `path`. A socket that a dead process left there is replaced; one that is alive, or any other file,
 /// is an error.
 pub(super) fn bind(path: &Path) -> io::Result<Socket> {
-    try_bind(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    try_bind(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 fn try_bind(path: &Path) -> io::Result<Socket> {
@@ -47,21 +46,14 @@ fn try_bind(path: &Path) -> io::Result<Socket> {
     };
     // A socket is born with the umask's permissions. In a directory that nobody else may enter that harms no one;
     // it moves to its place when only its owner may open it.
-    let nursery = tempfile::Builder::new()
-        .prefix(".")
-        .rand_bytes(6)
-        .tempdir_in(parent)?;
+    let nursery = tempfile::Builder::new().prefix(".").rand_bytes(6).tempdir_in(parent)?;
     let born = nursery.path().join("s");
     let listener = UnixListener::bind(&born)?;
     fs::set_permissions(&born, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     let identity = identity(&fs::symlink_metadata(&born)?);
     fs::rename(&born, path)?;
-    Ok(Socket {
-        listener,
-        path: path.to_owned(),
-        identity,
-    })
+    Ok(Socket { listener, path: path.to_owned(), identity })
 }
 
 fn refuse_if_in_use(path: &Path) -> io::Result<()> {
@@ -71,16 +63,10 @@ fn refuse_if_in_use(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     if !file.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is a file that is not a socket",
-        ));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another gateway listens there",
-        )),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway listens there")),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) => Err(error),
     }
@@ -132,10 +118,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("admin.sock");
         fs::write(&path, "mine").unwrap();
-        assert_eq!(
-            bind(&path).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
 

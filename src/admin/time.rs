@@ -12,9 +12,7 @@ pub(super) fn parse_ms(text: &str) -> Option<u64> {
     }
     let (date, rest) = text.split_at_checked(10)?;
     let (year, month, day) = match date {
-        [y @ .., b'-', m1, m2, b'-', d1, d2] => {
-            (number(y)?, number(&[*m1, *m2])?, number(&[*d1, *d2])?)
-        }
+        [y @ .., b'-', m1, m2, b'-', d1, d2] => (number(y)?, number(&[*m1, *m2])?, number(&[*d1, *d2])?),
         _ => return None,
     };
     let (clock, rest) = rest.split_at_checked(9)?;
@@ -40,11 +38,7 @@ pub(super) fn parse_ms(text: &str) -> Option<u64> {
                 return None;
             }
             let offset = (hours * 60 + minutes) * 60_000;
-            if sign == b'-' {
-                local + offset
-            } else {
-                local.checked_sub(offset)?
-            }
+            if sign == b'-' { local + offset } else { local.checked_sub(offset)? }
         }
         _ => return None,
     };
@@ -61,11 +55,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > MAX_DIGITS {
         return None;
     }
-    digits.iter().try_fold(0, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value * 10 + u64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))
 }
 
 /// The milliseconds of `.123456…`, if there is a fraction, and what follows.
@@ -73,16 +63,9 @@ fn fraction(text: &[u8]) -> Option<(u64, &[u8])> {
     let Some(text) = text.strip_prefix(b".") else {
         return Some((0, text));
     };
-    let end = text
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
-    let millis = [100, 10, 1]
-        .iter()
-        .zip(digits)
-        .map(|(unit, digit)| unit * u64::from(digit - b'0'))
-        .sum();
+    let millis = [100, 10, 1].iter().zip(digits).map(|(unit, digit)| unit * u64::from(digit - b'0')).sum();
     (!digits.is_empty()).then_some((millis, rest))
 }
 

@@ -35,8 +35,7 @@ impl Channel {
         let authority = if url.port == default_port { host } else { format!("{host}:{}", url.port) };
         Self {
             name: config.name.as_str().into(),
-            host_header: http::HeaderValue::from_str(&authority)
-                .unwrap_or_else(|_| http::HeaderValue::from_static("")),
+            host_header: http::HeaderValue::from_str(&authority).unwrap_or_else(|_| http::HeaderValue::from_static("")),
             next_key: AtomicUsize::new(0),
             resolver: Resolver::new(&url.host, url.port),
             config,

@@ -152,8 +152,22 @@ fn said(body: &[u8]) -> String {
 
 /// What a row may have, in the order in which it is read.
 const COLUMNS: [&str; 16] = [
-    "key", "user", "model", "channel", "route", "day", "time", "requests", "failed", "events", "input_tokens",
-    "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cost_micro_usd",
+    "key",
+    "user",
+    "model",
+    "channel",
+    "route",
+    "day",
+    "time",
+    "requests",
+    "failed",
+    "events",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_micro_usd",
 ];
 
 /// Rows as columns, the first left-aligned.

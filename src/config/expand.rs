@@ -41,20 +41,13 @@ pub(super) fn cover(text: &str) -> String {
 /// The text as it was written.
 pub(super) fn uncover(text: &str) -> String {
     let original = |c| {
-        if is_cover(c) {
-            char::from_u32(u32::from(c) - COVER).unwrap_or(c)
-        } else {
-            c
-        }
+        if is_cover(c) { char::from_u32(u32::from(c) - COVER).unwrap_or(c) } else { c }
     };
     text.chars().map(original).collect()
 }
 
 /// Replaces the references in a scalar. `None` from `env` is a variable that is not set.
-pub(super) fn expand(
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, Complaint> {
+pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Complaint> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -67,10 +60,8 @@ pub(super) fn expand(
             expanded.push_str(&reference.value(env)?);
             rest = &rest[reference.len..];
         } else if rest.starts_with('{') {
-            return Err(Complaint::new(
-                "`${` begins no reference such as `${NAME}` or `${NAME:-default}`",
-            )
-            .suggest("write `$${` for the characters themselves"));
+            return Err(Complaint::new("`${` begins no reference such as `${NAME}` or `${NAME:-default}`")
+                .suggest("write `$${` for the characters themselves"));
         } else {
             expanded.push('$');
         }
@@ -91,9 +82,7 @@ impl<'t> Reference<'t> {
     /// The default is literal text up to the first closing brace.
     fn read(text: &'t str) -> Option<Self> {
         let inner = text.strip_prefix('{')?;
-        let inner = &inner[..inner
-            .find(['}', '\n', '\r'])
-            .filter(|&end| inner[end..].starts_with('}'))?];
+        let inner = &inner[..inner.find(['}', '\n', '\r']).filter(|&end| inner[end..].starts_with('}'))?];
         let (name, default) = match inner.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inner, None),
@@ -101,11 +90,7 @@ impl<'t> Reference<'t> {
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let nested = default.is_some_and(|default| default.contains("${"));
-        (is_name && !nested).then_some(Self {
-            name,
-            default,
-            len: inner.len() + 2,
-        })
+        (is_name && !nested).then_some(Self { name, default, len: inner.len() + 2 })
     }
 
     /// As in a shell, an empty variable takes the default; without one it stands as it is.
@@ -116,9 +101,7 @@ impl<'t> Reference<'t> {
             (Some(value), Some(_)) if !value.is_empty() => Ok(value),
             (_, Some(default)) => Ok(default.to_owned()),
             (None, None) => Err(Complaint::new(format!("the variable `{name}` is not set"))
-                .suggest(format!(
-                    "set it, or write a default as in `${{{name}:-default}}`"
-                ))),
+                .suggest(format!("set it, or write a default as in `${{{name}:-default}}`"))),
         }
     }
 }
@@ -140,10 +123,7 @@ mod tests {
     fn references_are_replaced() {
         for (text, expected) in [
             ("${HOST}", "example.com"),
-            (
-                "https://${HOST}:1/${HOST}",
-                "https://example.com:1/example.com",
-            ),
+            ("https://${HOST}:1/${HOST}", "https://example.com:1/example.com"),
             ("${EMPTY}", ""),
             ("${UNSET:-}", ""),
             ("${UNSET:-a b: [c], #d}", "a b: [c], #d"),
@@ -162,45 +142,20 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_is_refused() {
-        for text in [
-            "${",
-            "${}",
-            "${1A}",
-            "${A B}",
-            "${A:=b}",
-            "${HOST",
-            "${A:-${HOST}}",
-            "${A-b}",
-        ] {
+        for text in ["${", "${}", "${1A}", "${A B}", "${A:=b}", "${HOST", "${A:-${HOST}}", "${A-b}"] {
             let complaint = expand(text, &env).expect_err(text);
-            assert_eq!(
-                complaint.message,
-                "`${` begins no reference such as `${NAME}` or `${NAME:-default}`",
-                "{text}"
-            );
+            assert_eq!(complaint.message, "`${` begins no reference such as `${NAME}` or `${NAME:-default}`", "{text}");
         }
-        assert_eq!(
-            expand("a${UNSET}", &env).expect_err("not set").message,
-            "the variable `UNSET` is not set"
-        );
+        assert_eq!(expand("a${UNSET}", &env).expect_err("not set").message, "the variable `UNSET` is not set");
     }
 
     #[test]
     fn covering_keeps_every_column_and_can_be_undone() {
-        for text in [
-            "{ value: ${KEY} }\n",
-            "[${A:-x, y: \"}, $${B}, ${C\n}]",
-            "no reference",
-            "通义 ${A:-通义}",
-        ] {
+        for text in ["{ value: ${KEY} }\n", "[${A:-x, y: \"}, $${B}, ${C\n}]", "no reference", "通义 ${A:-通义}"] {
             let covered = cover(text);
             assert_eq!(covered.chars().count(), text.chars().count(), "{text}");
             assert_eq!(uncover(&covered), text);
         }
-        assert!(
-            !cover("{ a: ${A} }")[5..]
-                .trim_end_matches(" }")
-                .contains(['{', '}'])
-        );
+        assert!(!cover("{ a: ${A} }")[5..].trim_end_matches(" }").contains(['{', '}']));
     }
 }

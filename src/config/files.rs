@@ -19,8 +19,7 @@ impl Check<'_, '_> {
         let At { value, at } = path?;
         let text = self.file(value, *at)?;
         if !wanted.is_in(&text) {
-            let mut complaint =
-                Complaint::new(format!("names a file without {}", wanted.describe()));
+            let mut complaint = Complaint::new(format!("names a file without {}", wanted.describe()));
             if wanted.other().is_in(&text) {
                 complaint = complaint.suggest(format!("it holds {}", wanted.other().describe()));
             }
@@ -38,8 +37,7 @@ impl Check<'_, '_> {
                 io::ErrorKind::InvalidData => "which is not text".to_owned(),
                 _ => format!("which cannot be read: {error}"),
             };
-            self.r
-                .complain(at, Complaint::new(format!("names a file {why}")));
+            self.r.complain(at, Complaint::new(format!("names a file {why}")));
         })
         .ok()
     }
@@ -108,10 +106,7 @@ impl Pem {
     fn is_in(self, text: &str) -> bool {
         let mut begun: Option<&str> = None;
         for line in text.lines().map(str::trim_end) {
-            let boundary = |side| {
-                line.strip_prefix(side)
-                    .and_then(|rest: &str| rest.strip_suffix("-----"))
-            };
+            let boundary = |side| line.strip_prefix(side).and_then(|rest: &str| rest.strip_suffix("-----"));
             if let Some(label) = boundary("-----BEGIN ") {
                 let fits = match self {
                     Pem::Certificate => label == "CERTIFICATE",

@@ -51,21 +51,9 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(
-    text: &str,
-    file: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Config, Mistakes> {
+pub fn parse(text: &str, file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    parse_with(
-        text,
-        file,
-        &Sources {
-            env,
-            read: &read_text,
-            cores,
-        },
-    )
+    parse_with(text, file, &Sources { env, read: &read_text, cores })
 }
 
 /// [`parse`], with everything else that it depends on given.
@@ -75,10 +63,7 @@ pub fn parse(
 pub fn parse_with(text: &str, file: &Path, sources: &Sources<'_>) -> Result<Config, Mistakes> {
     let mut report = Report::default();
     let tree = Tree::parse(text, file, sources.env, &mut report)?;
-    let mut reader = Reader {
-        tree: &tree,
-        report: &mut report,
-    };
+    let mut reader = Reader { tree: &tree, report: &mut report };
     let raw = RawConfig::read(&mut reader);
     let folder = file.parent().unwrap_or(Path::new(""));
     match validate(raw, folder, sources, &mut reader) {
@@ -101,26 +86,12 @@ pub fn fuzz_entry(data: &[u8]) {
         1 => Ok("a secret\n".to_owned()),
         _ => Ok("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned()),
     };
-    match parse_with(
-        &text,
-        Path::new("fuzz.yaml"),
-        &Sources {
-            env: &env,
-            read: &read,
-            cores: 2,
-        },
-    ) {
-        Ok(config) => assert!(
-            !config.listen.is_empty(),
-            "a configuration listens somewhere"
-        ),
+    match parse_with(&text, Path::new("fuzz.yaml"), &Sources { env: &env, read: &read, cores: 2 }) {
+        Ok(config) => assert!(!config.listen.is_empty(), "a configuration listens somewhere"),
         Err(mistakes) => {
             assert!(!mistakes.is_empty(), "no configuration without a mistake");
             for mistake in &mistakes {
-                assert!(
-                    mistake.line > 0 && mistake.column > 0,
-                    "unplaced: {mistake}"
-                );
+                assert!(mistake.line > 0 && mistake.column > 0, "unplaced: {mistake}");
                 assert!(!mistake.message.is_empty(), "wordless: {mistake:?}");
             }
         }
@@ -133,9 +104,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other("it is larger than 16 MiB"));
     }

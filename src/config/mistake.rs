@@ -66,19 +66,8 @@ impl Mistakes {
 
     /// One mistake that makes looking for more pointless.
     pub(super) fn single(file: &Path, (line, column): (usize, usize), message: String) -> Self {
-        let mistake = Mistake {
-            file: file.to_owned(),
-            line,
-            column,
-            path: String::new(),
-            message,
-            suggestion: None,
-        };
-        Self {
-            list: vec![mistake],
-            omitted: 0,
-            unreadable: false,
-        }
+        let mistake = Mistake { file: file.to_owned(), line, column, path: String::new(), message, suggestion: None };
+        Self { list: vec![mistake], omitted: 0, unreadable: false }
     }
 }
 
@@ -112,14 +101,7 @@ impl fmt::Display for Mistakes {
 /// `file:line:column: message; suggestion`
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file.display(),
-            self.line,
-            self.column,
-            self.message
-        )?;
+        write!(f, "{}:{}:{}: {}", self.file.display(), self.line, self.column, self.message)?;
         match &self.suggestion {
             Some(suggestion) => write!(f, "; {suggestion}"),
             None => Ok(()),
@@ -137,10 +119,7 @@ pub(super) struct Complaint {
 
 impl Complaint {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            suggestion: None,
-        }
+        Self { message: message.into(), suggestion: None }
     }
 
     pub(super) fn suggest(mut self, suggestion: impl Into<String>) -> Self {
@@ -149,11 +128,7 @@ impl Complaint {
     }
 
     /// Suggests the nearest of the known names, if one is near.
-    pub(super) fn suggest_nearest<'n>(
-        self,
-        written: &str,
-        known: impl IntoIterator<Item = &'n str>,
-    ) -> Self {
+    pub(super) fn suggest_nearest<'n>(self, written: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
         match nearest(written, known) {
             Some(name) => self.suggest(format!("did you mean \"{name}\"?")),
             None => self,
@@ -182,20 +157,12 @@ impl Report {
 
     /// A complete message about a node.
     pub(super) fn add(&mut self, at: NodeId, complaint: Complaint) {
-        self.findings.push(Finding {
-            at,
-            first: None,
-            complaint,
-        });
+        self.findings.push(Finding { at, first: None, complaint });
     }
 
     /// The same thing said twice: `at` is the second, `first` the first.
     pub(super) fn add_repeated(&mut self, at: NodeId, first: NodeId, message: String) {
-        self.findings.push(Finding {
-            at,
-            first: Some(first),
-            complaint: Complaint::new(message),
-        });
+        self.findings.push(Finding { at, first: Some(first), complaint: Complaint::new(message) });
     }
 
     /// Finds the lines and sorts by them.
@@ -204,39 +171,21 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.at);
         let omitted = self.findings.len().saturating_sub(MAX_MISTAKES);
         self.findings.truncate(MAX_MISTAKES);
-        let mut list: Vec<Mistake> = self
-            .findings
-            .into_iter()
-            .map(|finding| finding.locate(file, tree))
-            .collect();
+        let mut list: Vec<Mistake> = self.findings.into_iter().map(|finding| finding.locate(file, tree)).collect();
         list.sort_by_key(|mistake| (mistake.line, mistake.column));
-        Mistakes {
-            list,
-            omitted,
-            unreadable: false,
-        }
+        Mistakes { list, omitted, unreadable: false }
     }
 }
 
 impl Finding {
     fn locate(self, file: &Path, tree: &Tree) -> Mistake {
         let (line, column) = tree.locate(self.at);
-        let Complaint {
-            mut message,
-            suggestion,
-        } = self.complaint;
+        let Complaint { mut message, suggestion } = self.complaint;
         if let Some(first) = self.first {
             let (first, _) = tree.locate(first);
             message = format!("{message}, first on line {first}");
         }
-        Mistake {
-            file: file.to_owned(),
-            line,
-            column,
-            path: tree.path(self.at),
-            message,
-            suggestion,
-        }
+        Mistake { file: file.to_owned(), line, column, path: tree.path(self.at), message, suggestion }
     }
 }
 
@@ -244,10 +193,7 @@ impl Finding {
 pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..at];
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[start..].chars().count() + 1,
-    )
+    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
 }
 
 /// The known name that `written` was probably meant to be. A third of its letters may be wrong.
@@ -255,15 +201,7 @@ fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Optio
     /// No name of ours is longer; the distance costs the product of both lengths.
     const MAX_CHARS: usize = 64;
     let fold = |text: &str| -> Vec<char> {
-        text.chars()
-            .map(|c| {
-                if c == '-' {
-                    '_'
-                } else {
-                    c.to_ascii_lowercase()
-                }
-            })
-            .collect()
+        text.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
     };
     let from = fold(written);
     if from.is_empty() || from.len() > MAX_CHARS {
@@ -289,9 +227,7 @@ fn distance(from: &[char], to: &[char]) -> usize {
         let mut row = vec![i; width];
         for j in 1..width {
             let same = from[i - 1] == to[j - 1];
-            row[j] = (above[j] + 1)
-                .min(row[j - 1] + 1)
-                .min(above[j - 1] + usize::from(!same));
+            row[j] = (above[j] + 1).min(row[j - 1] + 1).min(above[j - 1] + usize::from(!same));
             let swapped = i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
             if swapped {
                 row[j] = row[j].min(before[j - 2] + 1);
@@ -308,14 +244,7 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_suggested_only_if_near() {
-        let known = [
-            "models",
-            "model_map",
-            "name",
-            "protocol",
-            "base_url",
-            "keys",
-        ];
+        let known = ["models", "model_map", "name", "protocol", "base_url", "keys"];
         for (written, expected) in [
             ("modles", Some("models")),
             ("model", Some("models")),

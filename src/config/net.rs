@@ -30,12 +30,7 @@ const FRAMING: [&str; 11] = [
 ];
 
 /// Headers that carry a credential: they are stripped, then set from the channel's key.
-const CREDENTIALS: [&str; 4] = [
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "x-goog-api-key",
-];
+const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key"];
 
 /// An IP address with a port, such as `127.0.0.1:8514`.
 pub(super) fn address(word: Word<'_>) -> Parsed<SocketAddr> {
@@ -43,12 +38,8 @@ pub(super) fn address(word: Word<'_>) -> Parsed<SocketAddr> {
         let complaint = word.must_be("an IP address with a port, such as 127.0.0.1:8514");
         let is_port = |port: &str| port.parse::<u16>().is_ok();
         match word.text.rsplit_once(':') {
-            None if is_port(word.text) => {
-                complaint.suggest(format!("did you mean \"0.0.0.0:{}\"?", word.text))
-            }
-            Some(("", port)) if is_port(port) => {
-                complaint.suggest(format!("did you mean \"0.0.0.0:{port}\"?"))
-            }
+            None if is_port(word.text) => complaint.suggest(format!("did you mean \"0.0.0.0:{}\"?", word.text)),
+            Some(("", port)) if is_port(port) => complaint.suggest(format!("did you mean \"0.0.0.0:{port}\"?")),
             Some(("localhost", port)) if is_port(port) => {
                 complaint.suggest(format!("did you mean \"127.0.0.1:{port}\"?"))
             }
@@ -67,9 +58,7 @@ pub(super) fn base_url(word: Word<'_>) -> Parsed<BaseUrl> {
         Some(_) => return Err(Complaint::new("must begin with http:// or https://")),
         None => {
             let complaint = Complaint::new("must begin with http:// or https://");
-            let is_host = !text.is_empty()
-                && !text.contains('@')
-                && super::scalar::shown(word.raw) == Some(text);
+            let is_host = !text.is_empty() && !text.contains('@') && super::scalar::shown(word.raw) == Some(text);
             return Err(if is_host {
                 complaint.suggest(format!("did you mean \"https://{text}\"?"))
             } else {
@@ -80,8 +69,7 @@ pub(super) fn base_url(word: Word<'_>) -> Parsed<BaseUrl> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if authority.contains('@') {
-        return Err(Complaint::new("must hold no credentials")
-            .suggest("put them into the channel's `keys`"));
+        return Err(Complaint::new("must hold no credentials").suggest("put them into the channel's `keys`"));
     }
     if path.contains('?') {
         return Err(Complaint::new("must have no query"));
@@ -89,21 +77,14 @@ pub(super) fn base_url(word: Word<'_>) -> Parsed<BaseUrl> {
     if path.contains('#') {
         return Err(Complaint::new("must have no fragment"));
     }
-    let (host, port) =
-        split_port(authority).ok_or_else(|| word.must_be("a URL with a port from 1 to 65535"))?;
-    let host =
-        host_name(host).ok_or_else(|| word.must_be("a URL with a host name or an address"))?;
+    let (host, port) = split_port(authority).ok_or_else(|| word.must_be("a URL with a port from 1 to 65535"))?;
+    let host = host_name(host).ok_or_else(|| word.must_be("a URL with a host name or an address"))?;
     let path = path.trim_end_matches('/');
     if !path.is_empty() {
         canonical(path).map_err(|why| Complaint::new(format!("has a path that {why}")))?;
     }
     let port = port.unwrap_or(if tls { 443 } else { 80 });
-    Ok(BaseUrl {
-        tls,
-        host,
-        port,
-        path: path.to_owned(),
-    })
+    Ok(BaseUrl { tls, host, port, path: path.to_owned() })
 }
 
 /// Host and port of an authority; `None` if the port is none.
@@ -119,10 +100,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     };
     let port = &authority[colon + 1..];
     let is_number = port.bytes().all(|b| b.is_ascii_digit());
-    let port = port
-        .parse()
-        .ok()
-        .filter(|&port: &u16| is_number && port > 0)?;
+    let port = port.parse().ok().filter(|&port: &u16| is_number && port > 0)?;
     Some((&authority[..colon], Some(port)))
 }
 
@@ -130,25 +108,15 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 fn host_name(host: &str) -> Option<String> {
     if let Some(inner) = host.strip_prefix('[') {
         let inner = inner.strip_suffix(']')?;
-        return inner
-            .parse::<Ipv6Addr>()
-            .ok()
-            .map(|address| address.to_string());
+        return inner.parse::<Ipv6Addr>().ok().map(|address| address.to_string());
     }
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let fits = host.len() <= 253
-        && host
-            .strip_suffix('.')
-            .unwrap_or(host)
-            .split('.')
-            .all(is_label);
+    let fits = host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label);
     fits.then(|| host.to_ascii_lowercase())
 }
 
@@ -173,19 +141,13 @@ fn canonical(path: &str) -> Result<(), &'static str> {
         Err("is longer than 1024 bytes")
     } else if path.contains("//") {
         Err("has an empty segment")
-    } else if path
-        .split('/')
-        .any(|segment| segment == "." || segment == "..")
-    {
+    } else if path.split('/').any(|segment| segment == "." || segment == "..") {
         Err("has a `.` or `..` segment")
     } else if path.contains(['?', '#']) {
         Err("has a query or a fragment")
     } else if path.contains('%') {
         Err("has a percent-encoded character")
-    } else if path
-        .bytes()
-        .any(|b| !b.is_ascii_graphic() || b"\\\"<>^`{|}".contains(&b))
-    {
+    } else if path.bytes().any(|b| !b.is_ascii_graphic() || b"\\\"<>^`{|}".contains(&b)) {
         Err("has a character that a path cannot hold")
     } else {
         Ok(())
@@ -196,9 +158,7 @@ fn canonical(path: &str) -> Result<(), &'static str> {
 pub(super) fn stripped_header(word: Word<'_>) -> Parsed<HeaderName> {
     let name = header_name(word)?;
     if FRAMING.contains(&name.as_str()) {
-        return Err(Complaint::new(format!(
-            "must not name `{name}`, which Weir handles itself"
-        )));
+        return Err(Complaint::new(format!("must not name `{name}`, which Weir handles itself")));
     }
     Ok(name)
 }
@@ -207,8 +167,9 @@ pub(super) fn stripped_header(word: Word<'_>) -> Parsed<HeaderName> {
 pub(super) fn set_header(word: Word<'_>) -> Parsed<HeaderName> {
     let name = stripped_header(word)?;
     if CREDENTIALS.contains(&name.as_str()) {
-        return Err(Complaint::new(format!("must not set `{name}`"))
-            .suggest("put credentials into the channel's `keys`"));
+        return Err(
+            Complaint::new(format!("must not set `{name}`")).suggest("put credentials into the channel's `keys`")
+        );
     }
     Ok(name)
 }
@@ -230,9 +191,7 @@ pub(super) fn origin(word: Word<'_>) -> Parsed<String> {
     if word.text == "*" {
         return Ok("*".to_owned());
     }
-    let url = base_url(word)
-        .ok()
-        .filter(|url| url.path.is_empty() && !word.text.ends_with('/'));
+    let url = base_url(word).ok().filter(|url| url.path.is_empty() && !word.text.ends_with('/'));
     match url {
         Some(_) => Ok(word.text.to_ascii_lowercase()),
         None => Err(word.must_be("`*` or an origin such as https://example.com")),
@@ -253,23 +212,12 @@ mod tests {
             ("http://127.0.0.1:9001", false, "127.0.0.1", 9001, ""),
             ("https://api.openai.com", true, "api.openai.com", 443, ""),
             ("http://Example.com/", false, "example.com", 80, ""),
-            (
-                "HTTPS://example.com:8443/a/b/",
-                true,
-                "example.com",
-                8443,
-                "/a/b",
-            ),
+            ("HTTPS://example.com:8443/a/b/", true, "example.com", 8443, "/a/b"),
             ("http://[::1]:9001/x", false, "::1", 9001, "/x"),
             ("http://[2001:db8::1]", false, "2001:db8::1", 80, ""),
             ("http://mock_1", false, "mock_1", 80, ""),
         ] {
-            let expected = BaseUrl {
-                tls,
-                host: host.into(),
-                port,
-                path: path.into(),
-            };
+            let expected = BaseUrl { tls, host: host.into(), port, path: path.into() };
             assert_eq!(base_url(word(text)), Ok(expected), "{text}");
         }
     }
@@ -280,55 +228,21 @@ mod tests {
             ("ftp://example.com", "must begin with http:// or https://"),
             ("example.com", "must begin with http:// or https://"),
             ("", "must begin with http:// or https://"),
-            (
-                "http://alice:canary@example.com",
-                "must hold no credentials",
-            ),
+            ("http://alice:canary@example.com", "must hold no credentials"),
             ("http://example.com?key=canary", "must have no query"),
             ("http://example.com/#canary", "must have no fragment"),
-            (
-                "http://",
-                "must be a URL with a host name or an address, not `http://`",
-            ),
-            (
-                "http://a b",
-                "must be a URL with a host name or an address, not `http://a b`",
-            ),
-            (
-                "http://[::1",
-                "must be a URL with a host name or an address, not `http://[::1`",
-            ),
-            (
-                "http://[::1]x",
-                "must be a URL with a host name or an address, not `http://[::1]x`",
-            ),
-            (
-                "http://a:0",
-                "must be a URL with a port from 1 to 65535, not `http://a:0`",
-            ),
-            (
-                "http://a:+1",
-                "must be a URL with a port from 1 to 65535, not `http://a:+1`",
-            ),
-            (
-                "http://a:65536",
-                "must be a URL with a port from 1 to 65535, not `http://a:65536`",
-            ),
-            (
-                "http://a:",
-                "must be a URL with a port from 1 to 65535, not `http://a:`",
-            ),
+            ("http://", "must be a URL with a host name or an address, not `http://`"),
+            ("http://a b", "must be a URL with a host name or an address, not `http://a b`"),
+            ("http://[::1", "must be a URL with a host name or an address, not `http://[::1`"),
+            ("http://[::1]x", "must be a URL with a host name or an address, not `http://[::1]x`"),
+            ("http://a:0", "must be a URL with a port from 1 to 65535, not `http://a:0`"),
+            ("http://a:+1", "must be a URL with a port from 1 to 65535, not `http://a:+1`"),
+            ("http://a:65536", "must be a URL with a port from 1 to 65535, not `http://a:65536`"),
+            ("http://a:", "must be a URL with a port from 1 to 65535, not `http://a:`"),
             ("http://a/../b", "has a path that has a `.` or `..` segment"),
-            (
-                "http://a/%2e",
-                "has a path that has a percent-encoded character",
-            ),
+            ("http://a/%2e", "has a path that has a percent-encoded character"),
         ] {
-            assert_eq!(
-                base_url(word(text)).expect_err(text).message,
-                message,
-                "{text}"
-            );
+            assert_eq!(base_url(word(text)).expect_err(text).message, message, "{text}");
         }
     }
 
@@ -353,50 +267,31 @@ mod tests {
         for text in ["/a", "/proxy/miniai/v2/chat/completions", "/a:b/c.d~e"] {
             assert_eq!(path(word(text)), Ok(text.to_owned()));
         }
-        for text in [
-            "", "a", "/", "/a/", "//a", "/a//b", "/./a", "/a/..", "/a?b", "/a#b", "/a%2fb", "/a b",
-            "/é", "/a\\b",
-        ] {
+        for text in
+            ["", "a", "/", "/a/", "//a", "/a//b", "/./a", "/a/..", "/a?b", "/a#b", "/a%2fb", "/a b", "/é", "/a\\b"]
+        {
             assert!(path(word(text)).is_err(), "{text}");
         }
     }
 
     #[test]
     fn headers_that_weir_handles_are_left_to_it() {
-        assert_eq!(
-            stripped_header(word("X-Real-IP")),
-            Ok(HeaderName::from_static("x-real-ip"))
-        );
-        assert_eq!(
-            stripped_header(word("authorization")),
-            Ok(http::header::AUTHORIZATION)
-        );
+        assert_eq!(stripped_header(word("X-Real-IP")), Ok(HeaderName::from_static("x-real-ip")));
+        assert_eq!(stripped_header(word("authorization")), Ok(http::header::AUTHORIZATION));
         assert_eq!(
             stripped_header(word("Content-Length")).unwrap_err().message,
             "must not name `content-length`, which Weir handles itself"
         );
-        assert_eq!(
-            set_header(word("X-API-Key")).unwrap_err().message,
-            "must not set `x-api-key`"
-        );
-        assert_eq!(
-            stripped_header(word("a b")).unwrap_err().message,
-            "must be a header name, not `a b`"
-        );
+        assert_eq!(set_header(word("X-API-Key")).unwrap_err().message, "must not set `x-api-key`");
+        assert_eq!(stripped_header(word("a b")).unwrap_err().message, "must be a header name, not `a b`");
         assert!(header_value(word("a\nb")).is_err());
         assert!(header_value(word(" a")).is_err());
-        assert_eq!(
-            header_value(word("a b")),
-            Ok(HeaderValue::from_static("a b"))
-        );
+        assert_eq!(header_value(word("a b")), Ok(HeaderValue::from_static("a b")));
     }
 
     #[test]
     fn origins_have_no_path() {
-        assert_eq!(
-            origin(word("https://Example.com:8443")),
-            Ok("https://example.com:8443".to_owned())
-        );
+        assert_eq!(origin(word("https://Example.com:8443")), Ok("https://example.com:8443".to_owned()));
         assert_eq!(origin(word("*")), Ok("*".to_owned()));
         for text in ["https://a/", "https://a/b", "a.com", "null", ""] {
             assert!(origin(word(text)).is_err(), "{text}");

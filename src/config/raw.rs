@@ -143,20 +143,11 @@ pub(super) struct RawLedger {
 }
 
 const ROOT: Fields = Fields {
-    known: &[
-        "listen", "server", "admin", "data_dir", "headers", "channels", "routes", "users", "keys",
-        "ledger",
-    ],
+    known: &["listen", "server", "admin", "data_dir", "headers", "channels", "routes", "users", "keys", "ledger"],
     later: &["prices", "audit"],
 };
-const LISTEN: Fields = Fields {
-    known: &["address", "tls"],
-    later: &[],
-};
-const TLS: Fields = Fields {
-    known: &["certificate", "private_key"],
-    later: &[],
-};
+const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
+const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
 const SERVER: Fields = Fields {
     known: &[
         "threads",
@@ -169,78 +160,23 @@ const SERVER: Fields = Fields {
     ],
     later: &[],
 };
-const ADMIN: Fields = Fields {
-    known: &[
-        "address",
-        "token",
-        "token_file",
-        "metrics_token",
-        "metrics_token_file",
-    ],
-    later: &[],
-};
-const HEADERS: Fields = Fields {
-    known: &["strip_request", "strip_response", "set_request"],
-    later: &[],
-};
+const ADMIN: Fields =
+    Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
+const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
 const CHANNEL: Fields = Fields {
-    known: &[
-        "name",
-        "protocol",
-        "base_url",
-        "keys",
-        "models",
-        "model_map",
-        "inject_usage",
-        "timeouts",
-    ],
-    later: &[
-        "priority",
-        "weight",
-        "on_disconnect",
-        "max_concurrency",
-        "retry",
-        "cooldown",
-        "probe",
-    ],
+    known: &["name", "protocol", "base_url", "keys", "models", "model_map", "inject_usage", "timeouts"],
+    later: &["priority", "weight", "on_disconnect", "max_concurrency", "retry", "cooldown", "probe"],
 };
-const UPSTREAM_KEY: Fields = Fields {
-    known: &["name", "value", "value_file"],
-    later: &[],
-};
-const TIMEOUTS: Fields = Fields {
-    known: &["connect", "first_byte", "idle"],
-    later: &[],
-};
-const ROUTE: Fields = Fields {
-    known: &["path", "operation", "channels", "upstream_path", "cors"],
-    later: &[],
-};
-const CORS: Fields = Fields {
-    known: &["origins"],
-    later: &[],
-};
-const USER: Fields = Fields {
-    known: &["name"],
-    later: &["price_rate", "max_keys"],
-};
+const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], later: &[] };
+const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
+const ROUTE: Fields = Fields { known: &["path", "operation", "channels", "upstream_path", "cors"], later: &[] };
+const CORS: Fields = Fields { known: &["origins"], later: &[] };
+const USER: Fields = Fields { known: &["name"], later: &["price_rate", "max_keys"] };
 const KEY: Fields = Fields {
-    known: &[
-        "name",
-        "user",
-        "sha256",
-        "enabled",
-        "expires",
-        "protocols",
-        "models",
-        "channels",
-    ],
+    known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels"],
     later: &["limits"],
 };
-const LEDGER: Fields = Fields {
-    known: &["durability", "keep_minutes", "keep_hours"],
-    later: &[],
-};
+const LEDGER: Fields = Fields { known: &["durability", "keep_minutes", "keep_hours"], later: &[] };
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
@@ -266,23 +202,17 @@ impl RawConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         let root = r.section(NodeId::ROOT, &ROOT);
         Self {
-            listen: r
-                .optional(&root, "listen")
-                .and_then(|at| r.sections(at, &LISTEN, RawListen::read)),
+            listen: r.optional(&root, "listen").and_then(|at| r.sections(at, &LISTEN, RawListen::read)),
             server: RawServer::read(r, &root),
             admin: RawAdmin::read(r, &root),
             data_dir: r.optional_word(&root, "data_dir", path),
             headers: RawHeaders::read(r, &root),
-            channels: r
-                .required(&root, "channels")
-                .and_then(|at| r.sections(at, &CHANNEL, RawChannel::read)),
+            channels: r.required(&root, "channels").and_then(|at| r.sections(at, &CHANNEL, RawChannel::read)),
             routes: items(r, &root, "routes", &ROUTE, RawRoute::read),
-            users: items(r, &root, "users", &USER, |r, s| {
-                r.required_word(s, "name", scalar::free_name)
-            })
-            .into_iter()
-            .flatten()
-            .collect(),
+            users: items(r, &root, "users", &USER, |r, s| r.required_word(s, "name", scalar::free_name))
+                .into_iter()
+                .flatten()
+                .collect(),
             keys: items(r, &root, "keys", &KEY, RawKey::read),
             ledger: RawLedger::read(r, &root),
         }
@@ -298,10 +228,7 @@ impl RawListen {
                 private_key: r.required_word(&s, "private_key", path),
             }
         });
-        Self {
-            address: r.required_word(s, "address", net::address),
-            tls,
-        }
+        Self { address: r.required_word(s, "address", net::address), tls }
     }
 }
 
@@ -335,10 +262,7 @@ impl RawSecret {
     fn read(r: &mut Reader<'_>, s: &Section, field: &'static str, file: &'static str) -> Self {
         let value = s.entry(field).and_then(|at| match r.tree.kind(at) {
             // `token:` with nothing behind it is an empty secret, not one that was left out.
-            Kind::Null => Some(At {
-                value: Secret::new(""),
-                at,
-            }),
+            Kind::Null => Some(At { value: Secret::new(""), at }),
             _ => r.word(at, |word| Ok(Secret::new(word.text))),
         });
         Self {
@@ -357,21 +281,14 @@ impl RawHeaders {
         // Unlike elsewhere an empty list has one plain meaning here: strip nothing more.
         let mut names = |field| {
             let at = r.optional(&s, field)?;
-            Some(
-                r.list(at, |r, item| r.word(item, net::stripped_header))?
-                    .value,
-            )
+            Some(r.list(at, |r, item| r.word(item, net::stripped_header))?.value)
         };
         let (strip_request, strip_response) = (names("strip_request"), names("strip_response"));
         let set_request = match r.optional(&s, "set_request") {
             Some(at) => r.pairs(at, net::set_header, net::header_value),
             None => Vec::new(),
         };
-        Self {
-            strip_request,
-            strip_response,
-            set_request,
-        }
+        Self { strip_request, strip_response, set_request }
     }
 }
 
@@ -388,9 +305,7 @@ impl RawChannel {
                 }
                 r.sections(at, &UPSTREAM_KEY, RawUpstreamKey::read)
             }),
-            models: r
-                .required(s, "models")
-                .and_then(|at| r.words(at, scalar::glob)),
+            models: r.required(s, "models").and_then(|at| r.words(at, scalar::glob)),
             model_map: match r.optional(s, "model_map") {
                 Some(at) => r.pairs(at, scalar::model, scalar::model),
                 None => Vec::new(),
@@ -423,9 +338,7 @@ impl RawRoute {
             upstream_path: r.optional_word(s, "upstream_path", net::path),
             cors: r.optional(s, "cors").map(|at| {
                 let s = r.section(at, &CORS);
-                let origins = r
-                    .required(&s, "origins")
-                    .and_then(|at| r.words(at, net::origin));
+                let origins = r.required(&s, "origins").and_then(|at| r.words(at, net::origin));
                 RawCors { origins }
             }),
         }
@@ -475,8 +388,7 @@ fn items<T>(
     read: impl Fn(&mut Reader<'_>, &Section) -> T,
 ) -> Vec<T> {
     let at = r.optional(section, name);
-    at.and_then(|at| r.sections(at, fields, read))
-        .map_or_else(Vec::new, |list| list.value)
+    at.and_then(|at| r.sections(at, fields, read)).map_or_else(Vec::new, |list| list.value)
 }
 
 /// A path, not read yet. It is not repeated: a secret may have been written in its place.

@@ -51,9 +51,7 @@ pub(super) fn shown(raw: &str) -> Option<&str> {
         let has = |what: fn(char) -> bool| word.contains(what);
         word.len() >= 20 && has(|c| c.is_ascii_digit()) && has(char::is_alphabetic)
     };
-    let looks_secret = ["sk-", "AIza", "Bearer "]
-        .iter()
-        .any(|prefix| raw.contains(prefix))
+    let looks_secret = ["sk-", "AIza", "Bearer "].iter().any(|prefix| raw.contains(prefix))
         || raw.split(|c: char| !c.is_alphanumeric()).any(is_token);
     let fits = raw.len() <= MAX_SHOWN && !raw.contains(|c: char| c.is_control() || c == '`');
     (fits && !looks_secret).then_some(raw)
@@ -78,11 +76,7 @@ pub(super) fn size(word: Word<'_>) -> Parsed<usize> {
         return Err(word.must_be(what));
     }
     let Some((_, factor)) = UNITS.into_iter().find(|(name, _)| *name == unit) else {
-        let letter = unit
-            .trim_start()
-            .chars()
-            .next()
-            .map_or('?', |c| c.to_ascii_uppercase());
+        let letter = unit.trim_start().chars().next().map_or('?', |c| c.to_ascii_uppercase());
         let complaint = word.must_be(what);
         return Err(match letter {
             'K' => complaint.suggest(format!("did you mean \"{number}KiB\"?")),
@@ -90,10 +84,7 @@ pub(super) fn size(word: Word<'_>) -> Parsed<usize> {
             _ => complaint,
         });
     };
-    let bytes = number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor));
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
     match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
         Some(0) => Err(word.must_be("more than nothing")),
         Some(bytes) => Ok(bytes),
@@ -104,11 +95,7 @@ pub(super) fn size(word: Word<'_>) -> Parsed<usize> {
 /// A whole number, 0 included.
 pub(super) fn count(word: Word<'_>) -> Parsed<usize> {
     let is_number = word.text.bytes().all(|b| b.is_ascii_digit());
-    word.text
-        .parse()
-        .ok()
-        .filter(|_| is_number)
-        .ok_or_else(|| word.must_be("a whole number from 0"))
+    word.text.parse().ok().filter(|_| is_number).ok_or_else(|| word.must_be("a whole number from 0"))
 }
 
 /// A number of threads.
@@ -147,29 +134,17 @@ fn one_of<T: Copy>(word: Word<'_>, all: &[(&'static str, T)]) -> Parsed<T> {
 
 /// A protocol's name.
 pub(super) fn protocol(word: Word<'_>) -> Parsed<Protocol> {
-    one_of(
-        word,
-        &Protocol::ALL.map(|protocol| (protocol.name(), protocol)),
-    )
+    one_of(word, &Protocol::ALL.map(|protocol| (protocol.name(), protocol)))
 }
 
 /// An operation's name.
 pub(super) fn operation(word: Word<'_>) -> Parsed<Operation> {
-    one_of(
-        word,
-        &Operation::ALL.map(|operation| (operation.name(), operation)),
-    )
+    one_of(word, &Operation::ALL.map(|operation| (operation.name(), operation)))
 }
 
 /// The ledger's durability.
 pub(super) fn durability(word: Word<'_>) -> Parsed<Durability> {
-    one_of(
-        word,
-        &[
-            ("relaxed", Durability::Relaxed),
-            ("strict", Durability::Strict),
-        ],
-    )
+    one_of(word, &[("relaxed", Durability::Relaxed), ("strict", Durability::Strict)])
 }
 
 /// A name that travels in the `x-weir-channel` header and in metrics: ASCII, no spaces.
@@ -185,11 +160,7 @@ pub(super) fn plain_name(word: Word<'_>) -> Parsed<String> {
 pub(super) fn free_name(word: Word<'_>) -> Parsed<String> {
     let text = word.text;
     let fits = |c: char| !c.is_control() && !matches!(c, '/' | '*' | '?' | '#');
-    if text.is_empty()
-        || text.len() > MAX_NAME_BYTES
-        || text.trim() != text
-        || !text.chars().all(fits)
-    {
+    if text.is_empty() || text.len() > MAX_NAME_BYTES || text.trim() != text || !text.chars().all(fits) {
         return Err(word.must_be("a printable name without `/ * ? #`, at most 128 bytes"));
     }
     Ok(text.to_owned())
@@ -217,15 +188,10 @@ pub(super) fn sha256(word: Word<'_>) -> Parsed<[u8; 32]> {
     }
     let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_hex && text.len() >= 8 && text.is_ascii() && !text.contains(char::is_whitespace) {
-        return Err(Complaint::new("must be 64 hex digits")
-            .suggest("give the SHA-256 of the key, not the key"));
+        return Err(Complaint::new("must be 64 hex digits").suggest("give the SHA-256 of the key, not the key"));
     }
     if !is_hex || text.len() != 64 {
-        let found = if is_hex {
-            format!(", not {}", text.len())
-        } else {
-            String::new()
-        };
+        let found = if is_hex { format!(", not {}", text.len()) } else { String::new() };
         return Err(Complaint::new(format!("must be 64 hex digits{found}")));
     }
     let mut digest = [0; 32];
@@ -277,37 +243,19 @@ mod tests {
         let digest = sha256(word(&"0fA1".repeat(16))).unwrap();
         assert_eq!(digest[..4], [0x0f, 0xa1, 0x0f, 0xa1]);
         let message = |text: &str| {
-            let Complaint {
-                message,
-                suggestion,
-            } = sha256(word(text)).expect_err(text);
+            let Complaint { message, suggestion } = sha256(word(text)).expect_err(text);
             (message, suggestion)
         };
         let hint = Some("give the SHA-256 of the key, not the key".to_owned());
-        assert_eq!(
-            message("sk-canary-1234"),
-            ("must be 64 hex digits".to_owned(), hint)
-        );
-        assert_eq!(
-            message("abc123"),
-            ("must be 64 hex digits, not 6".to_owned(), None)
-        );
+        assert_eq!(message("sk-canary-1234"), ("must be 64 hex digits".to_owned(), hint));
+        assert_eq!(message("abc123"), ("must be 64 hex digits, not 6".to_owned(), None));
         assert_eq!(message("5e88…"), ("must be 64 hex digits".to_owned(), None));
-        assert_eq!(
-            message(SHA256_OF_NOTHING),
-            ("is the SHA-256 of an empty key".to_owned(), None)
-        );
+        assert_eq!(message(SHA256_OF_NOTHING), ("is the SHA-256 of an empty key".to_owned(), None));
     }
 
     #[test]
     fn what_looks_like_a_credential_is_not_shown() {
-        for raw in [
-            "sk-abc",
-            "a AIzaSy",
-            "Bearer x",
-            "0123456789abcdef0123456789abcdef",
-            "a\nb",
-        ] {
+        for raw in ["sk-abc", "a AIzaSy", "Bearer x", "0123456789abcdef0123456789abcdef", "a\nb"] {
             assert_eq!(shown(raw), None, "{raw}");
         }
         for raw in ["gpt-4o", "10 parsecs", "${VERY_LONG_VARIABLE_NAME}", ""] {

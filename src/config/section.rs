@@ -33,18 +33,12 @@ pub(super) struct Section {
 impl Section {
     /// A mapping that was left out of the one at `at`.
     pub(super) const fn absent(at: NodeId) -> Self {
-        Self {
-            at,
-            entries: Vec::new(),
-        }
+        Self { at, entries: Vec::new() }
     }
 
     /// Where the field's value is, if the field is there at all, `null` included.
     pub(super) fn entry(&self, name: &str) -> Option<NodeId> {
-        self.entries
-            .iter()
-            .find(|(field, _)| *field == name)
-            .map(|(_, value)| *value)
+        self.entries.iter().find(|(field, _)| *field == name).map(|(_, value)| *value)
     }
 }
 
@@ -58,27 +52,15 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reports a complaint that reads on from the node's name.
     pub(super) fn complain(&mut self, at: NodeId, complaint: Complaint) {
-        let Complaint {
-            message,
-            suggestion,
-        } = complaint;
+        let Complaint { message, suggestion } = complaint;
         let message = format!("`{}` {message}", self.tree.label(at));
-        self.report.add(
-            at,
-            Complaint {
-                message,
-                suggestion,
-            },
-        );
+        self.report.add(at, Complaint { message, suggestion });
     }
 
     /// A mapping with the given fields. Nothing written counts as an empty one.
     pub(super) fn section(&mut self, at: NodeId, fields: &Fields) -> Section {
         let tree = self.tree;
-        let mut section = Section {
-            at,
-            entries: Vec::new(),
-        };
+        let mut section = Section { at, entries: Vec::new() };
         let mut keys: Vec<NodeId> = Vec::new();
         for (key, value) in self.entries(at).unwrap_or_default() {
             let Some(name) = self.key(key) else { continue };
@@ -101,9 +83,7 @@ impl<'a> Reader<'a> {
 
     /// A field's value, unless nothing is written there.
     pub(super) fn optional(&self, section: &Section, name: &str) -> Option<NodeId> {
-        section
-            .entry(name)
-            .filter(|&at| !matches!(self.tree.kind(at), Kind::Null))
+        section.entry(name).filter(|&at| !matches!(self.tree.kind(at), Kind::Null))
     }
 
     /// A field's value, which must be written.
@@ -112,9 +92,7 @@ impl<'a> Reader<'a> {
         if found.is_none() {
             match section.entry(name) {
                 Some(at) => self.complain(at, Complaint::new("has no value")),
-                None => self
-                    .report
-                    .add(section.at, Complaint::new(format!("`{name}` is missing"))),
+                None => self.report.add(section.at, Complaint::new(format!("`{name}` is missing"))),
             }
         }
         found
@@ -143,17 +121,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A single value.
-    pub(super) fn word<T>(
-        &mut self,
-        at: NodeId,
-        read: impl Fn(Word<'_>) -> Parsed<T>,
-    ) -> Option<At<T>> {
+    pub(super) fn word<T>(&mut self, at: NodeId, read: impl Fn(Word<'_>) -> Parsed<T>) -> Option<At<T>> {
         match self.tree.kind(at) {
             Kind::Scalar(scalar) => {
-                let word = Word {
-                    text: scalar.text.as_deref()?,
-                    raw: &scalar.raw,
-                };
+                let word = Word { text: scalar.text.as_deref()?, raw: &scalar.raw };
                 match read(word) {
                     Ok(value) => return Some(At { value, at }),
                     Err(complaint) => self.complain(at, complaint),
@@ -205,11 +176,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list of single values, not empty.
-    pub(super) fn words<T>(
-        &mut self,
-        at: NodeId,
-        read: impl Fn(Word<'_>) -> Parsed<T>,
-    ) -> Option<At<Vec<At<T>>>> {
+    pub(super) fn words<T>(&mut self, at: NodeId, read: impl Fn(Word<'_>) -> Parsed<T>) -> Option<At<Vec<At<T>>>> {
         if self.is_empty_list(at) {
             self.complain(at, Complaint::new("must not be an empty list"));
         }
@@ -258,21 +225,14 @@ impl<'a> Reader<'a> {
     fn key(&mut self, key: NodeId) -> Option<Word<'a>> {
         match self.tree.kind(key) {
             Kind::Scalar(scalar) if scalar.raw == "<<" => {
-                self.report
-                    .add(key, Complaint::new("merge keys (`<<`) are not supported"));
+                self.report.add(key, Complaint::new("merge keys (`<<`) are not supported"));
             }
             Kind::Scalar(scalar) => {
-                return Some(Word {
-                    text: scalar.text.as_deref()?,
-                    raw: &scalar.raw,
-                });
+                return Some(Word { text: scalar.text.as_deref()?, raw: &scalar.raw });
             }
             _ => {
                 let found = self.tree.describe(key);
-                self.report.add(
-                    key,
-                    Complaint::new(format!("a field's name must be text, not {found}")),
-                );
+                self.report.add(key, Complaint::new(format!("a field's name must be text, not {found}")));
             }
         }
         None
@@ -291,8 +251,9 @@ fn unknown(raw: &str, is_bare: bool, fields: &Fields) -> Complaint {
         return Complaint::new(format!("`{raw}` is not supported by this version"));
     }
     match shown(raw).filter(|_| !is_bare) {
-        Some(name) => Complaint::new(format!("unknown field `{name}`"))
-            .suggest_nearest(name, fields.known.iter().copied()),
+        Some(name) => {
+            Complaint::new(format!("unknown field `{name}`")).suggest_nearest(name, fields.known.iter().copied())
+        }
         None => Complaint::new("unknown field").suggest_nearest(raw, fields.known.iter().copied()),
     }
 }

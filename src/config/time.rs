@@ -19,9 +19,7 @@ pub(super) fn duration(word: Word<'_>) -> Parsed<Duration> {
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = rest.split_at(digits);
-        let unit = &after[..after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len())];
+        let unit = &after[..after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len())];
         let millis: u64 = match unit {
             "ms" => 1,
             "s" => 1000,
@@ -29,9 +27,7 @@ pub(super) fn duration(word: Word<'_>) -> Parsed<Duration> {
             "h" => 3_600_000,
             "d" => 86_400_000,
             "" if digits > 0 && digits == word.text.len() => {
-                return Err(word
-                    .must_be(what)
-                    .suggest(format!("did you mean \"{number}s\"?")));
+                return Err(word.must_be(what).suggest(format!("did you mean \"{number}s\"?")));
             }
             _ => return Err(word.must_be(what)),
         };
@@ -47,45 +43,26 @@ pub(super) fn duration(word: Word<'_>) -> Parsed<Duration> {
             .ok_or_else(|| word.must_be("a duration of at most 3650d"))?;
         rest = &after[unit.len()..];
     }
-    if word.text.is_empty() {
-        Err(word.must_be(what))
-    } else {
-        Ok(total)
-    }
+    if word.text.is_empty() { Err(word.must_be(what)) } else { Ok(total) }
 }
 
 /// A duration during which something can happen.
 pub(super) fn positive_duration(word: Word<'_>) -> Parsed<Duration> {
-    duration(word).and_then(|d| {
-        if d.is_zero() {
-            Err(word.must_be("longer than nothing"))
-        } else {
-            Ok(d)
-        }
-    })
+    duration(word).and_then(|d| if d.is_zero() { Err(word.must_be("longer than nothing")) } else { Ok(d) })
 }
 
 /// A point in time after RFC 3339, such as `2027-01-01T00:00:00Z`.
 pub(super) fn time(word: Word<'_>) -> Parsed<SystemTime> {
-    rfc3339(word.text)
-        .ok_or_else(|| word.must_be("a time after RFC 3339 such as 2027-01-01T00:00:00Z"))
+    rfc3339(word.text).ok_or_else(|| word.must_be("a time after RFC 3339 such as 2027-01-01T00:00:00Z"))
 }
 
 /// <https://www.rfc-editor.org/rfc/rfc3339#section-5.6>. A leap second counts as the next second.
 fn rfc3339(text: &str) -> Option<SystemTime> {
     let number = |range: std::ops::Range<usize>| -> Option<u64> {
         let digits = text.get(range)?;
-        digits
-            .bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| digits.parse().ok())
-            .flatten()
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
     };
-    let is = |at: usize, allowed: &str| {
-        text.as_bytes()
-            .get(at)
-            .is_some_and(|b| allowed.as_bytes().contains(b))
-    };
+    let is = |at: usize, allowed: &str| text.as_bytes().get(at).is_some_and(|b| allowed.as_bytes().contains(b));
     let separated = is(4, "-") && is(7, "-") && is(10, "Tt ") && is(13, ":") && is(16, ":");
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
@@ -103,10 +80,7 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
     let mut rest = text.get(19..)?;
     let mut nanos = 0;
     if let Some(fraction) = rest.strip_prefix('.') {
-        let digits = fraction.len()
-            - fraction
-                .trim_start_matches(|c: char| c.is_ascii_digit())
-                .len();
+        let digits = fraction.len() - fraction.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         if digits == 0 {
             return None;
         }
@@ -128,19 +102,11 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
         _ => return None,
     };
 
-    let days = days_from_civil(
-        i64::try_from(year).ok()?,
-        i64::try_from(month).ok()?,
-        i64::try_from(day).ok()?,
-    );
+    let days = days_from_civil(i64::try_from(year).ok()?, i64::try_from(month).ok()?, i64::try_from(day).ok()?);
     let of_day = i64::try_from(hour * 3600 + minute * 60 + second).ok()?;
     let seconds = days * 86_400 + of_day - offset_minutes * 60;
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    let whole = if seconds < 0 {
-        UNIX_EPOCH.checked_sub(distance)?
-    } else {
-        UNIX_EPOCH.checked_add(distance)?
-    };
+    let whole = if seconds < 0 { UNIX_EPOCH.checked_sub(distance)? } else { UNIX_EPOCH.checked_add(distance)? };
     whole.checked_add(Duration::from_nanos(nanos))
 }
 
@@ -176,11 +142,7 @@ mod tests {
             ("1d2h3m4s5ms", 93_784_005),
             ("0s", 0),
         ] {
-            assert_eq!(
-                duration(word(text)),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(duration(word(text)), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in [
             "",
@@ -200,14 +162,8 @@ mod tests {
         ] {
             assert!(duration(word(text)).is_err(), "{text}");
         }
-        assert_eq!(
-            duration(word("10")).unwrap_err().suggestion.as_deref(),
-            Some("did you mean \"10s\"?")
-        );
-        assert_eq!(
-            positive_duration(word("0ms")).unwrap_err().message,
-            "must be longer than nothing, not `0ms`"
-        );
+        assert_eq!(duration(word("10")).unwrap_err().suggestion.as_deref(), Some("did you mean \"10s\"?"));
+        assert_eq!(positive_duration(word("0ms")).unwrap_err().message, "must be longer than nothing, not `0ms`");
     }
 
     #[test]
@@ -220,20 +176,10 @@ mod tests {
             ("2000-02-29T00:00:00Z", 951_782_400),
             ("2016-12-31T23:59:60Z", 1_483_228_800),
         ] {
-            assert_eq!(
-                time(word(text)),
-                Ok(UNIX_EPOCH + Duration::from_secs(seconds)),
-                "{text}"
-            );
+            assert_eq!(time(word(text)), Ok(UNIX_EPOCH + Duration::from_secs(seconds)), "{text}");
         }
-        assert_eq!(
-            time(word("1970-01-01T00:00:01.25Z")),
-            Ok(UNIX_EPOCH + Duration::from_millis(1250))
-        );
-        assert_eq!(
-            time(word("1969-12-31T23:59:59Z")),
-            Ok(UNIX_EPOCH - Duration::from_secs(1))
-        );
+        assert_eq!(time(word("1970-01-01T00:00:01.25Z")), Ok(UNIX_EPOCH + Duration::from_millis(1250)));
+        assert_eq!(time(word("1969-12-31T23:59:59Z")), Ok(UNIX_EPOCH - Duration::from_secs(1)));
         for text in [
             "",
             "2027-01-01",

@@ -10,8 +10,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
 use super::expand;
@@ -97,37 +96,21 @@ impl Tree {
         let mut nodes = Vec::new();
         let mut documents = serde_yaml::Deserializer::from_str(&covered);
         if let Some(first) = documents.next() {
-            Grow {
-                nodes: &mut nodes,
-                parent: None,
-                step: Step::Root,
-            }
-            .deserialize(first)
-            .map_err(|error| not_yaml(file, &error))?;
+            Grow { nodes: &mut nodes, parent: None, step: Step::Root }
+                .deserialize(first)
+                .map_err(|error| not_yaml(file, &error))?;
         }
         if let Some(second) = documents.next() {
             let Err(error) = Stop.deserialize(second);
-            let at = error
-                .location()
-                .map_or((1, 1), |at| (at.line(), at.column()));
-            return Err(Mistakes::single(
-                file,
-                at,
-                "a second document begins here".to_owned(),
-            ));
+            let at = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+            return Err(Mistakes::single(file, at, "a second document begins here".to_owned()));
         }
         drop(documents);
         if nodes.is_empty() {
-            nodes.push(Node {
-                parent: None,
-                step: Step::Root,
-                kind: Kind::Null,
-                end: 1,
-            });
+            nodes.push(Node { parent: None, step: Step::Root, kind: Kind::Null, end: 1 });
         }
         let mut tree = Self { covered, nodes };
-        tree.read_scalars(env, report)
-            .map_err(|error| not_yaml(file, &error))?;
+        tree.read_scalars(env, report).map_err(|error| not_yaml(file, &error))?;
         Ok(tree)
     }
 
@@ -174,11 +157,7 @@ impl Tree {
             Step::Key => self.name(id),
             Step::Value(key) => self.name(key),
         };
-        if path.is_empty() {
-            name
-        } else {
-            format!("{path}.{name}")
-        }
+        if path.is_empty() { name } else { format!("{path}.{name}") }
     }
 
     /// Line and column of a node, both from 1. A node reached by an alias is where its anchor is.
@@ -186,11 +165,7 @@ impl Tree {
         if id == NodeId::ROOT && matches!(self.kind(id), Kind::Null) {
             return (1, 1); // To libyaml an empty document is at the end of its comments.
         }
-        let mut walk = Walk {
-            nodes: &self.nodes,
-            next: 0,
-            goal: Goal::Find(id),
-        };
+        let mut walk = Walk { nodes: &self.nodes, next: 0, goal: Goal::Find(id) };
         serde_yaml::Deserializer::from_str(&self.covered)
             .next()
             .and_then(|document| Along(&mut walk).deserialize(document).err())
@@ -216,10 +191,7 @@ impl Tree {
         let Some(Kind::Map(entries)) = mapping else {
             return false;
         };
-        let value = entries
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| self.kind(*value));
+        let value = entries.iter().find(|(name, _)| *name == key).map(|(_, value)| self.kind(*value));
         matches!(value, Some(Kind::Null))
     }
 
@@ -230,11 +202,7 @@ impl Tree {
         env: &dyn Fn(&str) -> Option<String>,
         report: &mut Report,
     ) -> Result<(), serde_yaml::Error> {
-        let mut walk = Walk {
-            nodes: &self.nodes,
-            next: 0,
-            goal: Goal::Read(Vec::new()),
-        };
+        let mut walk = Walk { nodes: &self.nodes, next: 0, goal: Goal::Read(Vec::new()) };
         if let Some(document) = serde_yaml::Deserializer::from_str(&self.covered).next() {
             Along(&mut walk).deserialize(document)?;
         }
@@ -243,9 +211,7 @@ impl Tree {
         };
         for (id, covered) in scalars {
             let raw = expand::uncover(&covered);
-            let text = expand::expand(&raw, env)
-                .map_err(|complaint| report.add(id, complaint))
-                .ok();
+            let text = expand::expand(&raw, env).map_err(|complaint| report.add(id, complaint)).ok();
             self.nodes[id.0].kind = Kind::Scalar(Scalar { raw, text });
         }
         Ok(())
@@ -270,11 +236,7 @@ fn not_yaml(file: &Path, error: &serde_yaml::Error) -> Mistakes {
     if let Some((line, column)) = at {
         words = words.replacen(&format!(" at line {line} column {column}"), "", 1);
     }
-    Mistakes::single(
-        file,
-        at.unwrap_or((1, 1)),
-        format!("not valid YAML: {}", expand::uncover(&words)),
-    )
+    Mistakes::single(file, at.unwrap_or((1, 1)), format!("not valid YAML: {}", expand::uncover(&words)))
 }
 
 /// The first reading: makes the nodes.
@@ -290,21 +252,10 @@ impl<'de> DeserializeSeed<'de> for Grow<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<NodeId, D::Error> {
         let id = NodeId(self.nodes.len());
         if id.0 >= MAX_NODES {
-            return Err(D::Error::custom(format_args!(
-                "there are more than {MAX_NODES} values"
-            )));
+            return Err(D::Error::custom(format_args!("there are more than {MAX_NODES} values")));
         }
-        let Self {
-            nodes,
-            parent,
-            step,
-        } = self;
-        nodes.push(Node {
-            parent,
-            step,
-            kind: Kind::Null,
-            end: 0,
-        });
+        let Self { nodes, parent, step } = self;
+        nodes.push(Node { parent, step, kind: Kind::Null, end: 0 });
         let kind = deserializer.deserialize_any(GrowKind { nodes, id })?;
         let end = nodes.len();
         nodes[id.0].kind = kind;
@@ -319,10 +270,7 @@ struct GrowKind<'n> {
 }
 
 /// A scalar whose text the second reading fills in.
-const UNREAD: Kind = Kind::Scalar(Scalar {
-    raw: String::new(),
-    text: None,
-});
+const UNREAD: Kind = Kind::Scalar(Scalar { raw: String::new(), text: None });
 
 impl<'de> Visitor<'de> for GrowKind<'_> {
     type Value = Kind;
@@ -372,11 +320,7 @@ impl<'de> Visitor<'de> for GrowKind<'_> {
         let mut items = Vec::new();
         loop {
             let step = Step::Item(items.len());
-            match access.next_element_seed(Grow {
-                nodes: &mut *nodes,
-                parent,
-                step,
-            })? {
+            match access.next_element_seed(Grow { nodes: &mut *nodes, parent, step })? {
                 Some(item) => items.push(item),
                 None => return Ok(Kind::List(items)),
             }
@@ -387,23 +331,12 @@ impl<'de> Visitor<'de> for GrowKind<'_> {
         let (nodes, parent) = (self.nodes, Some(self.id));
         let mut entries = Vec::new();
         loop {
-            let key = Grow {
-                nodes: &mut *nodes,
-                parent,
-                step: Step::Key,
-            };
+            let key = Grow { nodes: &mut *nodes, parent, step: Step::Key };
             let Some(key) = access.next_key_seed(key)? else {
                 return Ok(Kind::Map(entries));
             };
             let step = Step::Value(key);
-            entries.push((
-                key,
-                access.next_value_seed(Grow {
-                    nodes: &mut *nodes,
-                    parent,
-                    step,
-                })?,
-            ));
+            entries.push((key, access.next_value_seed(Grow { nodes: &mut *nodes, parent, step })?));
         }
     }
 

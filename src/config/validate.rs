@@ -17,14 +17,13 @@ use super::files::Pem;
 use super::load::Sources;
 use super::mistake::{Complaint, Report};
 use super::raw::{
-    RawAdmin, RawChannel, RawConfig, RawHeaders, RawKey, RawLedger, RawListen, RawRoute, RawServer,
-    RawTls, RawUpstreamKey,
+    RawAdmin, RawChannel, RawConfig, RawHeaders, RawKey, RawLedger, RawListen, RawRoute, RawServer, RawTls,
+    RawUpstreamKey,
 };
 use super::section::{At, Reader};
 use super::tree::NodeId;
 use super::{
-    Admin, Channel, Config, Cors, Headers, Key, Ledger, Listen, Route, Server, Timeouts, Tls,
-    UpstreamKey, User,
+    Admin, Channel, Config, Cors, Headers, Key, Ledger, Listen, Route, Server, Timeouts, Tls, UpstreamKey, User,
 };
 
 const DEFAULT_ADDRESS: ([u8; 4], u16) = ([0, 0, 0, 0], 8514);
@@ -49,17 +48,10 @@ pub(super) fn validate(
     sources: &Sources<'_>,
     reader: &mut Reader<'_>,
 ) -> Option<Config> {
-    let mut check = Check {
-        folder,
-        sources,
-        r: reader,
-    };
+    let mut check = Check { folder, sources, r: reader };
     check.addresses(raw.listen.as_ref(), raw.admin.address.as_ref());
     check.names(&raw);
-    let channels = raw
-        .channels
-        .as_ref()
-        .map(|channels| channels.value.as_slice());
+    let channels = raw.channels.as_ref().map(|channels| channels.value.as_slice());
     for route in &raw.routes {
         check.route_rules(route, channels);
     }
@@ -71,9 +63,7 @@ pub(super) fn validate(
         listen: check.listen(raw.listen),
         server: check.server(raw.server),
         admin: check.admin(raw.admin),
-        data_dir: raw
-            .data_dir
-            .map_or_else(|| PathBuf::from(DEFAULT_DATA_DIR), |dir| dir.value),
+        data_dir: raw.data_dir.map_or_else(|| PathBuf::from(DEFAULT_DATA_DIR), |dir| dir.value),
         headers: headers(raw.headers),
         channels: raw
             .channels
@@ -82,11 +72,7 @@ pub(super) fn validate(
             .filter_map(|channel| check.channel(channel))
             .collect(),
         routes: raw.routes.into_iter().filter_map(route).collect(),
-        users: raw
-            .users
-            .into_iter()
-            .map(|name| User { name: name.value })
-            .collect(),
+        users: raw.users.into_iter().map(|name| User { name: name.value }).collect(),
         keys: raw.keys.into_iter().filter_map(key).collect(),
         ledger: check.ledger(&raw.ledger),
     };
@@ -108,15 +94,10 @@ impl Check<'_, '_> {
 
     /// Two listeners cannot have one port of one address; an unspecified address has them all.
     fn addresses(&mut self, listen: Option<&At<Vec<RawListen>>>, admin: Option<&At<SocketAddr>>) {
-        let declared = listen
-            .iter()
-            .flat_map(|list| &list.value)
-            .filter_map(|l| l.address.as_ref());
+        let declared = listen.iter().flat_map(|list| &list.value).filter_map(|l| l.address.as_ref());
         let mut seen: Vec<&At<SocketAddr>> = Vec::new();
         for address in declared.chain(admin) {
-            let first = seen
-                .iter()
-                .find(|first| overlap(first.value, address.value));
+            let first = seen.iter().find(|first| overlap(first.value, address.value));
             if let Some(first) = first {
                 let message = format!("the address {} is listened on twice", address.value);
                 self.report().add_repeated(address.at, first.at, message);
@@ -131,10 +112,8 @@ impl Check<'_, '_> {
             self.report().add(admin.at, Complaint::new(message));
         }
         let default = SocketAddr::from(DEFAULT_ADMIN_ADDRESS);
-        if let (None, Some(first)) = (admin, seen.iter().find(|seen| overlap(seen.value, default)))
-        {
-            let message =
-                format!("`address` is taken by the default of `admin.address`, {default}");
+        if let (None, Some(first)) = (admin, seen.iter().find(|seen| overlap(seen.value, default))) {
+            let message = format!("`address` is taken by the default of `admin.address`, {default}");
             let complaint = Complaint::new(message).suggest("write `admin.address` too");
             self.report().add(first.at, complaint);
         }
@@ -143,23 +122,14 @@ impl Check<'_, '_> {
     /// Names stand for one thing each, and a digest for one key.
     fn names(&mut self, raw: &RawConfig) {
         let channels = raw.channels.iter().flat_map(|list| &list.value);
-        self.unique(
-            "the channel",
-            channels.clone().filter_map(|c| c.name.as_ref()),
-        );
+        self.unique("the channel", channels.clone().filter_map(|c| c.name.as_ref()));
         for channel in channels {
             let keys = channel.keys.iter().flat_map(|list| &list.value);
             self.unique("the upstream key", keys.filter_map(|key| key.name.as_ref()));
         }
-        self.unique(
-            "the route",
-            raw.routes.iter().filter_map(|route| route.path.as_ref()),
-        );
+        self.unique("the route", raw.routes.iter().filter_map(|route| route.path.as_ref()));
         self.unique("the user", &raw.users);
-        self.unique(
-            "the key",
-            raw.keys.iter().filter_map(|key| key.name.as_ref()),
-        );
+        self.unique("the key", raw.keys.iter().filter_map(|key| key.name.as_ref()));
         let mut seen = HashMap::new();
         for digest in raw.keys.iter().filter_map(|key| key.sha256.as_ref()) {
             let first = *seen.entry(digest.value).or_insert(digest.at);
@@ -188,10 +158,8 @@ impl Check<'_, '_> {
     fn route_rules(&mut self, route: &RawRoute, channels: Option<&[RawChannel]>) {
         let operation = route.operation.as_ref().map(|operation| operation.value);
         if operation == Some(Operation::Models) {
-            let fields = [
-                route.channels.as_ref().map(|list| list.at),
-                route.upstream_path.as_ref().map(|path| path.at),
-            ];
+            let fields =
+                [route.channels.as_ref().map(|list| list.at), route.upstream_path.as_ref().map(|path| path.at)];
             for at in fields.into_iter().flatten() {
                 let complaint = Complaint::new("has no effect: Weir answers `models` itself");
                 self.r.complain(at, complaint);
@@ -201,18 +169,13 @@ impl Check<'_, '_> {
             && let Some(all) = origins.value.iter().find(|origin| origin.value == "*")
             && origins.value.len() > 1
         {
-            self.r.complain(
-                all.at,
-                Complaint::new("allows every origin, so it must stand alone"),
-            );
+            self.r.complain(all.at, Complaint::new("allows every origin, so it must stand alone"));
         }
         let (Some(named), Some(channels)) = (&route.channels, channels) else {
             return;
         };
         for name in &named.value {
-            let channel = channels
-                .iter()
-                .find(|c| c.name.as_ref().is_some_and(|n| n.value == name.value));
+            let channel = channels.iter().find(|c| c.name.as_ref().is_some_and(|n| n.value == name.value));
             let Some(channel) = channel else {
                 self.unknown("channel", name.at, &name.value, names_of(channels));
                 continue;
@@ -247,17 +210,9 @@ impl Check<'_, '_> {
         }
     }
 
-    fn unknown<'n>(
-        &mut self,
-        what: &str,
-        at: NodeId,
-        name: &str,
-        known: impl Iterator<Item = &'n str>,
-    ) {
+    fn unknown<'n>(&mut self, what: &str, at: NodeId, name: &str, known: impl Iterator<Item = &'n str>) {
         let complaint = match self.r.tree.shown(at) {
-            Some(shown) => {
-                Complaint::new(format!("unknown {what} `{shown}`")).suggest_nearest(name, known)
-            }
+            Some(shown) => Complaint::new(format!("unknown {what} `{shown}`")).suggest_nearest(name, known),
             None => Complaint::new(format!("unknown {what}")),
         };
         self.report().add(at, complaint);
@@ -265,21 +220,14 @@ impl Check<'_, '_> {
 
     fn listen(&mut self, raw: Option<At<Vec<RawListen>>>) -> Vec<Listen> {
         let Some(raw) = raw else {
-            return vec![Listen {
-                address: SocketAddr::from(DEFAULT_ADDRESS),
-                tls: None,
-            }];
+            return vec![Listen { address: SocketAddr::from(DEFAULT_ADDRESS), tls: None }];
         };
         if raw.value.is_empty() {
-            self.r
-                .complain(raw.at, Complaint::new("must not be an empty list"));
+            self.r.complain(raw.at, Complaint::new("must not be an empty list"));
         }
         let listener = |raw: RawListen| {
             let tls = raw.tls.map(|tls| self.tls(&tls));
-            Some(Listen {
-                address: raw.address?.value,
-                tls: tls.flatten(),
-            })
+            Some(Listen { address: raw.address?.value, tls: tls.flatten() })
         };
         raw.value.into_iter().filter_map(listener).collect()
     }
@@ -287,20 +235,13 @@ impl Check<'_, '_> {
     fn tls(&mut self, raw: &RawTls) -> Option<Tls> {
         let certificate = self.pem(raw.certificate.as_ref(), Pem::Certificate);
         let private_key = self.pem(raw.private_key.as_ref(), Pem::PrivateKey);
-        Some(Tls {
-            certificate: certificate?,
-            private_key: private_key?,
-        })
+        Some(Tls { certificate: certificate?, private_key: private_key? })
     }
 
     fn server(&mut self, raw: RawServer) -> Server {
         let threads = or(raw.threads, 0);
         Server {
-            threads: if threads == 0 {
-                self.sources.cores.max(1)
-            } else {
-                threads
-            },
+            threads: if threads == 0 { self.sources.cores.max(1) } else { threads },
             max_body: or(raw.max_body, DEFAULT_MAX_BODY),
             header_timeout: or(raw.header_timeout, DEFAULT_HEADER_TIMEOUT),
             connections_per_ip: or(raw.connections_per_ip, 0),
@@ -312,40 +253,22 @@ impl Check<'_, '_> {
 
     fn admin(&mut self, raw: RawAdmin) -> Admin {
         // The one secret that may be empty: it stands for "make one at first start".
-        let is_empty = raw
-            .token
-            .value
-            .as_ref()
-            .is_some_and(|token| token.value.is_empty());
+        let is_empty = raw.token.value.as_ref().is_some_and(|token| token.value.is_empty());
         let made_later = raw.token.is_absent || (is_empty && raw.token.file.is_none());
         let closed = !raw.metrics_token.is_absent;
         Admin {
             address: or(raw.address, SocketAddr::from(DEFAULT_ADMIN_ADDRESS)),
-            token: if made_later {
-                None
-            } else {
-                self.secret(raw.token)
-            },
-            metrics_token: if closed {
-                self.secret(raw.metrics_token)
-            } else {
-                None
-            },
+            token: if made_later { None } else { self.secret(raw.token) },
+            metrics_token: if closed { self.secret(raw.metrics_token) } else { None },
         }
     }
 
     fn channel(&mut self, raw: RawChannel) -> Option<Channel> {
-        let globs = raw
-            .models
-            .as_ref()
-            .map(|models| models.value.as_slice())
-            .unwrap_or_default();
+        let globs = raw.models.as_ref().map(|models| models.value.as_slice()).unwrap_or_default();
         for (model, _) in &raw.model_map {
             let complaint = if model.value.contains('*') {
                 Complaint::new("is looked up as an exact name and must hold no `*`")
-            } else if !globs.is_empty()
-                && !globs.iter().any(|glob| glob.value.matches(&model.value))
-            {
+            } else if !globs.is_empty() && !globs.iter().any(|glob| glob.value.matches(&model.value)) {
                 Complaint::new("is never asked for: no glob in `models` matches it")
             } else {
                 continue;
@@ -360,23 +283,15 @@ impl Check<'_, '_> {
             let message = format!("has no effect: {protocol} reports usage unasked");
             self.r.complain(inject.at, Complaint::new(message));
         }
-        let keys: Option<Vec<UpstreamKey>> = raw.keys.map(|keys| {
-            keys.value
-                .into_iter()
-                .filter_map(|key| self.upstream_key(key))
-                .collect()
-        });
+        let keys: Option<Vec<UpstreamKey>> =
+            raw.keys.map(|keys| keys.value.into_iter().filter_map(|key| self.upstream_key(key)).collect());
         Some(Channel {
             name: raw.name?.value,
             protocol: protocol?,
             base_url: raw.base_url?.value,
             keys: keys?,
             models: values(raw.models?),
-            model_map: raw
-                .model_map
-                .into_iter()
-                .map(|(from, to)| (from.value, to.value))
-                .collect(),
+            model_map: raw.model_map.into_iter().map(|(from, to)| (from.value, to.value)).collect(),
             inject_usage: or(raw.inject_usage, protocol? == Protocol::OpenAi),
             timeouts: Timeouts {
                 connect: or(raw.timeouts.connect, DEFAULT_CONNECT_TIMEOUT),
@@ -388,34 +303,18 @@ impl Check<'_, '_> {
 
     fn upstream_key(&mut self, raw: RawUpstreamKey) -> Option<UpstreamKey> {
         let value = self.secret(raw.value);
-        Some(UpstreamKey {
-            name: raw.name?.value,
-            value: value?,
-        })
+        Some(UpstreamKey { name: raw.name?.value, value: value? })
     }
 
     fn ledger(&mut self, raw: &RawLedger) -> Ledger {
         let ledger = Ledger {
-            durability: raw
-                .durability
-                .as_ref()
-                .map_or_else(Default::default, |d| d.value),
-            keep_minutes: raw
-                .keep_minutes
-                .as_ref()
-                .map_or(DEFAULT_KEEP_MINUTES, |d| d.value),
-            keep_hours: raw
-                .keep_hours
-                .as_ref()
-                .map_or(DEFAULT_KEEP_HOURS, |d| d.value),
+            durability: raw.durability.as_ref().map_or_else(Default::default, |d| d.value),
+            keep_minutes: raw.keep_minutes.as_ref().map_or(DEFAULT_KEEP_MINUTES, |d| d.value),
+            keep_hours: raw.keep_hours.as_ref().map_or(DEFAULT_KEEP_HOURS, |d| d.value),
         };
         // A gap between the minutes and the hours would be a gap in every report.
         if ledger.keep_hours < ledger.keep_minutes
-            && let Some(at) = [&raw.keep_hours, &raw.keep_minutes]
-                .into_iter()
-                .flatten()
-                .map(|d| d.at)
-                .max()
+            && let Some(at) = [&raw.keep_hours, &raw.keep_minutes].into_iter().flatten().map(|d| d.at).max()
         {
             let message = "`keep_hours` must not be shorter than `keep_minutes`";
             self.report().add(at, Complaint::new(message));
@@ -451,9 +350,7 @@ fn route(raw: RawRoute) -> Option<Route> {
         operation: raw.operation?.value,
         channels: raw.channels.map_or_else(Vec::new, values),
         upstream_path: raw.upstream_path.map(|path| path.value),
-        cors: raw.cors.and_then(|cors| cors.origins).map(|origins| Cors {
-            origins: values(origins),
-        }),
+        cors: raw.cors.and_then(|cors| cors.origins).map(|origins| Cors { origins: values(origins) }),
     })
 }
 
@@ -479,15 +376,12 @@ fn values<T>(list: At<Vec<At<T>>>) -> Vec<T> {
 }
 
 fn names_of(channels: &[RawChannel]) -> impl Iterator<Item = &str> {
-    channels
-        .iter()
-        .filter_map(|channel| channel.name.as_ref())
-        .map(|name| name.value.as_str())
+    channels.iter().filter_map(|channel| channel.name.as_ref()).map(|name| name.value.as_str())
 }
 
 /// Whether both cannot be bound. Port 0 is a new port each time.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_host = a.ip() == b.ip()
-        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    let same_host =
+        a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && same_host
 }

@@ -14,11 +14,7 @@ pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
@@ -65,8 +61,7 @@ mod tests {
         for days in 1..200_000 {
             let (y, m, d) = civil(days);
             let next_day = (y, m) == (last.0, last.1) && d == last.2 + 1;
-            let next_month = d == 1
-                && (y == last.0 && m == last.1 + 1 || (y == last.0 + 1 && (m, last.1) == (1, 12)));
+            let next_month = d == 1 && (y == last.0 && m == last.1 + 1 || (y == last.0 + 1 && (m, last.1) == (1, 12)));
             assert!(next_day || next_month, "{last:?} then {:?}", (y, m, d));
             last = (y, m, d);
         }
@@ -75,13 +70,7 @@ mod tests {
     #[test]
     fn a_month_starts_at_its_first_day() {
         let feb_29_noon = 951_782_400_000 + DAY_MS / 2;
-        assert_eq!(
-            rfc3339(month_start(feb_29_noon)),
-            "2000-02-01T00:00:00.000Z"
-        );
-        assert_eq!(
-            month_start(month_start(feb_29_noon)),
-            month_start(feb_29_noon)
-        );
+        assert_eq!(rfc3339(month_start(feb_29_noon)), "2000-02-01T00:00:00.000Z");
+        assert_eq!(month_start(month_start(feb_29_noon)), month_start(feb_29_noon));
     }
 }

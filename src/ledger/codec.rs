@@ -171,11 +171,7 @@ impl<'a> RecordRef<'a> {
             stream: flags & FLAG_STREAM != 0,
             status: u16::try_from(r.int()?).ok()?,
             duration_us: r.int()?,
-            first_token_us: if flags & FLAG_FIRST_TOKEN == 0 {
-                None
-            } else {
-                Some(r.int()?)
-            },
+            first_token_us: if flags & FLAG_FIRST_TOKEN == 0 { None } else { Some(r.int()?) },
             events: r.int()?,
             request_bytes: r.int()?,
             response_bytes: r.int()?,
@@ -235,14 +231,7 @@ const fn source_code(source: Source) -> u8 {
 }
 
 fn source_of(code: u8) -> Option<Source> {
-    [
-        Source::Upstream,
-        Source::Partial,
-        Source::Estimated,
-        Source::None,
-    ]
-    .into_iter()
-    .find(|s| source_code(*s) == code)
+    [Source::Upstream, Source::Partial, Source::Estimated, Source::None].into_iter().find(|s| source_code(*s) == code)
 }
 
 #[cfg(test)]
@@ -282,10 +271,7 @@ mod tests {
 
     #[test]
     fn a_later_version_is_told_from_garbage() {
-        assert_eq!(
-            RecordRef::decode(&[2, 0, 0]).unwrap_err(),
-            Malformed::Version(2)
-        );
+        assert_eq!(RecordRef::decode(&[2, 0, 0]).unwrap_err(), Malformed::Version(2));
         assert_eq!(RecordRef::decode(&[0, 0, 0]).unwrap_err(), Malformed::Shape);
         assert_eq!(RecordRef::decode(&[]).unwrap_err(), Malformed::Shape);
     }
@@ -302,9 +288,6 @@ mod tests {
         let mut payload = Vec::new();
         encode(&s, &mut payload);
         assert!(payload.len() <= MAX_PAYLOAD, "{} bytes", payload.len());
-        assert_eq!(
-            RecordRef::decode(&payload).unwrap().key_name.len(),
-            MAX_TEXT
-        );
+        assert_eq!(RecordRef::decode(&payload).unwrap().key_name.len(), MAX_TEXT);
     }
 }

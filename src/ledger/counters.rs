@@ -53,10 +53,7 @@ impl Counters {
             cache_write_1h: r.usage.cache_write_1h,
             output: r.usage.output,
             reasoning: r.usage.reasoning,
-            estimated: u64::from(matches!(
-                r.usage.source,
-                Source::Estimated | Source::Partial
-            )),
+            estimated: u64::from(matches!(r.usage.source, Source::Estimated | Source::Partial)),
             cost_nano_usd: r.cost.0,
             request_bytes: r.request_bytes,
             response_bytes: r.response_bytes,
@@ -75,9 +72,7 @@ impl Counters {
 
     /// What people call input tokens: the whole prompt, cached or not.
     pub fn input_tokens(&self) -> u64 {
-        self.input_uncached
-            .saturating_add(self.cache_read)
-            .saturating_add(self.cache_write_tokens())
+        self.input_uncached.saturating_add(self.cache_read).saturating_add(self.cache_write_tokens())
     }
 
     /// Prompt tokens written to a cache, whatever its life.
@@ -150,27 +145,11 @@ mod tests {
 
     #[test]
     fn sums_saturate_and_survive_a_round_trip() {
-        let mut sum = Counters {
-            requests: 1,
-            output: u64::MAX,
-            duration_us: 9,
-            ..Counters::default()
-        };
-        sum.add(&Counters {
-            requests: 2,
-            output: 1,
-            cache_write_1h: 4,
-            ..Counters::default()
-        });
+        let mut sum = Counters { requests: 1, output: u64::MAX, duration_us: 9, ..Counters::default() };
+        sum.add(&Counters { requests: 2, output: 1, cache_write_1h: 4, ..Counters::default() });
         assert_eq!(
             sum,
-            Counters {
-                requests: 3,
-                output: u64::MAX,
-                duration_us: 9,
-                cache_write_1h: 4,
-                ..Counters::default()
-            }
+            Counters { requests: 3, output: u64::MAX, duration_us: 9, cache_write_1h: 4, ..Counters::default() }
         );
         let mut bytes = Vec::new();
         sum.encode(&mut bytes);
@@ -179,13 +158,7 @@ mod tests {
 
     #[test]
     fn money_is_rounded_to_the_nearest_micro() {
-        let cost = |nano| {
-            Counters {
-                cost_nano_usd: nano,
-                ..Counters::default()
-            }
-            .cost_micro_usd()
-        };
+        let cost = |nano| Counters { cost_nano_usd: nano, ..Counters::default() }.cost_micro_usd();
         assert_eq!([cost(499), cost(500), cost(1499)], [0, 1, 1]);
     }
 }

@@ -29,12 +29,7 @@ pub(crate) fn settlement(id: u128, time_ms: u64) -> Settlement {
         events: 2,
         request_bytes: 100,
         response_bytes: 200,
-        usage: Usage {
-            input_uncached: 3,
-            output: 5,
-            source: Source::Upstream,
-            ..Usage::default()
-        },
+        usage: Usage { input_uncached: 3, output: 5, source: Source::Upstream, ..Usage::default() },
         cost: NanoUsd(7),
     }
 }
@@ -42,27 +37,11 @@ pub(crate) fn settlement(id: u128, time_ms: u64) -> Settlement {
 /// Any settlement whose strings are within bounds.
 pub(crate) fn any_settlement() -> impl Strategy<Value = Settlement> {
     let text = || "[a-z/ü\u{1F600}]{0,12}".prop_map(Arc::<str>::from);
-    let source = prop::sample::select(vec![
-        Source::Upstream,
-        Source::Partial,
-        Source::Estimated,
-        Source::None,
-    ]);
+    let source = prop::sample::select(vec![Source::Upstream, Source::Partial, Source::Estimated, Source::None]);
     (
-        (
-            any::<u128>(),
-            any::<u64>(),
-            any::<u64>(),
-            any::<Option<u64>>(),
-            any::<u16>(),
-            any::<bool>(),
-        ),
+        (any::<u128>(), any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<u16>(), any::<bool>()),
         (text(), text(), text(), text(), text(), text()),
-        (
-            prop::sample::select(&Operation::ALL[..]),
-            prop::sample::select(&Outcome::ALL[..]),
-            source,
-        ),
+        (prop::sample::select(&Operation::ALL[..]), prop::sample::select(&Outcome::ALL[..]), source),
         any::<[u64; 10]>(),
     )
         .prop_map(|(a, b, c, n)| Settlement {

@@ -71,17 +71,10 @@ impl Folder {
     pub(crate) fn plan(&mut self, heads: &[Head]) -> io::Result<Plan> {
         let listed = files::list(&self.journal)?;
         self.journal_bytes = listed.iter().map(|(_, len)| len).sum();
-        self.done
-            .retain(|id| listed.binary_search_by(|(other, _)| other.cmp(id)).is_ok());
+        self.done.retain(|id| listed.binary_search_by(|(other, _)| other.cmp(id)).is_ok());
         let head_of = |id: SegmentId| heads.iter().find(|head| head.id == id).copied();
-        let new = listed
-            .iter()
-            .map(|(id, _)| (*id, head_of(*id)))
-            .filter(|(id, head)| self.has_more(*id, *head));
-        Ok(Plan {
-            segments: new.collect(),
-            reads: 0,
-        })
+        let new = listed.iter().map(|(id, _)| (*id, head_of(*id))).filter(|(id, head)| self.has_more(*id, *head));
+        Ok(Plan { segments: new.collect(), reads: 0 })
     }
 
     /// Takes one read's work off the plan; whether the plan is at its end.
@@ -139,26 +132,16 @@ impl Folder {
         };
         let offset = self.view.offsets.get(&id).copied().unwrap_or(HEADER);
         let mut bytes = std::mem::take(&mut self.buffer);
-        let most = if extent == Extent::Growing {
-            MAX_READ_GROWING
-        } else {
-            MAX_READ
-        };
+        let most = if extent == Extent::Growing { MAX_READ_GROWING } else { MAX_READ };
         let want = len.saturating_sub(offset).min(most);
         bytes.resize(want as usize, 0);
         let got = read_up_to(&file, &mut bytes, offset)?;
         bytes.truncate(got);
         let own = head.is_some();
-        let end = scan(
-            &bytes,
-            offset,
-            header.salt,
-            extent,
-            |at, found| match found {
-                Ok(payload) => self.count(id, at, payload, own),
-                Err(corrupt) => self.report(id, corrupt),
-            },
-        );
+        let end = scan(&bytes, offset, header.salt, extent, |at, found| match found {
+            Ok(payload) => self.count(id, at, payload, own),
+            Err(corrupt) => self.report(id, corrupt),
+        });
         if bytes.capacity() <= KEEP_BUFFER {
             self.buffer = bytes;
         }
@@ -174,10 +157,7 @@ impl Folder {
         match RecordRef::decode(payload) {
             Ok(record) if self.recent.insert(record.id) => self.view.apply(&record),
             Ok(record) => {
-                log::warn!(
-                    "ledger: request {:032x} was recorded twice, it counts once",
-                    record.id
-                );
+                log::warn!("ledger: request {:032x} was recorded twice, it counts once", record.id);
                 self.view.note_duplicate();
             }
             Err(why) => self.report(id, why.at(at, payload)),
@@ -185,11 +165,7 @@ impl Folder {
     }
 
     fn report(&mut self, id: SegmentId, corrupt: Corrupt) {
-        log::error!(
-            "ledger: shard {} segment {:016x}: {corrupt}",
-            id.shard,
-            id.seq
-        );
+        log::error!("ledger: shard {} segment {:016x}: {corrupt}", id.shard, id.seq);
         self.view.note_corrupt();
     }
 
@@ -200,10 +176,7 @@ impl Folder {
         let listed = files::list(&self.journal)?;
         for shard in listed.chunk_by(|(a, _), (b, _)| a.shard == b.shard) {
             let older = &shard[..shard.len() - 1];
-            let above = older
-                .iter()
-                .map(|(id, _)| *id)
-                .filter(|id| !self.view.is_below_floor(*id));
+            let above = older.iter().map(|(id, _)| *id).filter(|id| !self.view.is_below_floor(*id));
             let last = above.take_while(|id| self.done.contains(id)).last();
             if let Some(last) = last {
                 self.view.set_floor(last.shard, last.seq);

@@ -108,9 +108,7 @@ impl Keeper {
         self.lock = Some(lock);
         let view = match (stored, kept) {
             (Some(stored), Some(kept)) if kept.meta.folded > stored.meta.folded => {
-                log::warn!(
-                    "ledger: the store is older than the snapshot and is brought up to date"
-                );
+                log::warn!("ledger: the store is older than the snapshot and is brought up to date");
                 self.stale = true;
                 kept
             }
@@ -162,10 +160,7 @@ impl Keeper {
 
     /// Opens the store, setting it aside if it is damaged. `Ok(None)`: another process has it.
     /// `Ok(Some(None))`: it says nothing, or cannot be opened for now.
-    #[expect(
-        clippy::option_option,
-        reason = "three outcomes, told apart once, by one caller each"
-    )]
+    #[expect(clippy::option_option, reason = "three outcomes, told apart once, by one caller each")]
     fn open_store(&mut self) -> io::Result<Option<Option<View>>> {
         let opened = Store::open(&self.store_directory()).and_then(|store| {
             let rows = store.rows()?;
@@ -179,18 +174,13 @@ impl Keeper {
             }
             Err(StoreError::Locked) => Ok(None),
             Err(StoreError::Io(e)) => {
-                log::error!(
-                    "ledger: the store cannot be opened, its totals come from the journal: {e}"
-                );
+                log::error!("ledger: the store cannot be opened, its totals come from the journal: {e}");
                 self.fail_store();
                 Ok(Some(None))
             }
             Err(StoreError::Broken(why)) => {
                 let place = set_aside(&self.store_directory())?;
-                log::error!(
-                    "ledger: {why}; the store is now {} and is rebuilt",
-                    place.display()
-                );
+                log::error!("ledger: {why}; the store is now {} and is rebuilt", place.display());
                 self.set_aside = Some(place.display().to_string());
                 match Store::open(&self.store_directory()) {
                     Ok(store) => self.store = Some(store),
@@ -219,9 +209,7 @@ impl Keeper {
             oldest.entry(id.shard).or_insert(id.seq);
         }
         let covered = |shard: &u16| view.floors.get(shard).copied().unwrap_or(0);
-        self.history_lost = oldest
-            .iter()
-            .any(|(shard, seq)| *seq > covered(shard).saturating_add(1));
+        self.history_lost = oldest.iter().any(|(shard, seq)| *seq > covered(shard).saturating_add(1));
         if self.history_lost {
             log::error!(
                 "ledger: segments are missing that neither the store nor the snapshot covers: totals are too low"
@@ -278,11 +266,7 @@ impl Keeper {
     /// journal has it.
     pub(crate) fn write(&mut self, writing: Writing) {
         if let (Some(rows), Some(store)) = (writing.rows, &self.store) {
-            let result = if self.stale {
-                store.replace(rows)
-            } else {
-                store.write(rows)
-            };
+            let result = if self.stale { store.replace(rows) } else { store.write(rows) };
             match result {
                 Ok(()) => self.stale = false,
                 Err(e) => {
@@ -315,10 +299,7 @@ impl Keeper {
         let journal = self.directory.join("journal");
         let listed = files::list(&journal).unwrap_or_default();
         for (id, _) in listed {
-            let covered = self
-                .durable_floors
-                .get(&id.shard)
-                .is_some_and(|floor| id.seq <= *floor);
+            let covered = self.durable_floors.get(&id.shard).is_some_and(|floor| id.seq <= *floor);
             if covered && let Err(e) = fs::remove_file(id.path(&journal)) {
                 log::warn!("ledger: a folded segment could not be removed: {e}");
             }

@@ -155,11 +155,7 @@ struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self {
-            segment_bytes: SEGMENT_BYTES,
-            fold_every: FOLD_EVERY,
-            disk: Arc::new(RealDisk),
-        }
+        Self { segment_bytes: SEGMENT_BYTES, fold_every: FOLD_EVERY, disk: Arc::new(RealDisk) }
     }
 }
 
@@ -179,18 +175,10 @@ impl Ledger {
             (None, WhenLocked::Refuse) => return Err(LedgerError::Locked),
             (None, WhenLocked::Wait) => keeper.follow()?.unwrap_or_default(),
         };
-        let Tuning {
-            segment_bytes,
-            fold_every,
-            disk,
-        } = tuning;
-        let journal = Journal::open(
-            &journal_directory,
-            options.shards,
-            segment_bytes,
-            disk,
-            |shard| view.highest_seq(shard).saturating_add(1),
-        )?;
+        let Tuning { segment_bytes, fold_every, disk } = tuning;
+        let journal = Journal::open(&journal_directory, options.shards, segment_bytes, disk, |shard| {
+            view.highest_seq(shard).saturating_add(1)
+        })?;
         let inner = Arc::new(Inner {
             options,
             journal,
@@ -202,10 +190,7 @@ impl Ledger {
         inner.tick(false);
         let sync = spawn("weir-sync", &inner, |inner| inner.journal.run_sync())?;
         let fold = spawn("weir-fold", &inner, move |inner| inner.run_fold(fold_every))?;
-        Ok(Self {
-            inner,
-            threads: Mutex::new(Some(Threads { sync, fold })),
-        })
+        Ok(Self { inner, threads: Mutex::new(Some(Threads { sync, fold })) })
     }
 
     /// Writes a settlement: when this returns, kill -9 does not lose it. What the disk refuses is
@@ -343,9 +328,7 @@ impl Inner {
             Err(e) => Err(e),
         };
         match found {
-            Ok(Some(view)) => {
-                *lock(&self.folder) = Folder::new(view, &self.options.directory.join("journal"))
-            }
+            Ok(Some(view)) => *lock(&self.folder) = Folder::new(view, &self.options.directory.join("journal")),
             Ok(None) => {}
             Err(e) => log::error!("ledger: cannot take over: {e}"),
         }
@@ -420,15 +403,9 @@ impl ReadOnlyLedger {
     }
 }
 
-fn spawn(
-    name: &str,
-    inner: &Arc<Inner>,
-    run: impl FnOnce(&Inner) + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
+fn spawn(name: &str, inner: &Arc<Inner>, run: impl FnOnce(&Inner) + Send + 'static) -> io::Result<JoinHandle<()>> {
     let inner = Arc::clone(inner);
-    Builder::new()
-        .name(name.to_owned())
-        .spawn(move || run(&inner))
+    Builder::new().name(name.to_owned()).spawn(move || run(&inner))
 }
 
 /// A panic under one of these locks leaves totals that the next start reads again from the journal;
@@ -438,8 +415,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

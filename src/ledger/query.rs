@@ -166,29 +166,16 @@ impl View {
 
     /// The rows that answer `q`, by time, then by value.
     pub(crate) fn usage(&self, q: &UsageQuery) -> Vec<UsageRow> {
-        let values: Vec<Option<&str>> = (0..self.series.len())
-            .map(|n| self.value_of(n, q))
-            .collect();
-        let step = if q.by == By::Day {
-            Some(Step::Day)
-        } else {
-            q.step
-        };
+        let values: Vec<Option<&str>> = (0..self.series.len()).map(|n| self.value_of(n, q)).collect();
+        let step = if q.by == By::Day { Some(Step::Day) } else { q.step };
         let grain = self.grain(q, step);
         let mut sums: BTreeMap<(Option<u64>, &str), Counters> = BTreeMap::new();
-        for ((bucket, series), counters) in range(&self.cells[grain as usize], grain, q.from, q.to)
-        {
+        for ((bucket, series), counters) in range(&self.cells[grain as usize], grain, q.from, q.to) {
             let Some(value) = values[*series as usize] else {
                 continue;
             };
             let start = u64::from(*bucket) * grain.ms();
-            let time = step.map(|step| {
-                if step == Step::Month {
-                    calendar::month_start(start)
-                } else {
-                    start
-                }
-            });
+            let time = step.map(|step| if step == Step::Month { calendar::month_start(start) } else { start });
             sums.entry((time, value)).or_default().add(counters);
         }
         let row = |((time, value), counters): ((Option<u64>, &str), Counters)| {
@@ -196,11 +183,7 @@ impl View {
                 (By::Day, Some(day)) => calendar::date(day),
                 _ => value.to_owned(),
             };
-            UsageRow {
-                value,
-                time,
-                counters,
-            }
+            UsageRow { value, time, counters }
         };
         sums.into_iter().map(row).collect()
     }
@@ -220,16 +203,9 @@ impl View {
     pub(crate) fn key_spends(&self, now_ms: u64) -> Vec<KeySpend> {
         let today = u64::from(Grain::Day.bucket(now_ms)) * Grain::Day.ms();
         let mut recent: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        let month = range(
-            &self.cells[Grain::Day as usize],
-            Grain::Day,
-            Some(calendar::month_start(now_ms)),
-            None,
-        );
+        let month = range(&self.cells[Grain::Day as usize], Grain::Day, Some(calendar::month_start(now_ms)), None);
         for ((bucket, series), counters) in month {
-            let (day, month) = recent
-                .entry(&self.series[*series as usize].key_id)
-                .or_default();
+            let (day, month) = recent.entry(&self.series[*series as usize].key_id).or_default();
             *month = month.saturating_add(counters.cost_nano_usd);
             if u64::from(*bucket) * Grain::Day.ms() >= today {
                 *day = day.saturating_add(counters.cost_nano_usd);
@@ -238,12 +214,7 @@ impl View {
         let spend = |(id, key): (&std::sync::Arc<str>, &super::view::KeyState)| {
             let (day, month) = recent.get(&**id).copied().unwrap_or_default();
             let total = NanoUsd(key.counters.cost_nano_usd);
-            KeySpend {
-                key_id: id.to_string(),
-                day: NanoUsd(day),
-                month: NanoUsd(month),
-                total,
-            }
+            KeySpend { key_id: id.to_string(), day: NanoUsd(day), month: NanoUsd(month), total }
         };
         self.keys.iter().map(spend).collect()
     }
@@ -254,10 +225,7 @@ impl View {
         let wanted = q.key_id.as_deref().is_none_or(|id| id == &*series.key_id)
             && q.user.as_deref().is_none_or(|user| user == &*series.user);
         wanted.then(|| match q.by {
-            By::Key => self
-                .keys
-                .get(&series.key_id)
-                .map_or("", |key| key.name.as_str()),
+            By::Key => self.keys.get(&series.key_id).map_or("", |key| key.name.as_str()),
             By::User => &series.user,
             By::Model => &series.model,
             By::Channel => &series.channel,
@@ -273,20 +241,10 @@ impl View {
             Some(Step::Day | Step::Month) => return Grain::Day,
             None => {}
         }
-        let divides = |grain: Grain| {
-            [q.from, q.to]
-                .into_iter()
-                .flatten()
-                .all(|t| t % grain.ms() == 0)
-        };
-        let finest = [Grain::Day, Grain::Hour]
-            .into_iter()
-            .find(|g| divides(*g))
-            .unwrap_or(Grain::Minute);
+        let divides = |grain: Grain| [q.from, q.to].into_iter().flatten().all(|t| t % grain.ms() == 0);
+        let finest = [Grain::Day, Grain::Hour].into_iter().find(|g| divides(*g)).unwrap_or(Grain::Minute);
         let from = q.from.unwrap_or(0);
-        let kept = |grain: &Grain| {
-            *grain >= finest && from >= u64::from(self.kept_from(*grain)) * grain.ms()
-        };
+        let kept = |grain: &Grain| *grain >= finest && from >= u64::from(self.kept_from(*grain)) * grain.ms();
         Grain::ALL.into_iter().find(kept).unwrap_or(Grain::Day)
     }
 }
@@ -300,9 +258,7 @@ fn range(
     let first = |time: u64| u32::try_from(time.div_ceil(grain.ms())).unwrap_or(u32::MAX);
     let from = (from.map_or(0, first), 0);
     // A range whose end is before its start would panic.
-    let to = to
-        .map_or((u32::MAX, u32::MAX), |to| (first(to), 0))
-        .max(from);
+    let to = to.map_or((u32::MAX, u32::MAX), |to| (first(to), 0)).max(from);
     cells.range(from..to)
 }
 
@@ -330,86 +286,40 @@ mod tests {
     }
 
     fn of_model(time_ms: u64, model: &str) -> Settlement {
-        Settlement {
-            model: model.into(),
-            ..settlement(u128::from(time_ms), time_ms)
-        }
+        Settlement { model: model.into(), ..settlement(u128::from(time_ms), time_ms) }
     }
 
     fn requests(rows: &[UsageRow]) -> Vec<(&str, Option<u64>, u64)> {
-        rows.iter()
-            .map(|r| (r.value.as_str(), r.time, r.counters.requests))
-            .collect()
+        rows.iter().map(|r| (r.value.as_str(), r.time, r.counters.requests)).collect()
     }
 
     #[test]
     fn rows_come_by_time_then_by_value() {
-        let view = view(&[
-            of_model(DAY, "b"),
-            of_model(DAY + 1, "a"),
-            of_model(5, "c"),
-            of_model(DAY + 2, "a"),
-        ]);
-        let query = |step| UsageQuery {
-            by: By::Model,
-            step,
-            ..UsageQuery::default()
-        };
-        assert_eq!(
-            requests(&view.usage(&query(None))),
-            [("a", None, 2), ("b", None, 1), ("c", None, 1)]
-        );
+        let view = view(&[of_model(DAY, "b"), of_model(DAY + 1, "a"), of_model(5, "c"), of_model(DAY + 2, "a")]);
+        let query = |step| UsageQuery { by: By::Model, step, ..UsageQuery::default() };
+        assert_eq!(requests(&view.usage(&query(None))), [("a", None, 2), ("b", None, 1), ("c", None, 1)]);
         assert_eq!(
             requests(&view.usage(&query(Some(Step::Day)))),
             [("c", Some(0), 1), ("a", Some(DAY), 2), ("b", Some(DAY), 1)]
         );
-        let by_day = UsageQuery {
-            by: By::Day,
-            ..UsageQuery::default()
-        };
-        assert_eq!(
-            requests(&view.usage(&by_day)),
-            [("1970-01-01", Some(0), 1), ("1970-01-02", Some(DAY), 3)]
-        );
+        let by_day = UsageQuery { by: By::Day, ..UsageQuery::default() };
+        assert_eq!(requests(&view.usage(&by_day)), [("1970-01-01", Some(0), 1), ("1970-01-02", Some(DAY), 3)]);
     }
 
     #[test]
     fn months_are_made_of_days() {
-        let view = view(&[
-            of_model(30 * DAY, "m"),
-            of_model(31 * DAY, "m"),
-            of_model(58 * DAY, "m"),
-        ]);
-        let q = UsageQuery {
-            by: By::Model,
-            step: Some(Step::Month),
-            ..UsageQuery::default()
-        };
-        assert_eq!(
-            requests(&view.usage(&q)),
-            [("m", Some(0), 1), ("m", Some(31 * DAY), 2)]
-        );
+        let view = view(&[of_model(30 * DAY, "m"), of_model(31 * DAY, "m"), of_model(58 * DAY, "m")]);
+        let q = UsageQuery { by: By::Model, step: Some(Step::Month), ..UsageQuery::default() };
+        assert_eq!(requests(&view.usage(&q)), [("m", Some(0), 1), ("m", Some(31 * DAY), 2)]);
     }
 
     #[test]
     fn a_range_takes_the_buckets_that_start_in_it() {
-        let all = [
-            of_model(DAY, "m"),
-            of_model(DAY + MINUTE, "m"),
-            of_model(DAY + HOUR, "m"),
-            of_model(2 * DAY, "m"),
-        ];
+        let all = [of_model(DAY, "m"), of_model(DAY + MINUTE, "m"), of_model(DAY + HOUR, "m"), of_model(2 * DAY, "m")];
         let view = view(&all);
         let count = |from, to| {
-            let q = UsageQuery {
-                by: By::Model,
-                from,
-                to,
-                ..UsageQuery::default()
-            };
-            view.usage(&q)
-                .first()
-                .map_or(0, |row| row.counters.requests)
+            let q = UsageQuery { by: By::Model, from, to, ..UsageQuery::default() };
+            view.usage(&q).first().map_or(0, |row| row.counters.requests)
         };
         assert_eq!(count(Some(DAY), Some(2 * DAY)), 3);
         assert_eq!(count(Some(DAY + MINUTE), Some(2 * DAY)), 2);
@@ -422,26 +332,12 @@ mod tests {
 
     #[test]
     fn pruned_buckets_are_answered_from_coarser_ones() {
-        let mut view = view(&[
-            of_model(DAY, "m"),
-            of_model(DAY + MINUTE, "m"),
-            of_model(9 * DAY + MINUTE, "m"),
-        ]);
-        view.prune(
-            9 * DAY + HOUR,
-            Duration::from_millis(HOUR),
-            Duration::from_millis(DAY),
-        );
+        let mut view = view(&[of_model(DAY, "m"), of_model(DAY + MINUTE, "m"), of_model(9 * DAY + MINUTE, "m")]);
+        view.prune(9 * DAY + HOUR, Duration::from_millis(HOUR), Duration::from_millis(DAY));
         let count = |from| {
-            let q = UsageQuery {
-                by: By::Model,
-                from: Some(from),
-                to: Some(9 * DAY + 2 * MINUTE),
-                ..UsageQuery::default()
-            };
-            view.usage(&q)
-                .first()
-                .map_or(0, |row| row.counters.requests)
+            let q =
+                UsageQuery { by: By::Model, from: Some(from), to: Some(9 * DAY + 2 * MINUTE), ..UsageQuery::default() };
+            view.usage(&q).first().map_or(0, |row| row.counters.requests)
         };
         assert_eq!(count(9 * DAY + MINUTE), 1, "minutes are kept");
         assert_eq!(count(8 * DAY + HOUR), 1, "hours are kept");
@@ -456,46 +352,24 @@ mod tests {
         (other.key_id, other.key_name, other.user) = ("k2".into(), "bob".into(), "bob".into());
         let view = view(&[settlement(1, 5), renamed, other]);
         let all = view.usage(&UsageQuery::default());
-        assert_eq!(
-            requests(&all),
-            [("alice-desktop", None, 2), ("bob", None, 1)]
-        );
-        let of_bob = UsageQuery {
-            user: Some("bob".into()),
-            by: By::Model,
-            ..UsageQuery::default()
-        };
+        assert_eq!(requests(&all), [("alice-desktop", None, 2), ("bob", None, 1)]);
+        let of_bob = UsageQuery { user: Some("bob".into()), by: By::Model, ..UsageQuery::default() };
         assert_eq!(requests(&view.usage(&of_bob)), [("gpt-4o", None, 1)]);
-        let of_k1 = UsageQuery {
-            key_id: Some("k1".into()),
-            by: By::User,
-            ..UsageQuery::default()
-        };
+        let of_k1 = UsageQuery { key_id: Some("k1".into()), by: By::User, ..UsageQuery::default() };
         assert_eq!(requests(&view.usage(&of_k1)), [("alice", None, 2)]);
         let totals = view.key_totals();
         assert_eq!(
-            (
-                totals[0].name.as_str(),
-                totals[0].last_used_ms,
-                totals[1].counters.requests
-            ),
+            (totals[0].name.as_str(), totals[0].last_used_ms, totals[1].counters.requests),
             ("alice-desktop", 10, 1)
         );
     }
 
     #[test]
     fn spending_is_of_today_this_month_and_ever() {
-        let view = view(&[
-            settlement(1, 0),
-            settlement(2, 31 * DAY),
-            settlement(3, 33 * DAY),
-            settlement(4, 33 * DAY + 5),
-        ]);
+        let view =
+            view(&[settlement(1, 0), settlement(2, 31 * DAY), settlement(3, 33 * DAY), settlement(4, 33 * DAY + 5)]);
         let spend = &view.key_spends(33 * DAY + HOUR)[0];
-        assert_eq!(
-            (spend.day, spend.month, spend.total),
-            (NanoUsd(14), NanoUsd(21), NanoUsd(28))
-        );
+        assert_eq!((spend.day, spend.month, spend.total), (NanoUsd(14), NanoUsd(21), NanoUsd(28)));
     }
 
     #[test]
@@ -513,20 +387,13 @@ mod tests {
             cost_nano_usd: 1_500,
             ..Counters::default()
         };
-        let row = UsageRow {
-            value: "alice".into(),
-            time: Some(0),
-            counters,
-        };
+        let row = UsageRow { value: "alice".into(), time: Some(0), counters };
         let expected = serde_json::json!({
             "user": "alice", "time": "1970-01-01T00:00:00.000Z", "requests": 4, "failed": 1, "events": 9,
             "input_tokens": 10, "output_tokens": 5, "cache_read_tokens": 2, "cache_write_tokens": 7,
             "reasoning_tokens": 2, "cost_micro_usd": 2
         });
         assert_eq!(row.to_json(By::User), expected);
-        assert_eq!(
-            UsageRow { time: None, ..row }.to_json(By::Day)["time"],
-            Value::Null
-        );
+        assert_eq!(UsageRow { time: None, ..row }.to_json(By::Day)["time"], Value::Null);
     }
 }

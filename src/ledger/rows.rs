@@ -29,11 +29,9 @@ impl View {
 
     /// Every row, in no order.
     pub(crate) fn all_rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let cells = Grain::ALL.into_iter().flat_map(|grain| {
-            self.cells[grain as usize]
-                .keys()
-                .map(move |(b, s)| Change::Cell(grain, *b, *s))
-        });
+        let cells = Grain::ALL
+            .into_iter()
+            .flat_map(|grain| self.cells[grain as usize].keys().map(move |(b, s)| Change::Cell(grain, *b, *s)));
         // The first series of each key stands for the key.
         let mut seen = std::collections::HashSet::new();
         let keys = (0..self.series.len() as u32)
@@ -54,12 +52,7 @@ impl View {
         let kept = match change {
             Change::Meta => {
                 key.extend_from_slice(META);
-                for n in [
-                    FORMAT,
-                    self.meta.folded,
-                    self.meta.corrupt,
-                    self.meta.duplicates,
-                ] {
+                for n in [FORMAT, self.meta.folded, self.meta.corrupt, self.meta.duplicates] {
                     put_int(&mut value, n);
                 }
                 for grain in Grain::ALL {
@@ -71,10 +64,7 @@ impl View {
                 key.push(grain_tag(grain));
                 key.extend_from_slice(&bucket.to_be_bytes());
                 key.extend_from_slice(&series.to_be_bytes());
-                self.cells[grain as usize]
-                    .get(&(bucket, series))
-                    .map(|c| c.encode(&mut value))
-                    .is_some()
+                self.cells[grain as usize].get(&(bucket, series)).map(|c| c.encode(&mut value)).is_some()
             }
             Change::Series(series) => {
                 key.push(b's');
@@ -86,27 +76,18 @@ impl View {
                 let id = &self.series[series as usize].key_id;
                 key.push(b'k');
                 key.extend_from_slice(id.as_bytes());
-                self.keys
-                    .get(id)
-                    .map(|state| state.encode(&mut value))
-                    .is_some()
+                self.keys.get(id).map(|state| state.encode(&mut value)).is_some()
             }
             Change::Offset(id) => {
                 key.push(b'o');
                 key.extend_from_slice(&id.shard.to_be_bytes());
                 key.extend_from_slice(&id.seq.to_be_bytes());
-                self.offsets
-                    .get(&id)
-                    .map(|offset| put_int(&mut value, *offset))
-                    .is_some()
+                self.offsets.get(&id).map(|offset| put_int(&mut value, *offset)).is_some()
             }
             Change::Floor(shard) => {
                 key.push(b'f');
                 key.extend_from_slice(&shard.to_be_bytes());
-                self.floors
-                    .get(&shard)
-                    .map(|floor| put_int(&mut value, *floor))
-                    .is_some()
+                self.floors.get(&shard).map(|floor| put_int(&mut value, *floor)).is_some()
             }
         };
         (key, kept.then_some(value))
@@ -114,9 +95,7 @@ impl View {
 
     /// Totals out of rows in any order. `Ok(None)`: the rows were never completed, so they say
     /// nothing. An error: they contradict themselves, or are not rows.
-    pub(crate) fn from_rows(
-        rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
-    ) -> Result<Option<Self>, BadRows> {
+    pub(crate) fn from_rows(rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Option<Self>, BadRows> {
         let mut view = View::default();
         let mut complete = false;
         let mut series: Vec<(u32, Vec<u8>)> = Vec::new();
@@ -148,10 +127,7 @@ impl View {
                     view.floors.insert(shard, r.int().ok_or_else(bad)?);
                 }
                 tag => {
-                    let grain = Grain::ALL
-                        .into_iter()
-                        .find(|g| grain_tag(*g) == tag)
-                        .ok_or_else(bad)?;
+                    let grain = Grain::ALL.into_iter().find(|g| grain_tag(*g) == tag).ok_or_else(bad)?;
                     let bucket = k.array().map(u32::from_be_bytes).ok_or_else(bad)?;
                     let number = k.array().map(u32::from_be_bytes).ok_or_else(bad)?;
                     let counters = Counters::decode(&mut r).ok_or_else(bad)?;
@@ -168,45 +144,27 @@ impl View {
         series.sort_unstable();
         for (expected, (number, dims)) in series.iter().enumerate() {
             if view.insert_series(dims) != Some(*number) || *number as usize != expected {
-                return Err(BadRows(format!(
-                    "series {number} cannot be read or is out of order"
-                )));
+                return Err(BadRows(format!("series {number} cannot be read or is out of order")));
             }
         }
         for (id, state) in keys {
-            let known = view
-                .keys
-                .get_mut(&id)
-                .ok_or_else(|| BadRows("a key has no series".to_owned()))?;
-            *known = KeyState {
-                series: known.series,
-                ..state
-            };
+            let known = view.keys.get_mut(&id).ok_or_else(|| BadRows("a key has no series".to_owned()))?;
+            *known = KeyState { series: known.series, ..state };
         }
         view.check_sums()?;
         Ok(Some(view))
     }
 
     fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<(), BadRows> {
-        let mut int = || {
-            r.int()
-                .ok_or_else(|| BadRows("the meta row cannot be read".to_owned()))
-        };
+        let mut int = || r.int().ok_or_else(|| BadRows("the meta row cannot be read".to_owned()));
         let format = int()?;
         if format != FORMAT {
-            return Err(BadRows(format!(
-                "format {format} is not known to this release"
-            )));
+            return Err(BadRows(format!("format {format} is not known to this release")));
         }
-        self.meta = Meta {
-            folded: int()?,
-            corrupt: int()?,
-            duplicates: int()?,
-        };
+        self.meta = Meta { folded: int()?, corrupt: int()?, duplicates: int()? };
         let mut pruned = [0; 3];
         for from in &mut pruned {
-            *from = u32::try_from(int()?)
-                .map_err(|_| BadRows("a bucket is out of range".to_owned()))?;
+            *from = u32::try_from(int()?).map_err(|_| BadRows("a bucket is out of range".to_owned()))?;
         }
         self.set_kept_from(pruned);
         Ok(())
@@ -215,32 +173,15 @@ impl View {
     /// Days and keys are kept for ever, so either must add up to the records counted; and every cell
     /// must belong to a series.
     fn check_sums(&self) -> Result<(), BadRows> {
-        let days: u128 = self.cells[Grain::Day as usize]
-            .values()
-            .map(|c| u128::from(c.requests))
-            .sum();
-        let keys: u128 = self
-            .keys
-            .values()
-            .map(|k| u128::from(k.counters.requests))
-            .sum();
+        let days: u128 = self.cells[Grain::Day as usize].values().map(|c| u128::from(c.requests)).sum();
+        let keys: u128 = self.keys.values().map(|k| u128::from(k.counters.requests)).sum();
         let folded = u128::from(self.meta.folded);
         if days != folded || keys != folded {
-            return Err(BadRows(format!(
-                "{folded} records were counted, but days hold {days} and keys {keys}"
-            )));
+            return Err(BadRows(format!("{folded} records were counted, but days hold {days} and keys {keys}")));
         }
         let series = self.series.len();
-        let stray = self
-            .cells
-            .iter()
-            .flat_map(|cells| cells.keys())
-            .any(|(_, s)| *s as usize >= series);
-        if stray {
-            Err(BadRows("a cell has no series".to_owned()))
-        } else {
-            Ok(())
-        }
+        let stray = self.cells.iter().flat_map(|cells| cells.keys()).any(|(_, s)| *s as usize >= series);
+        if stray { Err(BadRows("a cell has no series".to_owned())) } else { Ok(()) }
     }
 }
 
@@ -266,20 +207,12 @@ impl KeyState {
     }
 
     fn decode(r: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
-            name: r.text()?.to_owned(),
-            last_used_ms: r.int()?,
-            counters: Counters::decode(r)?,
-            series: 0,
-        })
+        Some(Self { name: r.text()?.to_owned(), last_used_ms: r.int()?, counters: Counters::decode(r)?, series: 0 })
     }
 }
 
 fn segment_id(k: &mut Reader<'_>) -> Option<SegmentId> {
-    Some(SegmentId {
-        shard: u16::from_be_bytes(k.array()?),
-        seq: u64::from_be_bytes(k.array()?),
-    })
+    Some(SegmentId { shard: u16::from_be_bytes(k.array()?), seq: u64::from_be_bytes(k.array()?) })
 }
 
 const fn grain_tag(grain: Grain) -> u8 {
@@ -349,11 +282,7 @@ mod tests {
         let all = rows(&view);
         for missing in [b's', b'k', b'D'] {
             let part = all.iter().filter(|(k, _)| k[0] != missing).cloned();
-            assert!(
-                View::from_rows(part).is_err(),
-                "without {}",
-                char::from(missing)
-            );
+            assert!(View::from_rows(part).is_err(), "without {}", char::from(missing));
         }
         let unfinished = all.iter().filter(|(k, _)| k != META).cloned();
         assert!(View::from_rows(unfinished).unwrap().is_none());

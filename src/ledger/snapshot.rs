@@ -36,15 +36,11 @@ pub(crate) fn encode(view: &View) -> Vec<u8> {
 /// Reads what [`encode`] made.
 pub(crate) fn decode(bytes: &[u8]) -> Result<View, BadRows> {
     let bad = |why: &str| BadRows(format!("the snapshot {why}"));
-    let (body, crc) = bytes
-        .split_last_chunk::<4>()
-        .ok_or_else(|| bad("is too short"))?;
+    let (body, crc) = bytes.split_last_chunk::<4>().ok_or_else(|| bad("is too short"))?;
     if u32::from_le_bytes(*crc) != crc32fast::hash(body) {
         return Err(bad("fails its checksum"));
     }
-    let rows = body
-        .strip_prefix(MAGIC)
-        .ok_or_else(|| bad("is of another format"))?;
+    let rows = body.strip_prefix(MAGIC).ok_or_else(|| bad("is of another format"))?;
     let mut reader = Reader::new(rows);
     let mut malformed = false;
     let rows = std::iter::from_fn(|| {
@@ -101,11 +97,7 @@ pub(crate) struct Stamp {
 /// The stamp of the present file.
 pub(crate) fn stamp(directory: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path(directory)).ok()?;
-    Some(Stamp {
-        inode: meta.ino(),
-        modified: (meta.mtime(), meta.mtime_nsec()),
-        len: meta.len(),
-    })
+    Some(Stamp { inode: meta.ino(), modified: (meta.mtime(), meta.mtime_nsec()), len: meta.len() })
 }
 
 #[cfg(test)]

@@ -44,20 +44,13 @@ impl Store {
     /// Opens or makes the store in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
         remove_half_snapshots(directory).map_err(|e| StoreError::Io(e.to_string()))?;
-        let config = sled::Config::new()
-            .path(directory)
-            .cache_capacity(CACHE_BYTES);
+        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
         guarded(|| config.open()).map(|db| Self { db })
     }
 
     /// Every row.
     pub(crate) fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        guarded(|| {
-            self.db
-                .iter()
-                .map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())))
-                .collect()
-        })
+        guarded(|| self.db.iter().map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec()))).collect())
     }
 
     /// Writes all of `rows`, or after a crash none of them.
@@ -114,11 +107,7 @@ pub(crate) fn set_aside(directory: &Path) -> io::Result<PathBuf> {
     for old in taken {
         if old.saturating_add(MAX_SET_ASIDE) <= next {
             let path = name(old);
-            if path.is_dir() {
-                fs::remove_dir_all(path)?
-            } else {
-                fs::remove_file(path)?
-            }
+            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }
     }
     Ok(name(next))
@@ -136,10 +125,7 @@ fn remove_half_snapshots(directory: &Path) -> io::Result<()> {
     };
     for entry in found {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         if name.starts_with("snap.") && name.ends_with(".generating") {
             fs::remove_file(&path)?;
         }
@@ -151,26 +137,18 @@ fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(sort(e)),
-        Err(panic) => Err(StoreError::Broken(format!(
-            "sled panicked: {}",
-            panic_text(&*panic)
-        ))),
+        Err(panic) => Err(StoreError::Broken(format!("sled panicked: {}", panic_text(&*panic)))),
     }
 }
 
 fn sort(e: sled::Error) -> StoreError {
     match e {
-        sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => {
-            StoreError::Locked
-        }
+        sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => StoreError::Locked,
         // What sled says when a file is shorter than it must be, or a name is not what it must be.
         sled::Error::Io(e)
             if matches!(
                 e.kind(),
-                ErrorKind::UnexpectedEof
-                    | ErrorKind::InvalidData
-                    | ErrorKind::NotADirectory
-                    | ErrorKind::AlreadyExists
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotADirectory | ErrorKind::AlreadyExists
             ) =>
         {
             StoreError::Broken(e.to_string())
@@ -182,8 +160,7 @@ fn sort(e: sled::Error) -> StoreError {
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -199,29 +176,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
         let store = Store::open(&path).unwrap();
-        store
-            .write([row("!", "meta"), row("a", "1"), row("b", "2")])
-            .unwrap();
+        store.write([row("!", "meta"), row("a", "1"), row("b", "2")]).unwrap();
         store.write([(b"a".to_vec(), None), row("b", "3")]).unwrap();
-        assert_eq!(
-            store.rows().unwrap(),
-            [
-                (b"!".to_vec(), b"meta".to_vec()),
-                (b"b".to_vec(), b"3".to_vec())
-            ]
-        );
+        assert_eq!(store.rows().unwrap(), [(b"!".to_vec(), b"meta".to_vec()), (b"b".to_vec(), b"3".to_vec())]);
         assert!(matches!(Store::open(&path), Err(StoreError::Locked)));
         let many = (0..10_000).map(|n| row(&format!("k{n:05}"), "v"));
-        store
-            .replace(std::iter::once(row("!", "new")).chain(many))
-            .unwrap();
+        store.replace(std::iter::once(row("!", "new")).chain(many)).unwrap();
         store.flush().unwrap();
         drop(store);
         let rows = Store::open(&path).unwrap().rows().unwrap();
-        assert_eq!(
-            (rows.len(), rows[0].1.as_slice()),
-            (10_001, b"new".as_slice())
-        );
+        assert_eq!((rows.len(), rows[0].1.as_slice()), (10_001, b"new".as_slice()));
     }
 
     #[test]
@@ -239,15 +203,9 @@ mod tests {
         let path = dir.path().join("store");
         for n in 1..=5 {
             fs::create_dir(&path).unwrap();
-            assert_eq!(
-                set_aside(&path).unwrap(),
-                dir.path().join(format!("store.broken-{n}"))
-            );
+            assert_eq!(set_aside(&path).unwrap(), dir.path().join(format!("store.broken-{n}")));
         }
-        let mut left: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["store.broken-3", "store.broken-4", "store.broken-5"]);
     }

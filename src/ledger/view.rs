@@ -122,17 +122,11 @@ impl View {
         for grain in Grain::ALL {
             let bucket = grain.bucket(record.time_ms);
             if bucket >= self.pruned[grain as usize] {
-                self.cells[grain as usize]
-                    .entry((bucket, series))
-                    .or_default()
-                    .add(&counters);
+                self.cells[grain as usize].entry((bucket, series)).or_default().add(&counters);
                 self.changes.insert(Change::Cell(grain, bucket, series));
             }
         }
-        let key = self
-            .keys
-            .entry(Arc::clone(&self.series[series as usize].key_id))
-            .or_default();
+        let key = self.keys.entry(Arc::clone(&self.series[series as usize].key_id)).or_default();
         key.counters.add(&counters);
         if record.time_ms >= key.last_used_ms {
             key.last_used_ms = record.time_ms;
@@ -169,11 +163,7 @@ impl View {
         self.floors.insert(shard, seq);
         self.changes.insert(Change::Floor(shard));
         let first = SegmentId { shard, seq: 0 };
-        let gone: Vec<SegmentId> = self
-            .offsets
-            .range(first..=SegmentId { shard, seq })
-            .map(|(id, _)| *id)
-            .collect();
+        let gone: Vec<SegmentId> = self.offsets.range(first..=SegmentId { shard, seq }).map(|(id, _)| *id).collect();
         for id in gone {
             self.offsets.remove(&id);
             self.changes.insert(Change::Offset(id));
@@ -182,40 +172,28 @@ impl View {
 
     /// Whether the segment is folded whole and may be gone.
     pub(crate) fn is_below_floor(&self, id: SegmentId) -> bool {
-        self.floors
-            .get(&id.shard)
-            .is_some_and(|floor| id.seq <= *floor)
+        self.floors.get(&id.shard).is_some_and(|floor| id.seq <= *floor)
     }
 
     /// The highest number that the totals know of in a shard.
     pub(crate) fn highest_seq(&self, shard: u16) -> u64 {
         let floor = self.floors.get(&shard).copied().unwrap_or(0);
-        let range = SegmentId { shard, seq: 0 }..=SegmentId {
-            shard,
-            seq: u64::MAX,
-        };
-        self.offsets
-            .range(range)
-            .next_back()
-            .map_or(floor, |(id, _)| floor.max(id.seq))
+        let range = SegmentId { shard, seq: 0 }..=SegmentId { shard, seq: u64::MAX };
+        self.offsets.range(range).next_back().map_or(floor, |(id, _)| floor.max(id.seq))
     }
 
     /// Forgets minutes and hours that are older than they are kept.
     pub(crate) fn prune(&mut self, now_ms: u64, keep_minutes: Duration, keep_hours: Duration) {
-        let rules = [
-            (Grain::Minute, keep_minutes, MAX_MINUTE_CELLS),
-            (Grain::Hour, keep_hours, MAX_HOUR_CELLS),
-        ];
+        let rules = [(Grain::Minute, keep_minutes, MAX_MINUTE_CELLS), (Grain::Hour, keep_hours, MAX_HOUR_CELLS)];
         for (grain, keep, cap) in rules {
             let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
             self.prune_before(grain, grain.bucket(now_ms.saturating_sub(keep_ms)));
             while self.cells[grain as usize].len() > cap {
                 // Never the newest: a bucket that is still filling is always there to be read.
                 let cells = &self.cells[grain as usize];
-                let (Some((oldest, _)), Some((newest, _))) = (
-                    cells.keys().next().copied(),
-                    cells.keys().next_back().copied(),
-                ) else {
+                let (Some((oldest, _)), Some((newest, _))) =
+                    (cells.keys().next().copied(), cells.keys().next_back().copied())
+                else {
                     break;
                 };
                 if oldest == newest {
@@ -231,10 +209,7 @@ impl View {
         *pruned = (*pruned).max(bucket);
         let kept = self.cells[grain as usize].split_off(&(bucket, 0));
         let gone = std::mem::replace(&mut self.cells[grain as usize], kept);
-        self.changes.extend(
-            gone.keys()
-                .map(|(bucket, series)| Change::Cell(grain, *bucket, *series)),
-        );
+        self.changes.extend(gone.keys().map(|(bucket, series)| Change::Cell(grain, *bucket, *series)));
     }
 
     /// The first bucket of `grain` that is kept whole.
@@ -282,20 +257,12 @@ impl View {
             return Some(*series);
         }
         let names = Dims::decode(dims)?;
-        if self
-            .keys
-            .get(names.key_id)
-            .is_none_or(|key| key.series < MAX_SERIES_PER_KEY)
-        {
+        if self.keys.get(names.key_id).is_none_or(|key| key.series < MAX_SERIES_PER_KEY) {
             return self.add_series(dims);
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        Dims {
-            model: OTHER_MODEL,
-            ..names
-        }
-        .encode(&mut scratch);
+        Dims { model: OTHER_MODEL, ..names }.encode(&mut scratch);
         let series = match self.index.get(&*scratch) {
             Some(series) => Some(*series),
             None => self.add_series(&scratch),
@@ -330,22 +297,14 @@ mod tests {
         let at = 86_400_000 + 3_600_000 + 60_000;
         apply(&mut view, &settlement(1, at));
         apply(&mut view, &settlement(2, at + 60_000));
-        let cells = |grain: Grain| -> Vec<_> {
-            view.cells[grain as usize]
-                .iter()
-                .map(|(at, c)| (*at, c.requests))
-                .collect()
-        };
+        let cells =
+            |grain: Grain| -> Vec<_> { view.cells[grain as usize].iter().map(|(at, c)| (*at, c.requests)).collect() };
         assert_eq!(cells(Grain::Minute), [((1501, 0), 1), ((1502, 0), 1)]);
         assert_eq!(cells(Grain::Hour), [((25, 0), 2)]);
         assert_eq!(cells(Grain::Day), [((1, 0), 2)]);
         let key = &view.keys["k1"];
         assert_eq!(
-            (
-                key.name.as_str(),
-                key.last_used_ms,
-                key.counters.cost_nano_usd
-            ),
+            (key.name.as_str(), key.last_used_ms, key.counters.cost_nano_usd),
             ("alice-laptop", at + 60_000, 14)
         );
     }
@@ -359,11 +318,7 @@ mod tests {
             apply(&mut view, &s);
         }
         assert_eq!(view.series.len() as u32, MAX_SERIES_PER_KEY + 1);
-        let other = view
-            .series
-            .iter()
-            .position(|s| &*s.model == OTHER_MODEL)
-            .unwrap();
+        let other = view.series.iter().position(|s| &*s.model == OTHER_MODEL).unwrap();
         assert_eq!(view.cells[2][&(0, other as u32)].requests, 100);
         let mut stranger = settlement(0, 0);
         stranger.key_id = "k2".into();
@@ -378,16 +333,9 @@ mod tests {
         apply(&mut view, &settlement(1, 0));
         apply(&mut view, &settlement(2, 10 * day));
         view.take_changes();
-        view.prune(
-            10 * day,
-            Duration::from_secs(3600),
-            Duration::from_secs(86_400),
-        );
+        view.prune(10 * day, Duration::from_secs(3600), Duration::from_secs(86_400));
         assert_eq!(view.cells.each_ref().map(BTreeMap::len), [1, 1, 2]);
-        assert!(
-            view.take_changes()
-                .contains(&Change::Cell(Grain::Minute, 0, 0))
-        );
+        assert!(view.take_changes().contains(&Change::Cell(Grain::Minute, 0, 0)));
         apply(&mut view, &settlement(3, 0));
         assert_eq!(view.cells.each_ref().map(BTreeMap::len), [1, 1, 2]);
         assert_eq!(view.cells[2][&(0, 0)].requests, 2);
@@ -401,22 +349,9 @@ mod tests {
         }
         view.set_offset(SegmentId { shard: 2, seq: 1 }, 64);
         view.set_floor(1, 3);
-        assert_eq!(
-            view.offsets
-                .keys()
-                .map(|id| (id.shard, id.seq))
-                .collect::<Vec<_>>(),
-            [(1, 4), (2, 1)]
-        );
+        assert_eq!(view.offsets.keys().map(|id| (id.shard, id.seq)).collect::<Vec<_>>(), [(1, 4), (2, 1)]);
         assert!(view.is_below_floor(SegmentId { shard: 1, seq: 3 }));
         assert!(!view.is_below_floor(SegmentId { shard: 2, seq: 1 }));
-        assert_eq!(
-            [
-                view.highest_seq(1),
-                view.highest_seq(2),
-                view.highest_seq(3)
-            ],
-            [4, 1, 0]
-        );
+        assert_eq!([view.highest_seq(1), view.highest_seq(2), view.highest_seq(3)], [4, 1, 0]);
     }
 }

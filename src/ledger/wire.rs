@@ -115,10 +115,7 @@ mod tests {
     fn a_long_text_is_cut_at_a_character() {
         let mut bytes = Vec::new();
         put_text(&mut bytes, &format!("{}ü", "a".repeat(MAX_TEXT - 1)));
-        assert_eq!(
-            Reader::new(&bytes).text(),
-            Some("a".repeat(MAX_TEXT - 1).as_str())
-        );
+        assert_eq!(Reader::new(&bytes).text(), Some("a".repeat(MAX_TEXT - 1).as_str()));
     }
 
     #[test]

@@ -199,8 +199,7 @@ impl LegSession {
 impl Session for LegSession {
     async fn write_request_header(&mut self, request: Box<RequestHeader>, _end: bool) -> Result<()> {
         let payload = request.extensions.get::<Payload>().cloned();
-        let payload =
-            payload.unwrap_or(Payload {
+        let payload = payload.unwrap_or(Payload {
             body: Vec::new(),
             more: false,
             first_byte: self.idle,

@@ -37,33 +37,23 @@ pub(super) struct Declaration {
 /// A kind of series that can be made from a declaration.
 pub(super) trait Series: Collector + Clone + 'static {
     /// Makes one series with these labels.
-    fn make(declaration: &Declaration, labels: HashMap<String, String>)
-    -> prometheus::Result<Self>;
+    fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self>;
 }
 
 impl Series for IntCounter {
-    fn make(
-        declaration: &Declaration,
-        labels: HashMap<String, String>,
-    ) -> prometheus::Result<Self> {
+    fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self> {
         Self::with_opts(Opts::new(declaration.name, declaration.help).const_labels(labels))
     }
 }
 
 impl Series for IntGauge {
-    fn make(
-        declaration: &Declaration,
-        labels: HashMap<String, String>,
-    ) -> prometheus::Result<Self> {
+    fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self> {
         Self::with_opts(Opts::new(declaration.name, declaration.help).const_labels(labels))
     }
 }
 
 impl Series for Histogram {
-    fn make(
-        declaration: &Declaration,
-        labels: HashMap<String, String>,
-    ) -> prometheus::Result<Self> {
+    fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self> {
         Self::with_opts(
             HistogramOpts::new(declaration.name, declaration.help)
                 .const_labels(labels)
@@ -86,11 +76,7 @@ struct Core<M> {
 
 impl<M: Series> Family<M> {
     /// A family without series. `dropped` counts the series that the cap refused.
-    pub(super) fn new(
-        declaration: Declaration,
-        cap: usize,
-        dropped: IntCounter,
-    ) -> prometheus::Result<Self> {
+    pub(super) fn new(declaration: Declaration, cap: usize, dropped: IntCounter) -> prometheus::Result<Self> {
         let labels = declaration.open.iter().chain(declaration.closed);
         let desc = Desc::new(
             declaration.name.into(),
@@ -99,13 +85,7 @@ impl<M: Series> Family<M> {
             HashMap::new(),
         )?;
         let children = Mutex::new(BTreeMap::new());
-        Ok(Self(Arc::new(Core {
-            declaration,
-            desc,
-            cap,
-            dropped,
-            children,
-        })))
+        Ok(Self(Arc::new(Core { declaration, desc, cap, dropped, children })))
     }
 
     /// The series with these label values, made if it is new. Takes a lock and allocates: callers keep what they get.
@@ -115,11 +95,7 @@ impl<M: Series> Family<M> {
     pub(super) fn child(&self, open: &[&str], closed: &[&str]) -> M {
         let core = &*self.0;
         let mut children = core.children.lock().unwrap_or_else(PoisonError::into_inner);
-        let key: Vec<Box<str>> = open
-            .iter()
-            .chain(closed)
-            .map(|&value| value.into())
-            .collect();
+        let key: Vec<Box<str>> = open.iter().chain(closed).map(|&value| value.into()).collect();
         if let Some(child) = children.get(&key) {
             return child.clone();
         }
@@ -127,12 +103,7 @@ impl<M: Series> Family<M> {
             return core.insert(&mut children, key);
         }
         core.dropped.inc();
-        let key: Vec<Box<str>> = open
-            .iter()
-            .map(|_| OTHER)
-            .chain(closed.iter().copied())
-            .map(Into::into)
-            .collect();
+        let key: Vec<Box<str>> = open.iter().map(|_| OTHER).chain(closed.iter().copied()).map(Into::into).collect();
         match children.get(&key) {
             Some(child) => child.clone(),
             None => core.insert(&mut children, key),
@@ -143,10 +114,7 @@ impl<M: Series> Family<M> {
 impl<M: Series> Core<M> {
     fn insert(&self, children: &mut BTreeMap<Vec<Box<str>>, M>, key: Vec<Box<str>>) -> M {
         let names = self.declaration.open.iter().chain(self.declaration.closed);
-        let labels = names
-            .zip(&key)
-            .map(|(&name, value)| (name.to_owned(), value.to_string()))
-            .collect();
+        let labels = names.zip(&key).map(|(&name, value)| (name.to_owned(), value.to_string())).collect();
         // Names and buckets are constants of this program, which `every_family_can_be_made` makes; values are free.
         let child = M::make(&self.declaration, labels).expect("a declared family is well formed");
         children.insert(key, child.clone());
@@ -161,11 +129,7 @@ impl<M: Series> Collector for Family<M> {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let children: Vec<M> = {
-            let children = self
-                .0
-                .children
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let children = self.0.children.lock().unwrap_or_else(PoisonError::into_inner);
             children.values().cloned().collect()
         };
         let mut whole = MetricFamily::default();
@@ -194,10 +158,7 @@ mod tests {
             closed: &["type"],
             buckets: &[],
         };
-        (
-            Family::new(declaration, cap, dropped.clone()).unwrap(),
-            dropped,
-        )
+        (Family::new(declaration, cap, dropped.clone()).unwrap(), dropped)
     }
 
     #[test]

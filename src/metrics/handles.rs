@@ -66,9 +66,7 @@ impl Handles {
             unmatched: RouteHandles::new(UNMATCHED),
             channels: channels
                 .iter()
-                .map(|(name, models)| {
-                    ChannelHandles::new(name, models, families.inflight.child(&[name], &[]))
-                })
+                .map(|(name, models)| ChannelHandles::new(name, models, families.inflight.child(&[name], &[])))
                 .collect(),
             // Not registered: it stands for a position that is not in the list, which no snapshot refers to.
             other: ChannelHandles::new(OTHER, &[], unregistered()),
@@ -77,9 +75,7 @@ impl Handles {
 
     /// The route at this position; any other position is `unmatched`.
     pub fn route(&self, position: Option<usize>) -> &RouteHandles {
-        position
-            .and_then(|i| self.routes.get(i))
-            .unwrap_or(&self.unmatched)
+        position.and_then(|i| self.routes.get(i)).unwrap_or(&self.unmatched)
     }
 
     /// The channel at this position; any other position is `other`.
@@ -96,9 +92,7 @@ impl Handles {
         if seen.stream {
             match seen.outcome {
                 Outcome::ClientAbort => metrics.aborted_by_client.inc(),
-                Outcome::UpstreamAbort | Outcome::UpstreamError | Outcome::Timeout => {
-                    metrics.aborted_by_upstream.inc()
-                }
+                Outcome::UpstreamAbort | Outcome::UpstreamError | Outcome::Timeout => metrics.aborted_by_upstream.inc(),
                 Outcome::Ok | Outcome::Refused => {}
             }
         }
@@ -139,16 +133,10 @@ impl RouteHandles {
             .inc();
         let class = class_position(seen.status);
         self.durations[class]
-            .get_or_init(|| {
-                families
-                    .request_duration
-                    .child(&[&self.name], &[CLASSES[class]])
-            })
+            .get_or_init(|| families.request_duration.child(&[&self.name], &[CLASSES[class]]))
             .observe(seen.duration.as_secs_f64());
         if let Some(overhead) = seen.overhead {
-            self.overhead
-                .get_or_init(|| families.overhead.child(&[&self.name], &[]))
-                .observe(overhead.as_secs_f64());
+            self.overhead.get_or_init(|| families.overhead.child(&[&self.name], &[])).observe(overhead.as_secs_f64());
         }
     }
 }
@@ -168,10 +156,7 @@ impl ChannelHandles {
             name: name.into(),
             inflight,
             attempts: [const { OnceLock::new() }; Outcome::ALL.len()],
-            models: models
-                .iter()
-                .map(|model| ModelHandles::new(model))
-                .collect(),
+            models: models.iter().map(|model| ModelHandles::new(model)).collect(),
             other: ModelHandles::new(OTHER),
         }
     }
@@ -188,17 +173,12 @@ impl ChannelHandles {
     }
 
     fn attempt(&self, families: &Families, outcome: Outcome) {
-        self.attempts[outcome as usize]
-            .get_or_init(|| families.attempts.child(&[&self.name], &[outcome.name()]))
-            .inc();
+        self.attempts[outcome as usize].get_or_init(|| families.attempts.child(&[&self.name], &[outcome.name()])).inc();
     }
 
     fn observe(&self, families: &Families, seen: &Observation) {
         self.attempt(families, seen.outcome);
-        let model = seen
-            .model
-            .and_then(|i| self.models.get(i))
-            .unwrap_or(&self.other);
+        let model = seen.model.and_then(|i| self.models.get(i)).unwrap_or(&self.other);
         model.observe(families, &self.name, seen);
     }
 }
@@ -228,41 +208,24 @@ impl ModelHandles {
     fn observe(&self, families: &Families, channel: &str, seen: &Observation) {
         let names = [channel, &self.name];
         let seconds = |cell: &OnceLock<Histogram>, family: &Family<Histogram>, seconds: f64| {
-            cell.get_or_init(|| family.child(&names, &[]))
-                .observe(seconds);
+            cell.get_or_init(|| family.child(&names, &[])).observe(seconds);
         };
         if let (Some(took), Some(operation)) = (seen.upstream_duration, seen.operation) {
             self.durations[operation as usize]
-                .get_or_init(|| {
-                    families
-                        .upstream_duration
-                        .child(&names, &[operation.name()])
-                })
+                .get_or_init(|| families.upstream_duration.child(&names, &[operation.name()]))
                 .observe(took.as_secs_f64());
         }
         if let Some(first_token) = seen.first_token {
-            seconds(
-                &self.first_token,
-                &families.first_token,
-                first_token.as_secs_f64(),
-            );
+            seconds(&self.first_token, &families.first_token, first_token.as_secs_f64());
         }
         if let Some(per_token) = time_per_output_token(seen) {
-            seconds(
-                &self.per_output_token,
-                &families.per_output_token,
-                per_token,
-            );
+            seconds(&self.per_output_token, &families.per_output_token, per_token);
         }
         if seen.stream {
-            self.events
-                .get_or_init(|| families.events.child(&names, &[]))
-                .inc_by(seen.events);
+            self.events.get_or_init(|| families.events.child(&names, &[])).inc_by(seen.events);
         }
         if seen.usage.source != Source::None {
-            self.tokens
-                .get_or_init(|| Tokens::new(families, &names))
-                .count(&seen.usage);
+            self.tokens.get_or_init(|| Tokens::new(families, &names)).count(&seen.usage);
         }
     }
 }
@@ -394,11 +357,7 @@ mod tests {
             (600, CODE_OTHER, "other"),
             (u16::MAX, CODE_OTHER, "other"),
         ] {
-            assert_eq!(
-                (code_position(status), CLASSES[class_position(status)]),
-                (code, class),
-                "{status}"
-            );
+            assert_eq!((code_position(status), CLASSES[class_position(status)]), (code, class), "{status}");
         }
     }
 

@@ -91,53 +91,34 @@ impl Metrics {
     fn declare() -> prometheus::Result<Self> {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let declare = Declare::new(registry.clone())?;
         let families = declared::Families::declare(&declare)?;
 
-        let build = Opts::new(
-            "weir_build_info",
-            "Always 1; the label tells the version that runs.",
-        )
-        .const_label("version", env!("CARGO_PKG_VERSION"));
+        let build = Opts::new("weir_build_info", "Always 1; the label tells the version that runs.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
         let build = IntGauge::with_opts(build)?;
         build.set(1);
         registry.register(Box::new(build))?;
 
         Ok(Self {
             sources: handles::Sources::new(&families.usage_source),
-            auth_failures: AuthFailure::ALL
-                .map(|reason| families.auth_failures.child(&[], &[reason.name()])),
+            auth_failures: AuthFailure::ALL.map(|reason| families.auth_failures.child(&[], &[reason.name()])),
             aborted_by_client: families.streams_aborted.child(&[], &["client"]),
             aborted_by_upstream: families.streams_aborted.child(&[], &["upstream"]),
-            streams_active: declare
-                .gauge("weir_streams_active", "Streams that are being answered.")?,
-            journal_bytes: declare.gauge(
-                "weir_ledger_journal_bytes",
-                "Bytes of the ledger's journal on disk.",
-            )?,
-            fold_lag: declare.gauge(
-                "weir_ledger_fold_lag_records",
-                "Records of the journal that the store does not hold yet.",
-            )?,
-            store_up: declare.gauge(
-                "weir_store_up",
-                "1 if the ledger's store takes writes, else 0.",
-            )?,
-            append_errors: declare.counter(
-                "weir_ledger_append_errors_total",
-                "Settlements that could not be appended to the journal.",
-            )?,
+            streams_active: declare.gauge("weir_streams_active", "Streams that are being answered.")?,
+            journal_bytes: declare.gauge("weir_ledger_journal_bytes", "Bytes of the ledger's journal on disk.")?,
+            fold_lag: declare
+                .gauge("weir_ledger_fold_lag_records", "Records of the journal that the store does not hold yet.")?,
+            store_up: declare.gauge("weir_store_up", "1 if the ledger's store takes writes, else 0.")?,
+            append_errors: declare
+                .counter("weir_ledger_append_errors_total", "Settlements that could not be appended to the journal.")?,
             config_version: declare.gauge(
                 "weir_config_version",
                 "Number of the configuration that is served; each successful reload adds one.",
             )?,
-            last_reload_success: declare.gauge(
-                "weir_config_last_reload_success",
-                "1 if the last reload was accepted, else 0.",
-            )?,
+            last_reload_success: declare
+                .gauge("weir_config_last_reload_success", "1 if the last reload was accepted, else 0.")?,
             registry,
             families,
         })
@@ -197,9 +178,7 @@ impl Metrics {
     /// Everything, in the text format of Prometheus, ordered by name and label values.
     pub fn encode(&self) -> String {
         // It fails only for a family without a name or without series; gathering leaves those out.
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap_or_default()
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 }
 
@@ -245,9 +224,7 @@ impl Declare {
     }
 
     fn family<M: Series>(&self, declaration: Declaration) -> prometheus::Result<Family<M>> {
-        let dropped = self
-            .dropped
-            .get_metric_with_label_values(&[declaration.name])?;
+        let dropped = self.dropped.get_metric_with_label_values(&[declaration.name])?;
         let family = Family::new(declaration, MAX_SERIES, dropped)?;
         self.register(family)
     }

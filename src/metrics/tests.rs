@@ -65,9 +65,7 @@ fn text(metrics: &Metrics) -> String {
 
 fn value(metrics: &Metrics, series: &str) -> Option<f64> {
     let text = metrics.encode();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map(|value| value.parse().unwrap())
 }
 
@@ -76,14 +74,7 @@ fn a_small_scenario_reads_as_recorded() {
     let metrics = Metrics::new();
     let handles = metrics.resolve(&["/v1/chat/completions"], &[("miniai", &["gpt-4o"])]);
     metrics.observe(&handles, &stream());
-    metrics.observe(
-        &handles,
-        &Observation {
-            outcome: Outcome::ClientAbort,
-            invalid: 1,
-            ..stream()
-        },
-    );
+    metrics.observe(&handles, &Observation { outcome: Outcome::ClientAbort, invalid: 1, ..stream() });
     metrics.observe(&handles, &stranger());
     metrics.auth_failure(AuthFailure::Unknown);
     metrics.set_config_version(3);
@@ -108,10 +99,8 @@ fn every_family_can_be_made() {
     let handles = metrics.resolve(&routes, &[("miniai", &["gpt-4o"])]);
     metrics.observe(&handles, &stream());
     let text = metrics.encode();
-    let families: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE weir_")?.split(' ').next())
-        .collect();
+    let families: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE weir_")?.split(' ').next()).collect();
     assert_eq!(
         families,
         [
@@ -142,10 +131,7 @@ fn every_family_can_be_made() {
             "usage_source_total",
         ]
     );
-    assert!(
-        text.contains("# TYPE process_open_fds gauge"),
-        "process metrics are there"
-    );
+    assert!(text.contains("# TYPE process_open_fds gauge"), "process metrics are there");
 }
 
 #[test]
@@ -156,20 +142,9 @@ fn names_follow_the_conventions() {
     let text = metrics.encode();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();
-        assert_eq!(
-            name.ends_with("_total"),
-            kind == "counter",
-            "{name} is a {kind}"
-        );
-        assert!(
-            kind != "histogram" || name.ends_with("_seconds"),
-            "{name} is in seconds"
-        );
-        assert_eq!(
-            text.matches(&format!("# HELP {name} ")).count(),
-            1,
-            "{name} is explained once"
-        );
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
+        assert!(kind != "histogram" || name.ends_with("_seconds"), "{name} is in seconds");
+        assert_eq!(text.matches(&format!("# HELP {name} ")).count(), 1, "{name} is explained once");
     }
 }
 
@@ -177,59 +152,19 @@ fn names_follow_the_conventions() {
 fn a_model_outside_the_list_is_other() {
     let metrics = Metrics::new();
     let handles = metrics.resolve(&["/v1/messages"], &[("claude", &["claude-opus"])]);
-    metrics.observe(
-        &handles,
-        &Observation {
-            model: None,
-            ..stream()
-        },
-    );
-    metrics.observe(
-        &handles,
-        &Observation {
-            model: Some(7),
-            ..stream()
-        },
-    );
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_tokens_total{channel="claude",model="other",type="input"}"#
-        ),
-        Some(200.0)
-    );
-    assert_eq!(
-        metrics.encode().matches(r#"model="claude-opus""#).count(),
-        0
-    );
+    metrics.observe(&handles, &Observation { model: None, ..stream() });
+    metrics.observe(&handles, &Observation { model: Some(7), ..stream() });
+    assert_eq!(value(&metrics, r#"weir_tokens_total{channel="claude",model="other",type="input"}"#), Some(200.0));
+    assert_eq!(metrics.encode().matches(r#"model="claude-opus""#).count(), 0);
 }
 
 #[test]
 fn positions_beyond_the_lists_are_unmatched_and_other() {
     let metrics = Metrics::new();
     let handles = metrics.resolve(&[], &[]);
-    metrics.observe(
-        &handles,
-        &Observation {
-            route: Some(9),
-            channel: Some(9),
-            ..stream()
-        },
-    );
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_http_requests_total{code="200",route="unmatched"}"#
-        ),
-        Some(1.0)
-    );
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_upstream_attempts_total{channel="other",outcome="ok"}"#
-        ),
-        Some(1.0)
-    );
+    metrics.observe(&handles, &Observation { route: Some(9), channel: Some(9), ..stream() });
+    assert_eq!(value(&metrics, r#"weir_http_requests_total{code="200",route="unmatched"}"#), Some(1.0));
+    assert_eq!(value(&metrics, r#"weir_upstream_attempts_total{channel="other",outcome="ok"}"#), Some(1.0));
 }
 
 #[test]
@@ -241,54 +176,25 @@ fn counters_go_on_in_the_next_snapshot() {
     }
     let series = r#"weir_http_requests_total{code="200",route="/v1/chat/completions"}"#;
     assert_eq!(value(&metrics, series), Some(2.0));
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_tokens_total{channel="miniai",model="gpt-4o",type="output"}"#
-        ),
-        Some(22.0)
-    );
+    assert_eq!(value(&metrics, r#"weir_tokens_total{channel="miniai",model="gpt-4o",type="output"}"#), Some(22.0));
 }
 
 #[test]
 fn series_beyond_the_cap_are_counted_under_other() {
     let metrics = Metrics::new();
-    let names: Vec<String> = (0..MAX_SERIES + 30)
-        .map(|i| format!("/route/{i}"))
-        .collect();
+    let names: Vec<String> = (0..MAX_SERIES + 30).map(|i| format!("/route/{i}")).collect();
     let routes: Vec<&str> = names.iter().map(String::as_str).collect();
     let handles = metrics.resolve(&routes, &[]);
     for route in 0..routes.len() {
         for _ in 0..2 {
-            metrics.observe(
-                &handles,
-                &Observation {
-                    route: Some(route),
-                    ..stranger()
-                },
-            );
+            metrics.observe(&handles, &Observation { route: Some(route), ..stranger() });
         }
     }
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_http_requests_total{code="404",route="/route/0"}"#
-        ),
-        Some(2.0)
-    );
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_http_requests_total{code="404",route="other"}"#
-        ),
-        Some(60.0)
-    );
+    assert_eq!(value(&metrics, r#"weir_http_requests_total{code="404",route="/route/0"}"#), Some(2.0));
+    assert_eq!(value(&metrics, r#"weir_http_requests_total{code="404",route="other"}"#), Some(60.0));
     let dropped = r#"weir_metric_series_dropped_total{family="weir_http_requests_total"}"#;
     assert_eq!(value(&metrics, dropped), Some(30.0));
-    let series = metrics
-        .encode()
-        .matches("\nweir_http_requests_total{")
-        .count();
+    let series = metrics.encode().matches("\nweir_http_requests_total{").count();
     assert_eq!(series, MAX_SERIES + 1);
 }
 
@@ -296,106 +202,35 @@ fn series_beyond_the_cap_are_counted_under_other() {
 fn gauges_go_down_when_their_guard_is_dropped() {
     let metrics = Metrics::new();
     let handles = metrics.resolve(&[], &[("miniai", &[])]);
-    let guards = (
-        metrics.stream(),
-        handles.channel(0).enter(),
-        handles.channel(0).enter(),
-    );
+    let guards = (metrics.stream(), handles.channel(0).enter(), handles.channel(0).enter());
     assert_eq!(value(&metrics, "weir_streams_active"), Some(1.0));
-    assert_eq!(
-        value(&metrics, r#"weir_channel_inflight{channel="miniai"}"#),
-        Some(2.0)
-    );
+    assert_eq!(value(&metrics, r#"weir_channel_inflight{channel="miniai"}"#), Some(2.0));
     drop(guards);
     assert_eq!(value(&metrics, "weir_streams_active"), Some(0.0));
-    assert_eq!(
-        value(&metrics, r#"weir_channel_inflight{channel="miniai"}"#),
-        Some(0.0)
-    );
+    assert_eq!(value(&metrics, r#"weir_channel_inflight{channel="miniai"}"#), Some(0.0));
 }
 
 #[test]
 fn an_earlier_attempt_is_counted_beside_the_last() {
     let metrics = Metrics::new();
     let handles = metrics.resolve(&[], &[("a", &[]), ("b", &[])]);
-    handles
-        .channel(0)
-        .failed_attempt(&metrics, Outcome::Timeout);
-    metrics.observe(
-        &handles,
-        &Observation {
-            channel: Some(1),
-            ..stream()
-        },
-    );
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_upstream_attempts_total{channel="a",outcome="timeout"}"#
-        ),
-        Some(1.0)
-    );
-    assert_eq!(
-        value(
-            &metrics,
-            r#"weir_upstream_attempts_total{channel="b",outcome="ok"}"#
-        ),
-        Some(1.0)
-    );
+    handles.channel(0).failed_attempt(&metrics, Outcome::Timeout);
+    metrics.observe(&handles, &Observation { channel: Some(1), ..stream() });
+    assert_eq!(value(&metrics, r#"weir_upstream_attempts_total{channel="a",outcome="timeout"}"#), Some(1.0));
+    assert_eq!(value(&metrics, r#"weir_upstream_attempts_total{channel="b",outcome="ok"}"#), Some(1.0));
 }
 
 #[test]
 fn time_per_output_token_needs_a_whole_stream_and_two_tokens() {
-    let one = Usage {
-        output: 1,
-        ..stream().usage
-    };
-    let estimated = Usage {
-        source: Source::Estimated,
-        ..stream().usage
-    };
+    let one = Usage { output: 1, ..stream().usage };
+    let estimated = Usage { source: Source::Estimated, ..stream().usage };
     for (name, seen, count) in [
         ("whole", stream(), Some(1.0)),
-        (
-            "aborted",
-            Observation {
-                outcome: Outcome::ClientAbort,
-                ..stream()
-            },
-            None,
-        ),
-        (
-            "plain",
-            Observation {
-                stream: false,
-                ..stream()
-            },
-            None,
-        ),
-        (
-            "one token",
-            Observation {
-                usage: one,
-                ..stream()
-            },
-            None,
-        ),
-        (
-            "estimated",
-            Observation {
-                usage: estimated,
-                ..stream()
-            },
-            None,
-        ),
-        (
-            "first token after the end",
-            Observation {
-                first_token: Some(Duration::from_secs(9)),
-                ..stream()
-            },
-            None,
-        ),
+        ("aborted", Observation { outcome: Outcome::ClientAbort, ..stream() }, None),
+        ("plain", Observation { stream: false, ..stream() }, None),
+        ("one token", Observation { usage: one, ..stream() }, None),
+        ("estimated", Observation { usage: estimated, ..stream() }, None),
+        ("first token after the end", Observation { first_token: Some(Duration::from_secs(9)), ..stream() }, None),
     ] {
         let metrics = Metrics::new();
         let handles = metrics.resolve(&[], &[("a", &["m"])]);
@@ -409,13 +244,7 @@ fn time_per_output_token_needs_a_whole_stream_and_two_tokens() {
 fn names_out_of_the_configuration_cannot_break_the_format() {
     let metrics = Metrics::new();
     let handles = metrics.resolve(&["/a\"b\\c\nd"], &[]);
-    metrics.observe(
-        &handles,
-        &Observation {
-            route: Some(0),
-            ..stranger()
-        },
-    );
+    metrics.observe(&handles, &Observation { route: Some(0), ..stranger() });
     let series = r#"weir_http_requests_total{code="404",route="/a\"b\\c\nd"}"#;
     assert_eq!(value(&metrics, series), Some(1.0));
 }

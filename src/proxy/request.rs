@@ -181,7 +181,9 @@ fn plan(
         }
     };
     let mut injected = false;
-    if let Some(facts) = facts.filter(|_| !matches!(route.upstream, UpstreamPath::GeminiChat | UpstreamPath::Gemini { .. })) {
+    if let Some(facts) =
+        facts.filter(|_| !matches!(route.upstream, UpstreamPath::GeminiChat | UpstreamPath::Gemini { .. }))
+    {
         edits.extend(mapped.and_then(|mapped| set_model(facts, mapped)));
         let reports = matches!(operation, Operation::OpenAiChat | Operation::OpenAiCompletions);
         if streams && reports && channel.config().inject_usage {
@@ -207,11 +209,7 @@ struct Body {
 
 /// Reads a JSON body whole: its model may be its last member, two models are refused before anyone
 /// is asked, and a body that is held can be sent again. Uploads are not held; they stream.
-async fn read_body(
-    session: &mut Session,
-    ctx: &mut Context,
-    operation: Operation,
-) -> std::result::Result<Body, Stop> {
+async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operation) -> std::result::Result<Body, Stop> {
     let limit = ctx.snapshot.max_body;
     let head = session.req_header();
     let length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());

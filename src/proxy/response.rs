@@ -1,8 +1,8 @@
 //! The answer: its head is cleaned, its bytes are measured and passed on.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
 use http::HeaderMap;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
 use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -60,9 +60,8 @@ pub(super) fn head(session: &Session, header: &mut ResponseHeader, ctx: &mut Con
 
     let length = header.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     exchange.left_to_hold = length;
-    let empty = length == Some(0)
-        || matches!(ctx.status, 204 | 304)
-        || session.req_header().method == http::Method::HEAD;
+    let empty =
+        length == Some(0) || matches!(ctx.status, 204 | 304) || session.req_header().method == http::Method::HEAD;
     if empty {
         exchange.complete = true;
         finish::settle(ctx);

@@ -60,8 +60,8 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
     // A compressed answer hides its usage; no decision of the client's depends on the coding.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let key = &exchange.channel.key(exchange.key).value;
-    let (name, value) =
-        upstream_header(channel.protocol, key).or_err(ErrorType::InternalError, "the upstream key is no header value")?;
+    let (name, value) = upstream_header(channel.protocol, key)
+        .or_err(ErrorType::InternalError, "the upstream key is no header value")?;
     headers.insert(name, value);
     match exchange.more {
         Some(Framing::Chunked) => {

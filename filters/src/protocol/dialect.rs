@@ -96,10 +96,9 @@ impl Dialect {
         static ANTHROPIC: LazyLock<Dialect> = LazyLock::new(anthropic::dialect);
         static GEMINI: LazyLock<Dialect> = LazyLock::new(gemini::dialect);
         match operation {
-            Operation::OpenAiChat
-            | Operation::OpenAiCompletions
-            | Operation::OpenAiEmbeddings
-            | Operation::Models => &CHAT,
+            Operation::OpenAiChat | Operation::OpenAiCompletions | Operation::OpenAiEmbeddings | Operation::Models => {
+                &CHAT
+            }
             Operation::OpenAiResponses => &RESPONSES,
             Operation::OpenAiOther => &OTHER,
             Operation::OllamaChat => &OLLAMA,

@@ -33,11 +33,7 @@ pub(crate) fn dialect() -> Dialect {
 fn fold(counts: &Counts) -> Folded {
     let (prompt, completion) = (counts.get(Field::Prompt), counts.get(Field::Completion));
     Folded {
-        usage: Usage {
-            input_uncached: prompt.unwrap_or(0),
-            output: completion.unwrap_or(0),
-            ..Usage::default()
-        },
+        usage: Usage { input_uncached: prompt.unwrap_or(0), output: completion.unwrap_or(0), ..Usage::default() },
         has_input: prompt.is_some(),
         has_output: completion.is_some(),
     }

@@ -33,8 +33,7 @@ const NAMES: &[Name] = &[
 
 /// Also those of legacy completions (`text`), and of reasoning as DeepSeek (`reasoning_content`)
 /// and OpenRouter (`reasoning`) spell it.
-const TEXTS: &[&str] =
-    &["content", "reasoning_content", "reasoning", "arguments", "text", "refusal"];
+const TEXTS: &[&str] = &["content", "reasoning_content", "reasoning", "arguments", "text", "refusal"];
 
 /// Chat, legacy completions and embeddings.
 pub(crate) fn chat() -> Dialect {
@@ -114,11 +113,7 @@ pub(crate) fn other() -> Dialect {
         value(&["model"], Want::Model),
         value(&["type"], Want::Kind),
     ];
-    Dialect {
-        wanted: WANTED,
-        rank: |_| Rank::Last,
-        ..responses()
-    }
+    Dialect { wanted: WANTED, rank: |_| Rank::Last, ..responses() }
 }
 
 /// Whose names count when a gateway fills both sets.
@@ -130,12 +125,8 @@ enum Api {
 
 /// The prompt includes what was cached; the completion includes reasoning, save at xAI.
 fn fold(counts: &Counts, api: Api) -> Folded {
-    let timed_prompt = counts
-        .get(Field::TimedPrompt)
-        .map(|fresh| fresh + counts.or_zero(Field::TimedCached));
-    let cache_split = counts
-        .get(Field::CacheMiss)
-        .map(|miss| miss + counts.or_zero(Field::CacheHit));
+    let timed_prompt = counts.get(Field::TimedPrompt).map(|fresh| fresh + counts.or_zero(Field::TimedCached));
+    let cache_split = counts.get(Field::CacheMiss).map(|miss| miss + counts.or_zero(Field::CacheHit));
     let (prompt, completion) = match api {
         Api::Chat => (
             counts.get(Field::Prompt).or(counts.get(Field::Input)),
@@ -148,10 +139,8 @@ fn fold(counts: &Counts, api: Api) -> Folded {
     };
     let total = counts.get(Field::Total);
     let completion = completion.or(counts.get(Field::TimedOutput));
-    let prompt = prompt
-        .or(cache_split)
-        .or(timed_prompt)
-        .or(total.map(|total| total.saturating_sub(completion.unwrap_or(0))));
+    let prompt =
+        prompt.or(cache_split).or(timed_prompt).or(total.map(|total| total.saturating_sub(completion.unwrap_or(0))));
     let completion = completion.or(total.zip(prompt).map(|(t, p)| t.saturating_sub(p)));
 
     let reasoning = counts.or_zero(Field::Reasoning).max(counts.or_zero(Field::OutputReasoning));

@@ -6,9 +6,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
@@ -16,9 +14,7 @@ use serde_json::{Value, json};
 pub(crate) fn with(status: StatusCode, content_type: &'static str, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -40,10 +36,7 @@ pub(crate) fn error(status: StatusCode, message: &str) -> Response {
 /// 400, naming the parameter.
 pub(crate) fn bad_parameter(parameter: &str, message: &str) -> Response {
     let message = format!("{parameter}: {message}");
-    json(
-        StatusCode::BAD_REQUEST,
-        &json!({ "error": { "message": message, "parameter": parameter } }),
-    )
+    json(StatusCode::BAD_REQUEST, &json!({ "error": { "message": message, "parameter": parameter } }))
 }
 
 /// 503: ask again later.
@@ -53,19 +46,13 @@ pub(crate) fn unavailable(message: &str) -> Response {
 
 /// 500: the log knows more.
 pub(crate) fn failed() -> Response {
-    error(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "the gateway failed to answer; see its log",
-    )
+    error(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed to answer; see its log")
 }
 
 /// 401 that says how to do it right.
 pub(crate) fn unauthorized(message: &str) -> Response {
     let mut response = error(StatusCode::UNAUTHORIZED, message);
-    response.headers_mut().insert(
-        WWW_AUTHENTICATE,
-        HeaderValue::from_static(r#"Bearer realm="weir""#),
-    );
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#));
     response
 }
 
@@ -76,10 +63,7 @@ pub(crate) async fn not_found() -> Response {
 
 /// 405; the router adds `Allow`.
 pub(crate) async fn wrong_method() -> Response {
-    error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "this path does not take this method",
-    )
+    error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
 }
 
 /// Headers that every answer has: nothing here is to be cached, sniffed, framed or run.
@@ -90,8 +74,6 @@ pub(crate) async fn guard_headers(request: Request, next: Next) -> Response {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers
         .entry(CONTENT_SECURITY_POLICY)
-        .or_insert(HeaderValue::from_static(
-            "default-src 'none'; frame-ancestors 'none'",
-        ));
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     response
 }

@@ -41,18 +41,10 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .route("/reload", post(reload))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);
-    let mut metrics = Router::new()
-        .route("/metrics", get(encode))
-        .method_not_allowed_fallback(answer::wrong_method);
+    let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);
     if door == Door::Network {
-        api = api.layer(middleware::from_fn_with_state(
-            Arc::clone(&shared),
-            require_token,
-        ));
-        metrics = metrics.layer(middleware::from_fn_with_state(
-            Arc::clone(&shared),
-            require_metrics_token,
-        ));
+        api = api.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_token));
+        metrics = metrics.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_metrics_token));
     }
     Router::new()
         .route("/healthz", get(healthz))
@@ -62,10 +54,7 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .nest("/admin/api", api)
         .fallback(answer::not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&shared),
-            limit_time,
-        ))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), limit_time))
         .layer(middleware::from_fn(answer::guard_headers))
         .with_state(shared)
 }
@@ -76,19 +65,10 @@ async fn healthz() -> Response {
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let reasons = shared.state().readiness();
-    let status = if reasons.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let reasons: Vec<_> = reasons
-        .iter()
-        .map(|reason| json!({ "part": reason.part, "message": reason.message }))
-        .collect();
-    answer::json(
-        status,
-        &json!({ "ready": reasons.is_empty(), "reasons": reasons }),
-    )
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let reasons: Vec<_> =
+        reasons.iter().map(|reason| json!({ "part": reason.part, "message": reason.message })).collect();
+    answer::json(status, &json!({ "ready": reasons.is_empty(), "reasons": reasons }))
 }
 
 async fn encode(State(shared): State<Arc<Shared>>) -> Response {
@@ -98,16 +78,10 @@ async fn encode(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn reload(
-    State(shared): State<Arc<Shared>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn reload(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
     // Nothing is asked of the body, but one that is sent is read, within the limit.
     if let Err(rejection) = body {
-        return answer::error(
-            rejection.status(),
-            "the body could not be read, or is larger than 64 KiB",
-        );
+        return answer::error(rejection.status(), "the body could not be read, or is larger than 64 KiB");
     }
     match shared.change(AdminState::reload).await {
         Ok(Ok(version)) => answer::ok(&json!({ "version": version })),
@@ -138,10 +112,7 @@ async fn require_metrics_token(
     request: Request,
     next: Next,
 ) -> Response {
-    if shared
-        .metrics_token()
-        .is_some_and(|token| !token.admits(&headers))
-    {
+    if shared.metrics_token().is_some_and(|token| !token.admits(&headers)) {
         return answer::unauthorized("the metrics token is needed, as Authorization: Bearer");
     }
     next.run(request).await

@@ -46,14 +46,7 @@ pub enum By {
 
 impl By {
     /// Every grouping.
-    pub const ALL: [By; 6] = [
-        By::Key,
-        By::User,
-        By::Model,
-        By::Channel,
-        By::Route,
-        By::Day,
-    ];
+    pub const ALL: [By; 6] = [By::Key, By::User, By::Model, By::Channel, By::Route, By::Day];
 
     /// Its name in queries and rows.
     pub const fn name(self) -> &'static str {
@@ -114,10 +107,7 @@ pub enum UsageError {
 
 impl UsageError {
     fn invalid(parameter: &str, message: impl Into<String>) -> Self {
-        Self::Invalid {
-            parameter: parameter.into(),
-            message: message.into(),
-        }
+        Self::Invalid { parameter: parameter.into(), message: message.into() }
     }
 }
 
@@ -136,10 +126,7 @@ impl UsageQuery {
                 "to" => &mut to,
                 "step" => &mut step,
                 _ => {
-                    return Err(UsageError::invalid(
-                        name,
-                        "unknown parameter; there are by, from, to and step",
-                    ));
+                    return Err(UsageError::invalid(name, "unknown parameter; there are by, from, to and step"));
                 }
             };
             if slot.replace(value.as_str()).is_some() {
@@ -150,9 +137,7 @@ impl UsageQuery {
             None => return Err(UsageError::invalid("by", one_of(By::ALL.map(By::name)))),
             Some(value) => choose("by", value, By::ALL, By::name)?,
         };
-        let step = step
-            .map(|value| choose("step", value, Step::ALL, Step::name))
-            .transpose()?;
+        let step = step.map(|value| choose("step", value, Step::ALL, Step::name)).transpose()?;
         let (from, to) = (time("from", from)?, time("to", to)?);
         if let (Some(from), Some(to)) = (from, to)
             && from > to
@@ -207,10 +192,7 @@ fn time(parameter: &str, value: Option<&str>) -> Result<Option<u64>, UsageError>
     let Some(value) = value else { return Ok(None) };
     let ms = parse_ms(value);
     ms.map(Some).ok_or_else(|| {
-        UsageError::invalid(
-            parameter,
-            "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970",
-        )
+        UsageError::invalid(parameter, "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970")
     })
 }
 
@@ -219,10 +201,7 @@ mod tests {
     use super::*;
 
     fn parse(parameters: &[(&str, &str)]) -> Result<UsageQuery, (String, String)> {
-        let owned: Vec<_> = parameters
-            .iter()
-            .map(|&(n, v)| (n.to_owned(), v.to_owned()))
-            .collect();
+        let owned: Vec<_> = parameters.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
         UsageQuery::parse(&owned).map_err(|error| match error {
             UsageError::Invalid { parameter, message } => (parameter, message),
             UsageError::Unavailable(message) => panic!("{message}"),
@@ -232,42 +211,20 @@ mod tests {
     #[test]
     fn every_grouping_and_step_is_known_by_its_name() {
         for by in By::ALL {
-            let query = UsageQuery {
-                by,
-                from: None,
-                to: None,
-                step: None,
-            };
+            let query = UsageQuery { by, from: None, to: None, step: None };
             assert_eq!(parse(&[("by", by.name())]), Ok(query));
         }
         for step in Step::ALL {
-            let query = UsageQuery {
-                by: By::Key,
-                from: None,
-                to: None,
-                step: Some(step),
-            };
+            let query = UsageQuery { by: By::Key, from: None, to: None, step: Some(step) };
             assert_eq!(parse(&[("step", step.name()), ("by", "key")]), Ok(query));
         }
     }
 
     #[test]
     fn times_are_read_in_both_forms() {
-        let query = parse(&[
-            ("by", "model"),
-            ("from", "1764633600"),
-            ("to", "2025-12-03T00:00:00Z"),
-        ]);
+        let query = parse(&[("by", "model"), ("from", "1764633600"), ("to", "2025-12-03T00:00:00Z")]);
         let (from, to) = (Some(1_764_633_600_000), Some(1_764_720_000_000));
-        assert_eq!(
-            query,
-            Ok(UsageQuery {
-                by: By::Model,
-                from,
-                to,
-                step: None
-            })
-        );
+        assert_eq!(query, Ok(UsageQuery { by: By::Model, from, to, step: None }));
     }
 
     #[test]
@@ -282,27 +239,11 @@ mod tests {
             (&[("by", "key"), ("step", "year")], "step", step),
             (&[("by", "key"), ("from", "")], "from", time),
             (&[("by", "key"), ("to", "noon")], "to", time),
-            (
-                &[("by", "key"), ("from", "2"), ("to", "1")],
-                "to",
-                "is before from",
-            ),
-            (
-                &[("by", "key"), ("by", "user")],
-                "by",
-                "given more than once",
-            ),
-            (
-                &[("by", "key"), ("form", "1")],
-                "form",
-                "unknown parameter; there are by, from, to and step",
-            ),
+            (&[("by", "key"), ("from", "2"), ("to", "1")], "to", "is before from"),
+            (&[("by", "key"), ("by", "user")], "by", "given more than once"),
+            (&[("by", "key"), ("form", "1")], "form", "unknown parameter; there are by, from, to and step"),
         ] {
-            assert_eq!(
-                parse(parameters),
-                Err((parameter.into(), message.into())),
-                "{parameters:?}"
-            );
+            assert_eq!(parse(parameters), Err((parameter.into(), message.into())), "{parameters:?}");
         }
     }
 }

@@ -11,30 +11,18 @@ use crate::metrics::AuthFailure;
 async fn healthz_is_ok_without_a_token() {
     let response = Bench::new().ask(Method::GET, "/healthz", None).await;
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(
-        header(&response, "content-type"),
-        Some("text/plain; charset=utf-8")
-    );
+    assert_eq!(header(&response, "content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"));
     assert_eq!(header(&response, "cache-control"), Some("no-store"));
-    assert_eq!(
-        header(&response, "content-security-policy"),
-        Some("default-src 'none'; frame-ancestors 'none'")
-    );
+    assert_eq!(header(&response, "content-security-policy"), Some("default-src 'none'; frame-ancestors 'none'"));
     assert_eq!(response.text().await.unwrap(), "ok");
 }
 
 #[tokio::test]
 async fn readyz_names_what_is_not_ready() {
     let bench = Bench::new();
-    assert_eq!(
-        bench.get("/readyz", None).await,
-        (200, r#"{"ready":true,"reasons":[]}"#.into())
-    );
-    let reason = NotReady {
-        part: "store",
-        message: "is being rebuilt".into(),
-    };
+    assert_eq!(bench.get("/readyz", None).await, (200, r#"{"ready":true,"reasons":[]}"#.into()));
+    let reason = NotReady { part: "store", message: "is being rebuilt".into() };
     bench.gateway.not_ready.lock().unwrap().push(reason);
     let body = r#"{"ready":false,"reasons":[{"message":"is being rebuilt","part":"store"}]}"#;
     assert_eq!(bench.get("/readyz", None).await, (503, body.into()));
@@ -46,16 +34,9 @@ async fn metrics_are_open_without_a_metrics_token() {
     bench.gateway.metrics.auth_failure(AuthFailure::Missing);
     let response = bench.ask(Method::GET, "/metrics", None).await;
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(
-        header(&response, "content-type"),
-        Some("text/plain; version=0.0.4; charset=utf-8")
-    );
+    assert_eq!(header(&response, "content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = response.text().await.unwrap();
-    assert_eq!(
-        text.matches("\nweir_auth_failures_total{reason=\"missing\"} 1\n")
-            .count(),
-        1
-    );
+    assert_eq!(text.matches("\nweir_auth_failures_total{reason=\"missing\"} 1\n").count(), 1);
 }
 
 #[tokio::test]
@@ -63,46 +44,24 @@ async fn a_metrics_token_closes_metrics_at_the_network_only() {
     let bench = Bench::with(Gateway::new(), Some("scrape"), Limits::DEFAULT);
     let body = r#"{"error":{"message":"the metrics token is needed, as Authorization: Bearer"}}"#;
     for token in [None, Some("wrong"), Some(TOKEN)] {
-        assert_eq!(
-            bench.get("/metrics", token).await,
-            (401, body.into()),
-            "{token:?}"
-        );
+        assert_eq!(bench.get("/metrics", token).await, (401, body.into()), "{token:?}");
     }
     assert_eq!(bench.get("/metrics", Some("scrape")).await.0, 200);
-    assert_eq!(
-        bench.client().get("/metrics").await.unwrap().status,
-        StatusCode::OK
-    );
+    assert_eq!(bench.client().get("/metrics").await.unwrap().status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn the_api_needs_the_token_even_for_paths_that_are_not_there() {
     let bench = Bench::new();
     let body = r#"{"error":{"message":"the admin token is needed, as Authorization: Bearer"}}"#;
-    for path in [
-        "/admin/api/usage?by=key",
-        "/admin/api/reload",
-        "/admin/api/nothing",
-    ] {
+    for path in ["/admin/api/usage?by=key", "/admin/api/reload", "/admin/api/nothing"] {
         for token in [None, Some(""), Some("wrong"), Some("weir-admin-tes")] {
             let response = bench.ask(Method::GET, path, token).await;
-            assert_eq!(
-                header(&response, "www-authenticate"),
-                Some(r#"Bearer realm="weir""#)
-            );
-            assert_eq!(
-                (response.status().as_u16(), response.text().await.unwrap()),
-                (401, body.into()),
-                "{path}"
-            );
+            assert_eq!(header(&response, "www-authenticate"), Some(r#"Bearer realm="weir""#));
+            assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (401, body.into()), "{path}");
         }
     }
-    assert_eq!(
-        *bench.gateway.asked.lock().unwrap(),
-        None,
-        "nobody without the token reaches the state"
-    );
+    assert_eq!(*bench.gateway.asked.lock().unwrap(), None, "nobody without the token reaches the state");
 }
 
 #[tokio::test]
@@ -112,53 +71,23 @@ async fn usage_asks_the_state_what_the_query_says() {
     let body = r#"{"rows":[{"key":"alice-laptop","requests":3}]}"#;
     assert_eq!(bench.get(path, Some(TOKEN)).await, (200, body.into()));
     let (from, to) = (Some(1_764_633_600_000), Some(1_764_720_000_000));
-    let expected = UsageQuery {
-        by: By::Key,
-        from,
-        to,
-        step: Some(Step::Hour),
-    };
+    let expected = UsageQuery { by: By::Key, from, to, step: Some(Step::Hour) };
     assert_eq!(*bench.gateway.asked.lock().unwrap(), Some(expected));
-    assert_eq!(
-        bench.get("/admin/api/usage?by=route", Some(TOKEN)).await,
-        (200, r#"{"rows":[]}"#.into())
-    );
+    assert_eq!(bench.get("/admin/api/usage?by=route", Some(TOKEN)).await, (200, r#"{"rows":[]}"#.into()));
 }
 
 #[tokio::test]
 async fn a_wrong_query_is_answered_with_its_parameter() {
     let bench = Bench::new();
     for (query, parameter, message) in [
-        (
-            "",
-            "by",
-            "must be one of key, user, model, channel, route, day",
-        ),
-        (
-            "?by=price",
-            "by",
-            "must be one of key, user, model, channel, route, day",
-        ),
-        (
-            "?by=key&step=week",
-            "step",
-            "must be one of minute, hour, day, month",
-        ),
-        (
-            "?by=key&from=now",
-            "from",
-            "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970",
-        ),
-        (
-            "?by=key&%3Cb%3E=1",
-            "<b>",
-            "unknown parameter; there are by, from, to and step",
-        ),
+        ("", "by", "must be one of key, user, model, channel, route, day"),
+        ("?by=price", "by", "must be one of key, user, model, channel, route, day"),
+        ("?by=key&step=week", "step", "must be one of minute, hour, day, month"),
+        ("?by=key&from=now", "from", "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970"),
+        ("?by=key&%3Cb%3E=1", "<b>", "unknown parameter; there are by, from, to and step"),
         ("?by=day", "step", "rows are days already"),
     ] {
-        let (status, body) = bench
-            .get(&format!("/admin/api/usage{query}"), Some(TOKEN))
-            .await;
+        let (status, body) = bench.get(&format!("/admin/api/usage{query}"), Some(TOKEN)).await;
         let message = format!("{parameter}: {message}");
         let expected = json!({ "error": { "message": message, "parameter": parameter } });
         assert_eq!((status, body), (400, expected.to_string()), "{query}");
@@ -169,40 +98,23 @@ async fn a_wrong_query_is_answered_with_its_parameter() {
 async fn what_the_state_cannot_answer_is_an_error_and_the_listener_lives() {
     let bench = Bench::new();
     let body = r#"{"error":{"message":"the store is being rebuilt"}}"#;
-    assert_eq!(
-        bench.get("/admin/api/usage?by=user", Some(TOKEN)).await,
-        (503, body.into())
-    );
+    assert_eq!(bench.get("/admin/api/usage?by=user", Some(TOKEN)).await, (503, body.into()));
     let body = r#"{"error":{"message":"the gateway failed to answer; see its log"}}"#;
-    assert_eq!(
-        bench.get("/admin/api/usage?by=model", Some(TOKEN)).await,
-        (500, body.into())
-    );
+    assert_eq!(bench.get("/admin/api/usage?by=model", Some(TOKEN)).await, (500, body.into()));
     assert_eq!(bench.get("/healthz", None).await, (200, "ok".into()));
 }
 
 #[tokio::test]
 async fn reload_tells_the_version_or_all_mistakes() {
     let bench = Bench::new();
-    let response = bench
-        .ask(Method::POST, "/admin/api/reload", Some(TOKEN))
-        .await;
-    assert_eq!(
-        (response.status().as_u16(), response.text().await.unwrap()),
-        (200, r#"{"version":7}"#.into())
-    );
-    *bench.gateway.reload.lock().unwrap() =
-        Err(vec!["weir.yaml:3:1: unknown field".into(), "second".into()]);
-    let response = bench
-        .ask(Method::POST, "/admin/api/reload", Some(TOKEN))
-        .await;
+    let response = bench.ask(Method::POST, "/admin/api/reload", Some(TOKEN)).await;
+    assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (200, r#"{"version":7}"#.into()));
+    *bench.gateway.reload.lock().unwrap() = Err(vec!["weir.yaml:3:1: unknown field".into(), "second".into()]);
+    let response = bench.ask(Method::POST, "/admin/api/reload", Some(TOKEN)).await;
     let message = "the configuration was not taken; the one before it is still served";
     let mistakes = ["weir.yaml:3:1: unknown field", "second"];
     let expected = json!({ "error": { "message": message, "mistakes": mistakes } });
-    assert_eq!(
-        (response.status().as_u16(), response.text().await.unwrap()),
-        (422, expected.to_string())
-    );
+    assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (422, expected.to_string()));
 }
 
 #[tokio::test]
@@ -210,14 +122,7 @@ async fn a_body_beyond_the_limit_is_refused() {
     let bench = Bench::new();
     let url = format!("http://{}/admin/api/reload", bench.handle.address());
     for (size, status) in [(64 * 1024, 200), (64 * 1024 + 1, 413)] {
-        let response = bench
-            .http
-            .post(&url)
-            .bearer_auth(TOKEN)
-            .body(vec![b'x'; size])
-            .send()
-            .await
-            .unwrap();
+        let response = bench.http.post(&url).bearer_auth(TOKEN).body(vec![b'x'; size]).send().await.unwrap();
         assert_eq!(response.status().as_u16(), status, "{size} bytes");
     }
 }
@@ -235,11 +140,7 @@ async fn a_wrong_method_is_405_with_allow() {
         let response = bench.ask(method, path, Some(TOKEN)).await;
         assert_eq!(header(&response, "allow"), Some(allow), "{path}");
         let body = r#"{"error":{"message":"this path does not take this method"}}"#;
-        assert_eq!(
-            (response.status().as_u16(), response.text().await.unwrap()),
-            (405, body.into()),
-            "{path}"
-        );
+        assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (405, body.into()), "{path}");
     }
 }
 
@@ -247,20 +148,8 @@ async fn a_wrong_method_is_405_with_allow() {
 async fn any_other_path_is_404() {
     let bench = Bench::new();
     let body = r#"{"error":{"message":"there is nothing at this path"}}"#;
-    for path in [
-        "/",
-        "/admin",
-        "/admin/api/config",
-        "/healthz/",
-        "/v1/models",
-        "/admin/%61pi/usage",
-        "//metrics",
-    ] {
-        assert_eq!(
-            bench.get(path, Some(TOKEN)).await,
-            (404, body.into()),
-            "{path}"
-        );
+    for path in ["/", "/admin", "/admin/api/config", "/healthz/", "/v1/models", "/admin/%61pi/usage", "//metrics"] {
+        assert_eq!(bench.get(path, Some(TOKEN)).await, (404, body.into()), "{path}");
     }
 }
 
@@ -270,18 +159,9 @@ async fn the_socket_needs_no_token_and_is_its_owners_alone() {
     let file = std::fs::symlink_metadata(bench.home.path().join(SOCKET)).unwrap();
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
     let answer = bench.client().get("/admin/api/usage?by=key").await.unwrap();
-    assert_eq!(
-        (
-            answer.status.as_u16(),
-            answer.json().unwrap()["rows"][0]["requests"].clone()
-        ),
-        (200, json!(3))
-    );
+    assert_eq!((answer.status.as_u16(), answer.json().unwrap()["rows"][0]["requests"].clone()), (200, json!(3)));
     let answer = bench.client().post("/admin/api/reload").await.unwrap();
-    assert_eq!(
-        (answer.status.as_u16(), &answer.body[..]),
-        (200, &br#"{"version":7}"#[..])
-    );
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &br#"{"version":7}"#[..]));
     let answer = bench.client().get("/admin/api/nothing").await.unwrap();
     assert_eq!(answer.status.as_u16(), 404);
 }

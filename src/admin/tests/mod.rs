@@ -63,10 +63,7 @@ impl AdminState for Gateway {
             By::Key => Ok(vec![json!({ "key": "alice-laptop", "requests": 3 })]),
             By::User => Err(UsageError::Unavailable("the store is being rebuilt".into())),
             By::Model => panic!("a mistake in the state"),
-            By::Day => Err(UsageError::Invalid {
-                parameter: "step".into(),
-                message: "rows are days already".into(),
-            }),
+            By::Day => Err(UsageError::Invalid { parameter: "step".into(), message: "rows are days already".into() }),
             By::Channel | By::Route => Ok(Vec::new()),
         }
     }
@@ -99,12 +96,7 @@ impl Bench {
         let gateway = Arc::new(gateway);
         let state: Arc<dyn AdminState> = gateway.clone();
         let handle = Admin::start_with(options, state, limits).unwrap();
-        Self {
-            handle,
-            gateway,
-            http: reqwest::Client::new(),
-            home,
-        }
+        Self { handle, gateway, http: reqwest::Client::new(), home }
     }
 
     fn client(&self) -> Client {
@@ -133,8 +125,5 @@ impl Bench {
 }
 
 fn header<'a>(response: &'a reqwest::Response, name: &str) -> Option<&'a str> {
-    response
-        .headers()
-        .get(name)
-        .map(|value| value.to_str().unwrap())
+    response.headers().get(name).map(|value| value.to_str().unwrap())
 }

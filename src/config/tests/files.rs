@@ -14,9 +14,7 @@ fn every_configuration_in_conf_is_valid() {
     let mut loaded = Vec::new();
     for entry in fs::read_dir(conf()).unwrap() {
         let path = entry.unwrap().path();
-        let is_yaml = path
-            .extension()
-            .is_some_and(|extension| extension == "yaml");
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml");
         if !is_yaml || !fs::read_to_string(&path).unwrap().contains("\nchannels:") {
             continue;
         }
@@ -27,11 +25,7 @@ fn every_configuration_in_conf_is_valid() {
             _ => None,
         };
         let config = load(&path, &env).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        assert!(
-            !config.channels.is_empty() && !config.keys.is_empty(),
-            "{}",
-            path.display()
-        );
+        assert!(!config.channels.is_empty() && !config.keys.is_empty(), "{}", path.display());
         loaded.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     loaded.sort();
@@ -49,16 +43,10 @@ fn the_annotated_file_is_valid_without_any_variable_and_says_the_defaults() {
     assert_eq!(annotated.ledger, bare.ledger);
     assert_eq!(annotated.server.max_body, bare.server.max_body);
     assert_eq!(annotated.server.header_timeout, bare.server.header_timeout);
-    assert_eq!(
-        annotated.server.keepalive_timeout,
-        bare.server.keepalive_timeout
-    );
+    assert_eq!(annotated.server.keepalive_timeout, bare.server.keepalive_timeout);
     assert_eq!(annotated.server.grace_period, bare.server.grace_period);
     assert_eq!(annotated.channels[0].timeouts, bare.channels[0].timeouts);
-    assert_eq!(
-        annotated.channels[0].inject_usage,
-        bare.channels[0].inject_usage
-    );
+    assert_eq!(annotated.channels[0].inject_usage, bare.channels[0].inject_usage);
 }
 
 #[test]
@@ -75,14 +63,10 @@ fn secrets_and_certificates_are_looked_for_from_the_files_folder() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("secret"), "from a file\n").unwrap();
     fs::write(folder.path().join("ca.pem"), super::pem("CERTIFICATE")).unwrap();
-    let text =
-        format!("{CHANNEL}admin: {{ token_file: secret }}\nserver: {{ upstream_ca: ca.pem }}\n");
+    let text = format!("{CHANNEL}admin: {{ token_file: secret }}\nserver: {{ upstream_ca: ca.pem }}\n");
     let config = parse(&text, &folder.path().join("weir.yaml"), &super::env).unwrap();
     assert_eq!(config.admin.token.unwrap().expose(), "from a file");
-    assert_eq!(
-        config.server.upstream_ca,
-        Some(folder.path().join("ca.pem"))
-    );
+    assert_eq!(config.server.upstream_ca, Some(folder.path().join("ca.pem")));
 }
 
 #[test]
@@ -92,22 +76,12 @@ fn a_check_reports_and_has_an_exit_code() {
     let name = path.display();
 
     let checked = check(&path, &super::env);
-    assert_eq!(
-        checked.report,
-        format!("{name}:1:1: cannot be read: No such file or directory (os error 2)\n")
-    );
+    assert_eq!(checked.report, format!("{name}:1:1: cannot be read: No such file or directory (os error 2)\n"));
     assert_eq!(checked.exit_code, 2);
 
-    fs::write(
-        &path,
-        format!("{CHANNEL}keys: [{{ name: a, sha256: {DIGEST} }}]\n"),
-    )
-    .unwrap();
+    fs::write(&path, format!("{CHANNEL}keys: [{{ name: a, sha256: {DIGEST} }}]\n")).unwrap();
     let checked = check(&path, &super::env);
-    assert_eq!(
-        checked.report,
-        format!("{name}: valid: 1 channel, 1 key, 0 users, 0 routes, 1 listener\n")
-    );
+    assert_eq!(checked.report, format!("{name}: valid: 1 channel, 1 key, 0 users, 0 routes, 1 listener\n"));
     assert_eq!(checked.exit_code, 0);
 
     fs::write(&path, format!("{CHANNEL}key: []\nuser: []\n")).unwrap();

@@ -7,8 +7,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use super::super::{
-    Admin, BaseUrl, Channel, Cors, Durability, Headers, Key, Ledger, Listen, Route, Server,
-    Timeouts, Tls, UpstreamKey, User,
+    Admin, BaseUrl, Channel, Cors, Durability, Headers, Key, Ledger, Listen, Route, Server, Timeouts, Tls, UpstreamKey,
+    User,
 };
 use super::{CHANNEL, DIGEST, good};
 
@@ -16,13 +16,7 @@ use super::{CHANNEL, DIGEST, good};
 fn what_is_left_out_has_the_documented_default() {
     let config = good(CHANNEL);
     let names = |names: [&'static str; 3]| names.map(HeaderName::from_static).to_vec();
-    assert_eq!(
-        config.listen,
-        [Listen {
-            address: ([0, 0, 0, 0], 8514).into(),
-            tls: None
-        }]
-    );
+    assert_eq!(config.listen, [Listen { address: ([0, 0, 0, 0], 8514).into(), tls: None }]);
     assert_eq!(
         config.server,
         Server {
@@ -35,14 +29,7 @@ fn what_is_left_out_has_the_documented_default() {
             upstream_ca: None,
         }
     );
-    assert_eq!(
-        config.admin,
-        Admin {
-            address: ([127, 0, 0, 1], 8515).into(),
-            token: None,
-            metrics_token: None
-        }
-    );
+    assert_eq!(config.admin, Admin { address: ([127, 0, 0, 1], 8515).into(), token: None, metrics_token: None });
     assert_eq!(config.data_dir.to_str(), Some("data"));
     assert_eq!(
         config.headers,
@@ -57,16 +44,8 @@ fn what_is_left_out_has_the_documented_default() {
         [Channel {
             name: "miniai".into(),
             protocol: Protocol::OpenAi,
-            base_url: BaseUrl {
-                tls: false,
-                host: "127.0.0.1".into(),
-                port: 9001,
-                path: String::new()
-            },
-            keys: vec![UpstreamKey {
-                name: "main".into(),
-                value: Secret::new("sk-canary-upstream")
-            }],
+            base_url: BaseUrl { tls: false, host: "127.0.0.1".into(), port: 9001, path: String::new() },
+            keys: vec![UpstreamKey { name: "main".into(), value: Secret::new("sk-canary-upstream") }],
             models: vec![Glob::new("gpt-*")],
             model_map: [].into(),
             inject_usage: true,
@@ -77,10 +56,7 @@ fn what_is_left_out_has_the_documented_default() {
             },
         }]
     );
-    assert_eq!(
-        (config.routes, config.users, config.keys),
-        (vec![], vec![], vec![])
-    );
+    assert_eq!((config.routes, config.users, config.keys), (vec![], vec![], vec![]));
     assert_eq!(
         config.ledger,
         Ledger {
@@ -148,10 +124,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
         config.listen[0],
         Listen {
             address: "[::1]:8600".parse().unwrap(),
-            tls: Some(Tls {
-                certificate: "etc/cert.pem".into(),
-                private_key: "etc/key.pem".into()
-            }),
+            tls: Some(Tls { certificate: "etc/cert.pem".into(), private_key: "etc/key.pem".into() }),
         }
     );
     assert_eq!(config.listen.len(), 3);
@@ -175,25 +148,15 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             metrics_token: Some(Secret::new("scrape")),
         }
     );
-    assert_eq!(
-        config.data_dir.to_str(),
-        Some("/var/lib/weir"),
-        "it is not under the file's folder"
-    );
+    assert_eq!(config.data_dir.to_str(), Some("/var/lib/weir"), "it is not under the file's folder");
     assert_eq!(
         config.headers,
         Headers {
             strip_request: vec![],
             strip_response: vec![http::header::VIA],
             set_request: vec![
-                (
-                    HeaderName::from_static("x-edge"),
-                    HeaderValue::from_static("one")
-                ),
-                (
-                    HeaderName::from_static("x-number"),
-                    HeaderValue::from_static("1")
-                ),
+                (HeaderName::from_static("x-edge"), HeaderValue::from_static("one")),
+                (HeaderName::from_static("x-number"), HeaderValue::from_static("1")),
             ],
         }
     );
@@ -203,21 +166,10 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
         [Channel {
             name: "claude".into(),
             protocol: Protocol::Anthropic,
-            base_url: BaseUrl {
-                tls: true,
-                host: "::1".into(),
-                port: 443,
-                path: "/prefix".into()
-            },
+            base_url: BaseUrl { tls: true, host: "::1".into(), port: 443, path: "/prefix".into() },
             keys: vec![
-                UpstreamKey {
-                    name: "a".into(),
-                    value: Secret::new("s3cret")
-                },
-                UpstreamKey {
-                    name: "b".into(),
-                    value: Secret::new("canary-secret")
-                },
+                UpstreamKey { name: "a".into(), value: Secret::new("s3cret") },
+                UpstreamKey { name: "b".into(), value: Secret::new("canary-secret") },
             ],
             models: vec![Glob::new("claude-*"), Glob::new("4")],
             model_map: [pair("claude-x", "claude-3"), pair("4", "5")].into(),
@@ -236,17 +188,10 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             operation: Operation::AnthropicMessages,
             channels: vec!["claude".into()],
             upstream_path: Some("/v1/messages".into()),
-            cors: Some(Cors {
-                origins: vec!["https://a.example".into()]
-            }),
+            cors: Some(Cors { origins: vec!["https://a.example".into()] }),
         }]
     );
-    assert_eq!(
-        config.users,
-        [User {
-            name: "Älice B".into()
-        }]
-    );
+    assert_eq!(config.users, [User { name: "Älice B".into() }]);
     let mut sha256 = [0; 32];
     for (at, byte) in sha256.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&DIGEST[at * 2..at * 2 + 2], 16).unwrap();
@@ -286,43 +231,22 @@ keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-f
 "
     ));
     let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
-    assert_eq!(
-        config.channels[0].model_map,
-        [pair("gpt-a", "b"), pair("gpt-$x", "$y")].into()
-    );
+    assert_eq!(config.channels[0].model_map, [pair("gpt-a", "b"), pair("gpt-$x", "$y")].into());
     assert_eq!(config.headers.set_request[0].1, "{ b: [c], 'd' # e");
     assert_eq!(config.headers.set_request[1].1, "1");
     assert_eq!(config.admin.address, ([127, 0, 0, 1], 9002).into());
-    assert_eq!(
-        config.admin.token, None,
-        "an empty token stands for one that is made"
-    );
+    assert_eq!(config.admin.token, None, "an empty token stands for one that is made");
     assert_eq!(config.listen[0].address, ([127, 0, 0, 1], 80).into());
-    assert_eq!(
-        config.users,
-        [User {
-            name: "a, evil: [b }".into()
-        }]
-    );
+    assert_eq!(config.users, [User { name: "a, evil: [b }".into() }]);
     assert_eq!(config.keys[0].name, "a: b");
     assert!(!config.keys[0].enabled);
 }
 
 #[test]
 fn a_digest_that_yaml_takes_for_a_number_is_read_as_written() {
-    for digest in [
-        "0".repeat(64),
-        "1".repeat(64),
-        format!("{}e{}", "1".repeat(31), "2".repeat(32)),
-    ] {
-        let config = good(&format!(
-            "{CHANNEL}keys: [{{ name: a, sha256: {digest} }}]\n"
-        ));
-        let hex: String = config.keys[0]
-            .sha256
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+    for digest in ["0".repeat(64), "1".repeat(64), format!("{}e{}", "1".repeat(31), "2".repeat(32))] {
+        let config = good(&format!("{CHANNEL}keys: [{{ name: a, sha256: {digest} }}]\n"));
+        let hex: String = config.keys[0].sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, digest);
     }
 }
@@ -339,9 +263,7 @@ fn anchors_stand_for_what_they_name() {
 
 #[test]
 fn nothing_written_behind_a_field_is_as_good_as_no_field() {
-    let config = good(&format!(
-        "server:\nlisten: ~\nheaders: {{ set_request: }}\nkeys:\nusers: null\n{CHANNEL}"
-    ));
+    let config = good(&format!("server:\nlisten: ~\nheaders: {{ set_request: }}\nkeys:\nusers: null\n{CHANNEL}"));
     assert_eq!(config.listen.len(), 1);
     assert!(config.keys.is_empty());
     assert!(good("channels: []").channels.is_empty());

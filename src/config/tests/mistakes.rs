@@ -32,25 +32,13 @@ channels:
 #[test]
 fn what_is_no_yaml_is_one_mistake() {
     for (text, expected) in [
-        (
-            "channels: [",
-            "2:1: not valid YAML: did not find expected node content, while parsing a flow node",
-        ),
-        (
-            "a: b\n c: d",
-            "2:3: not valid YAML: mapping values are not allowed in this context",
-        ),
+        ("channels: [", "2:1: not valid YAML: did not find expected node content, while parsing a flow node"),
+        ("a: b\n c: d", "2:3: not valid YAML: mapping values are not allowed in this context"),
         ("a: *b", "1:4: not valid YAML: unknown anchor"),
-        (
-            "a: !!int b",
-            "1:4: not valid YAML: a value does not fit its tag",
-        ),
+        ("a: !!int b", "1:4: not valid YAML: a value does not fit its tag"),
         ("a: 1\nb: \u{7}", "2:4: the character U+0007 is not allowed"),
         ("a: \u{f0041}", "1:4: the character U+F0041 is not allowed"),
-        (
-            "channels: []\n---\nchannels: []",
-            "3:1: a second document begins here",
-        ),
+        ("channels: []\n---\nchannels: []", "3:1: a second document begins here"),
     ] {
         assert_eq!(wrong(text), [expected], "{text}");
     }
@@ -62,22 +50,13 @@ fn an_empty_file_lacks_its_channels() {
         assert_eq!(wrong(text), ["1:1: `channels` is missing"], "{text}");
     }
     assert_eq!(wrong("channels:\n"), ["1:10: `channels` has no value"]);
-    assert_eq!(
-        wrong("[a]"),
-        [
-            "1:1: `configuration` must be a mapping, not a list",
-            "1:1: `channels` is missing"
-        ]
-    );
+    assert_eq!(wrong("[a]"), ["1:1: `configuration` must be a mapping, not a list", "1:1: `channels` is missing"]);
 }
 
 #[test]
 fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
     appended(&[
-        (
-            "chanels: []",
-            &["7:1: unknown field `chanels`; did you mean \"channels\"?"],
-        ),
+        ("chanels: []", &["7:1: unknown field `chanels`; did you mean \"channels\"?"]),
         (
             "zzz: 1\nserver: { thread: 1, qqq: 2 }",
             &[
@@ -88,31 +67,16 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
         ),
         (
             "prices: prices.yaml\naudit: {}",
-            &[
-                "7:1: `prices` is not supported by this version",
-                "8:1: `audit` is not supported by this version",
-            ],
+            &["7:1: `prices` is not supported by this version", "8:1: `audit` is not supported by this version"],
         ),
         (
             "    priority: 0\n    retry: { attempts: 2 }",
-            &[
-                "7:5: `priority` is not supported by this version",
-                "8:5: `retry` is not supported by this version",
-            ],
+            &["7:5: `priority` is not supported by this version", "8:5: `retry` is not supported by this version"],
         ),
-        (
-            "users: [{ name: a, max_keys: 1 }]",
-            &["7:20: `max_keys` is not supported by this version"],
-        ),
+        ("users: [{ name: a, max_keys: 1 }]", &["7:20: `max_keys` is not supported by this version"]),
         ("users: [{ name: a, b }]", &["7:20: unknown field"]),
-        (
-            "server: {}\nserver: { threads: 1 }",
-            &["8:1: `server` is given twice, first on line 7"],
-        ),
-        (
-            "<<: { a: b }",
-            &["7:1: merge keys (`<<`) are not supported"],
-        ),
+        ("server: {}\nserver: { threads: 1 }", &["8:1: `server` is given twice, first on line 7"]),
+        ("<<: { a: b }", &["7:1: merge keys (`<<`) are not supported"]),
         ("[a]: b", &["7:1: a field's name must be text, not a list"]),
     ]);
 }
@@ -120,46 +84,22 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
 #[test]
 fn values_of_the_wrong_kind_are_refused() {
     appended(&[
-        (
-            "server: 1",
-            &["7:9: `server` must be a mapping, not a single value"],
-        ),
-        (
-            "server: { threads: [1] }",
-            &["7:20: `threads` must be a single value, not a list"],
-        ),
-        (
-            "server: { threads: many }",
-            &["7:20: `threads` must be a whole number from 0, not `many`"],
-        ),
-        (
-            "server: { threads: 1025 }",
-            &["7:20: `threads` must be at most 1024, not `1025`"],
-        ),
+        ("server: 1", &["7:9: `server` must be a mapping, not a single value"]),
+        ("server: { threads: [1] }", &["7:20: `threads` must be a single value, not a list"]),
+        ("server: { threads: many }", &["7:20: `threads` must be a whole number from 0, not `many`"]),
+        ("server: { threads: 1025 }", &["7:20: `threads` must be at most 1024, not `1025`"]),
         (
             "server: { grace_period: 300 }",
             &[
                 "7:25: `grace_period` must be a duration such as 500ms, 10s, 1m30s, 2h or 7d, not `300`; did you mean \"300s\"?",
             ],
         ),
-        (
-            "server: { header_timeout: 0s }",
-            &["7:27: `header_timeout` must be longer than nothing, not `0s`"],
-        ),
-        (
-            "server: { max_body: !big 1 }",
-            &["7:21: `max_body` must be a single value, not a tagged value"],
-        ),
-        (
-            "listen: { address: 127.0.0.1:1 }",
-            &["7:9: `listen` must be a list, not a mapping"],
-        ),
+        ("server: { header_timeout: 0s }", &["7:27: `header_timeout` must be longer than nothing, not `0s`"]),
+        ("server: { max_body: !big 1 }", &["7:21: `max_body` must be a single value, not a tagged value"]),
+        ("listen: { address: 127.0.0.1:1 }", &["7:9: `listen` must be a list, not a mapping"]),
         ("listen: []", &["7:9: `listen` must not be an empty list"]),
         ("listen: [{}]", &["7:10: `address` is missing"]),
-        (
-            "headers: { strip_request: cookie }",
-            &["7:27: `strip_request` must be a list, not a single value"],
-        ),
+        ("headers: { strip_request: cookie }", &["7:27: `strip_request` must be a list, not a single value"]),
         (
             "headers: { strip_request: [\"a b\", host] }",
             &[
@@ -174,15 +114,9 @@ fn values_of_the_wrong_kind_are_refused() {
                 "7:38: `x-api-key` must not set `x-api-key`; put credentials into the channel's `keys`",
             ],
         ),
-        (
-            "headers: { set_request: { x-a: b, X-A: c } }",
-            &["7:35: `X-A` is given twice, first on line 7"],
-        ),
+        ("headers: { set_request: { x-a: b, X-A: c } }", &["7:35: `X-A` is given twice, first on line 7"]),
         ("data_dir: \"\"", &["7:11: `data_dir` must not be empty"]),
-        (
-            "ledger: { durability: fast }",
-            &["7:23: `durability` must be one of relaxed, strict, not `fast`"],
-        ),
+        ("ledger: { durability: fast }", &["7:23: `durability` must be one of relaxed, strict, not `fast`"]),
     ]);
 }
 
@@ -190,30 +124,12 @@ fn values_of_the_wrong_kind_are_refused() {
 fn positions_hold_in_every_style_of_yaml() {
     let bad = "must be a whole number from 0, not `x`";
     appended(&[
-        (
-            "server:\n    threads:   x",
-            &[&format!("8:16: `threads` {bad}")],
-        ),
-        (
-            "server: {connections_per_ip: 1,   threads: 'x'}",
-            &[&format!("7:44: `threads` {bad}")],
-        ),
-        (
-            "server: {\n  connections_per_ip: 1,\n  threads: \"x\"\n}",
-            &[&format!("9:12: `threads` {bad}")],
-        ),
-        (
-            "? server\n: threads: x",
-            &[&format!("8:12: `threads` {bad}")],
-        ),
-        (
-            "users: [ { name: 通义通义 } ] # é\nserver: { threads: x }",
-            &[&format!("8:20: `threads` {bad}")],
-        ),
-        (
-            "users: [{ name: 通义 }, { name: 通义 }]",
-            &["7:31: the user `通义` is declared twice, first on line 7"],
-        ),
+        ("server:\n    threads:   x", &[&format!("8:16: `threads` {bad}")]),
+        ("server: {connections_per_ip: 1,   threads: 'x'}", &[&format!("7:44: `threads` {bad}")]),
+        ("server: {\n  connections_per_ip: 1,\n  threads: \"x\"\n}", &[&format!("9:12: `threads` {bad}")]),
+        ("? server\n: threads: x", &[&format!("8:12: `threads` {bad}")]),
+        ("users: [ { name: 通义通义 } ] # é\nserver: { threads: x }", &[&format!("8:20: `threads` {bad}")]),
+        ("users: [{ name: 通义 }, { name: 通义 }]", &["7:31: the user `通义` is declared twice, first on line 7"]),
         // A value that an alias stands for is wrong where it is written.
         (
             "users: [{ name: &n a }]\nserver: { threads: *n }",
@@ -221,15 +137,9 @@ fn positions_hold_in_every_style_of_yaml() {
         ),
         (
             "users: [{ name: a, &k max_keys : 1 }]\nserver: { *k : 1 }",
-            &[
-                "7:20: `max_keys` is not supported by this version",
-                "7:20: unknown field `max_keys`",
-            ],
+            &["7:20: `max_keys` is not supported by this version", "7:20: unknown field `max_keys`"],
         ),
-        (
-            "\r\nserver: { threads: x }\r",
-            &[&format!("8:20: `threads` {bad}")],
-        ),
+        ("\r\nserver: { threads: x }\r", &[&format!("8:20: `threads` {bad}")]),
         (
             "server: { threads: ${UNSET:-x, y}, connections_per_ip: z }",
             &[
@@ -246,18 +156,10 @@ fn paths_lead_to_the_value() {
         "{CHANNEL}    timeouts: {{ connect: soon, idel: 1s }}\nkeys: [{{ name: a, sha256: b, models: [\"a b\"] }}]\n"
     );
     let mistakes = parse(&text).unwrap_err();
-    let paths: Vec<&str> = mistakes
-        .iter()
-        .map(|mistake| mistake.path.as_str())
-        .collect();
+    let paths: Vec<&str> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
     assert_eq!(
         paths,
-        [
-            "channels[0].timeouts.connect",
-            "channels[0].timeouts.idel",
-            "keys[0].sha256",
-            "keys[0].models[0]"
-        ]
+        ["channels[0].timeouts.connect", "channels[0].timeouts.idel", "keys[0].sha256", "keys[0].models[0]"]
     );
 }
 
@@ -316,14 +218,9 @@ fn listeners_do_not_share_an_address() {
         ),
         (
             "listen:\n  - address: 0.0.0.0:8515",
-            &[
-                "8:14: `address` is taken by the default of `admin.address`, 127.0.0.1:8515; write `admin.address` too",
-            ],
+            &["8:14: `address` is taken by the default of `admin.address`, 127.0.0.1:8515; write `admin.address` too"],
         ),
-        (
-            "admin: { address: 127.0.0.1:8514 }",
-            &["7:19: `address` is taken by the default of `listen`, 0.0.0.0:8514"],
-        ),
+        ("admin: { address: 127.0.0.1:8514 }", &["7:19: `address` is taken by the default of `listen`, 0.0.0.0:8514"]),
     ]);
 }
 
@@ -394,10 +291,7 @@ fn routes_are_canonical_and_can_be_served() {
 #[test]
 fn hours_are_kept_as_long_as_minutes() {
     appended(&[
-        (
-            "ledger: { keep_minutes: 40d }",
-            &["7:25: `keep_hours` must not be shorter than `keep_minutes`"],
-        ),
+        ("ledger: { keep_minutes: 40d }", &["7:25: `keep_hours` must not be shorter than `keep_minutes`"]),
         (
             "ledger: { keep_hours: 1d, keep_minutes: 1h1s1h }",
             &[
@@ -413,9 +307,5 @@ fn a_hundred_mistakes_are_told_and_the_others_counted() {
     let text = format!("{CHANNEL}users: [{}]\n", "{ name: a/b }, ".repeat(130));
     let mistakes = parse(&text).unwrap_err();
     assert_eq!(mistakes.len(), 100);
-    assert!(
-        mistakes
-            .to_string()
-            .ends_with("\netc/weir.yaml: and 30 more")
-    );
+    assert!(mistakes.to_string().ends_with("\netc/weir.yaml: and 30 more"));
 }

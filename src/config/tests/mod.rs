@@ -55,15 +55,7 @@ fn pem(label: &str) -> String {
 }
 
 fn parse(text: &str) -> Result<Config, Mistakes> {
-    parse_with(
-        text,
-        Path::new("etc/weir.yaml"),
-        &Sources {
-            env: &env,
-            read: &read,
-            cores: 6,
-        },
-    )
+    parse_with(text, Path::new("etc/weir.yaml"), &Sources { env: &env, read: &read, cores: 6 })
 }
 
 /// The configuration of a text without mistakes.
@@ -73,18 +65,9 @@ fn good(text: &str) -> Config {
 
 /// The mistakes of a text, as `line:column: message`.
 fn wrong(text: &str) -> Vec<String> {
-    let Err(mistakes) = parse(text) else {
-        panic!("should be invalid:\n{text}")
-    };
-    let strip = |line: String| {
-        line.strip_prefix("etc/weir.yaml:")
-            .expect("names the file")
-            .to_owned()
-    };
-    mistakes
-        .iter()
-        .map(|mistake| strip(mistake.to_string()))
-        .collect()
+    let Err(mistakes) = parse(text) else { panic!("should be invalid:\n{text}") };
+    let strip = |line: String| line.strip_prefix("etc/weir.yaml:").expect("names the file").to_owned();
+    mistakes.iter().map(|mistake| strip(mistake.to_string())).collect()
 }
 
 /// Each case: what is appended to [`CHANNEL`], whose last line is the sixth, and all its mistakes.

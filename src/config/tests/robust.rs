@@ -99,10 +99,7 @@ fn documents_that_expand_without_end_are_refused() {
         writeln!(laughs, "a{level}: &a{level} [{below}]").unwrap();
     }
     assert_eq!(wrong(&laughs).len(), 1);
-    assert_eq!(
-        wrong("a: &a [*a]"),
-        ["1:4: not valid YAML: recursion limit exceeded"]
-    );
+    assert_eq!(wrong("a: &a [*a]"), ["1:4: not valid YAML: recursion limit exceeded"]);
     assert_eq!(wrong(&"[".repeat(3000)).len(), 1);
 }
 
@@ -110,25 +107,14 @@ fn documents_that_expand_without_end_are_refused() {
 fn thousands_of_keys_are_read_in_good_time() {
     let mut text = format!("{CHANNEL}keys:\n");
     for key in 0..5000 {
-        writeln!(
-            text,
-            "  - {{ name: key-{key}, sha256: {key:064x}, models: [gpt-*], channels: [miniai] }}"
-        )
-        .unwrap();
+        writeln!(text, "  - {{ name: key-{key}, sha256: {key:064x}, models: [gpt-*], channels: [miniai] }}").unwrap();
     }
     text.push_str("  - { name: key-7, sha256: x }\n");
     let started = Instant::now();
     assert_eq!(
         wrong(&text),
-        [
-            "5008:13: the key `key-7` is declared twice, first on line 15",
-            "5008:28: `sha256` must be 64 hex digits",
-        ]
+        ["5008:13: the key `key-7` is declared twice, first on line 15", "5008:28: `sha256` must be 64 hex digits",]
     );
     // Far above what it takes, far below what anything quadratic would.
-    assert!(
-        started.elapsed().as_secs() < 20,
-        "took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed().as_secs() < 20, "took {:?}", started.elapsed());
 }

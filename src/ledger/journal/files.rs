@@ -39,10 +39,7 @@ static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 impl Disk for RealDisk {
     fn create(&self, journal: &Path, header: Header, bytes: u64) -> io::Result<File> {
-        let id = SegmentId {
-            shard: header.shard,
-            seq: header.seq,
-        };
+        let id = SegmentId { shard: header.shard, seq: header.seq };
         let path = id.path(journal);
         fs::create_dir_all(shard_directory(journal, id.shard))?;
         // Written and locked under another name: whoever finds the segment finds it whole, and
@@ -50,12 +47,7 @@ impl Disk for RealDisk {
         let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
         let draft = path.with_extension(format!("{DRAFT}{}-{number}", std::process::id()));
         let made = (|| {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&draft)?;
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&draft)?;
             flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             preallocate(&file, bytes)?;
             file.write_all_at(&header.encode(), 0)?;
@@ -121,10 +113,7 @@ pub(crate) fn list(journal: &Path) -> io::Result<Vec<(SegmentId, u64)>> {
 pub(crate) fn remove_drafts(journal: &Path) -> io::Result<()> {
     for directory in entries(journal)? {
         for file in entries(&directory)? {
-            let extension = file
-                .extension()
-                .and_then(|e| e.to_str())
-                .unwrap_or_default();
+            let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
             if extension.starts_with(DRAFT) && File::open(&file).is_ok_and(|f| is_sealed(&f)) {
                 fs::remove_file(&file)?;
             }
@@ -136,19 +125,13 @@ pub(crate) fn remove_drafts(journal: &Path) -> io::Result<()> {
 /// The highest number of a segment of `shard`, 0 without one.
 pub(crate) fn highest(journal: &Path, shard: u16) -> io::Result<u64> {
     let found = entries(&shard_directory(journal, shard))?;
-    Ok(found
-        .iter()
-        .filter_map(|file| hex_name(file, "journal", 16))
-        .max()
-        .unwrap_or(0))
+    Ok(found.iter().filter_map(|file| hex_name(file, "journal", 16)).max().unwrap_or(0))
 }
 
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Ok(found) => found.map(|e| Ok(e?.path())).collect(),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
         Err(e) => Err(e),
     }
 }
@@ -171,12 +154,7 @@ pub(crate) fn is_sealed(file: &File) -> bool {
 
 /// Takes the lock file `path` for as long as the answer lives; `None` if another process holds it.
 pub(crate) fn try_lock(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
@@ -196,19 +174,12 @@ mod tests {
     #[test]
     fn a_number_is_taken_once_and_its_writer_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let header = Header {
-            shard: 0xab,
-            seq: 0x1f,
-            salt: 1,
-        };
+        let header = Header { shard: 0xab, seq: 0x1f, salt: 1 };
         let file = RealDisk.create(dir.path(), header, 4096).unwrap();
         let again = RealDisk.create(dir.path(), header, 4096).unwrap_err();
         assert_eq!(again.kind(), ErrorKind::AlreadyExists);
         fs::write(shard_directory(dir.path(), 0xab).join("notes.txt"), "x").unwrap();
-        let id = SegmentId {
-            shard: 0xab,
-            seq: 0x1f,
-        };
+        let id = SegmentId { shard: 0xab, seq: 0x1f };
         assert_eq!(list(dir.path()).unwrap(), [(id, 4096)]);
         let other = File::open(id.path(dir.path())).unwrap();
         assert!(!is_sealed(&other));

@@ -111,31 +111,21 @@ impl Journal {
             let outcome = shard.append(&self.place(index), s);
             (outcome, shard.tickets)
         };
-        let position = Position {
-            shard: index as u16,
-            ticket,
-        };
+        let position = Position { shard: index as u16, ticket };
         match outcome {
             Appended::Written => {}
             Appended::Kept(error) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 if let Some(e) = error {
-                    log::error!(
-                        "ledger: the journal cannot be written, records are kept in memory: {e}"
-                    );
+                    log::error!("ledger: the journal cannot be written, records are kept in memory: {e}");
                 }
             }
             Appended::Dropped => {
                 // One line per outage's start would hide the size of the loss; the counter has it.
                 if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
-                    log::error!(
-                        "ledger: the journal cannot be written and the backlog is full, records are lost"
-                    );
+                    log::error!("ledger: the journal cannot be written and the backlog is full, records are lost");
                 }
-                return Position {
-                    ticket: 0,
-                    ..position
-                };
+                return Position { ticket: 0, ..position };
             }
         }
         self.mark_dirty();
@@ -147,47 +137,29 @@ impl Journal {
         let head = |index: usize| {
             let shard = self.lock(index);
             let active = shard.active.as_ref()?;
-            Some(Head {
-                id: SegmentId {
-                    shard: index as u16,
-                    seq: active.seq,
-                },
-                end: active.end,
-            })
+            Some(Head { id: SegmentId { shard: index as u16, seq: active.seq }, end: active.end })
         };
         (0..self.shards.len()).filter_map(head).collect()
     }
 
     /// Records that this process has written.
     pub(crate) fn written(&self) -> u64 {
-        (0..self.shards.len())
-            .map(|index| self.lock(index).written)
-            .sum()
+        (0..self.shards.len()).map(|index| self.lock(index).written).sum()
     }
 
     /// Records that wait in memory for a disk that takes them.
     pub(crate) fn waiting(&self) -> u64 {
-        (0..self.shards.len())
-            .map(|index| self.lock(index).waiting())
-            .sum()
+        (0..self.shards.len()).map(|index| self.lock(index).waiting()).sum()
     }
 
     fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
         // A panic under the lock would leave a shard whose next write overwrites an unfinished
         // record: that is what the state is for, so it is still good.
-        self.shards[index]
-            .state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shards[index].state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn place(&self, index: usize) -> Place<'_> {
-        Place {
-            journal: &self.directory,
-            disk: &*self.disk,
-            segment_bytes: self.segment_bytes,
-            shard: index as u16,
-        }
+        Place { journal: &self.directory, disk: &*self.disk, segment_bytes: self.segment_bytes, shard: index as u16 }
     }
 }
 

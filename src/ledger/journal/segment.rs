@@ -101,20 +101,10 @@ impl Header {
 
     /// Reads the header; the second value says which of its copies is damaged, if one is.
     pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, Option<Corrupt>), Corrupt> {
-        let whole = Corrupt {
-            at: 0,
-            len: bytes.len() as u64,
-            kind: CorruptKind::Header,
-        };
+        let whole = Corrupt { at: 0, len: bytes.len() as u64, kind: CorruptKind::Header };
         let copies = [bytes.get(..COPY), bytes.get(COPY..2 * COPY)];
         let [first, second] = copies.map(|c| c.and_then(decode_copy));
-        let damaged = |at| {
-            Some(Corrupt {
-                at,
-                len: COPY as u64,
-                kind: CorruptKind::Header,
-            })
-        };
+        let damaged = |at| Some(Corrupt { at, len: COPY as u64, kind: CorruptKind::Header });
         let (header, version, note) = match (first, second) {
             (Some((h, v)), Some(_)) => (h, v, None),
             (Some((h, v)), None) => (h, v, damaged(COPY as u64)),
@@ -127,28 +117,17 @@ impl Header {
         if version == VERSION {
             Ok((header, note))
         } else {
-            Err(Corrupt {
-                kind: CorruptKind::Version(version),
-                ..whole
-            })
+            Err(Corrupt { kind: CorruptKind::Version(version), ..whole })
         }
     }
 }
 
 fn decode_copy(copy: &[u8]) -> Option<(Header, u16)> {
-    let int = |from: usize, to: usize| {
-        copy[from..to]
-            .iter()
-            .rev()
-            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
-    };
+    let int =
+        |from: usize, to: usize| copy[from..to].iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
     let valid = copy[..8] == MAGIC && int(28, 32) == u64::from(crc32fast::hash(&copy[..28]));
     valid.then(|| {
-        let header = Header {
-            shard: int(10, 12) as u16,
-            salt: int(12, 16) as u32,
-            seq: int(16, 24),
-        };
+        let header = Header { shard: int(10, 12) as u16, salt: int(12, 16) as u32, seq: int(16, 24) };
         (header, int(8, 10) as u16)
     })
 }
@@ -171,11 +150,7 @@ fn checksum(salt: u32, len: u32, payload: &[u8]) -> u32 {
 
 /// The payload of a valid frame at the start of `bytes`.
 fn frame(bytes: &[u8], salt: u32) -> Option<&[u8]> {
-    let word = |at: usize| {
-        bytes
-            .get(at..at + 4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-    };
+    let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let (len, crc) = (word(0)?, word(4)?);
     let size = (len & LEN_MASK) as usize;
     if len >> 24 != MARK || size > MAX_PAYLOAD {
@@ -208,20 +183,9 @@ pub(crate) fn scan(
             return here;
         }
         let used = without_zeros(rest);
-        let next = (1..used).find(|&n| {
-            rest.get(n + 3).is_some_and(|b| u32::from(*b) == MARK)
-                && frame(&rest[n..], salt).is_some()
-        });
-        let mut report = |len: usize, kind| {
-            each(
-                here,
-                Err(Corrupt {
-                    at: here,
-                    len: len as u64,
-                    kind,
-                }),
-            )
-        };
+        let next = (1..used)
+            .find(|&n| rest.get(n + 3).is_some_and(|b| u32::from(*b) == MARK) && frame(&rest[n..], salt).is_some());
+        let mut report = |len: usize, kind| each(here, Err(Corrupt { at: here, len: len as u64, kind }));
         if let Some(n) = next {
             report(n, CorruptKind::Gap);
             at += n;
@@ -243,10 +207,7 @@ fn without_zeros(bytes: &[u8]) -> usize {
     while end >= BLOCK && bytes[end - BLOCK..end] == [0; BLOCK] {
         end -= BLOCK;
     }
-    bytes[..end]
-        .iter()
-        .rposition(|b| *b != 0)
-        .map_or(0, |last| last + 1)
+    bytes[..end].iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
 }
 
 /// Reads a whole segment that nobody writes any more. Damage is given to `each` and passed over;
@@ -261,19 +222,12 @@ pub fn decode_segment(bytes: &[u8], mut each: impl FnMut(Result<Settlement, Corr
         }
         Err(corrupt) => return each(Err(corrupt)),
     };
-    scan(
-        &bytes[HEADER as usize..],
-        HEADER,
-        header.salt,
-        Extent::Sealed,
-        |at, found| {
-            each(found.and_then(|payload| {
-                let record = RecordRef::decode(payload)
-                    .and_then(|r| r.to_settlement().ok_or(Malformed::Shape));
-                record.map_err(|why| why.at(at, payload))
-            }));
-        },
-    );
+    scan(&bytes[HEADER as usize..], HEADER, header.salt, Extent::Sealed, |at, found| {
+        each(found.and_then(|payload| {
+            let record = RecordRef::decode(payload).and_then(|r| r.to_settlement().ok_or(Malformed::Shape));
+            record.map_err(|why| why.at(at, payload))
+        }));
+    });
 }
 
 impl Malformed {
@@ -299,13 +253,7 @@ mod tests {
     const SALT: u32 = 0xDEAD_BEEF;
 
     fn segment(settlements: &[Settlement]) -> Vec<u8> {
-        let mut bytes = Header {
-            shard: 3,
-            seq: 9,
-            salt: SALT,
-        }
-        .encode()
-        .to_vec();
+        let mut bytes = Header { shard: 3, seq: 9, salt: SALT }.encode().to_vec();
         for s in settlements {
             let mut frame = vec![0; FRAME_HEAD];
             encode(s, &mut frame);
@@ -355,23 +303,11 @@ mod tests {
             let whole = (cut - HEADER as usize) / frame;
             assert_eq!(ids, (1..=whole as u128).collect::<Vec<_>>(), "cut at {cut}");
             let torn = (cut - HEADER as usize) % frame;
-            let expected = Corrupt {
-                at: (cut - torn) as u64,
-                len: torn as u64,
-                kind: CorruptKind::Torn,
-            };
-            assert_eq!(
-                damage,
-                if torn == 0 { vec![] } else { vec![expected] },
-                "cut at {cut}"
-            );
+            let expected = Corrupt { at: (cut - torn) as u64, len: torn as u64, kind: CorruptKind::Torn };
+            assert_eq!(damage, if torn == 0 { vec![] } else { vec![expected] }, "cut at {cut}");
         }
         for cut in 0..HEADER as usize {
-            assert_eq!(
-                read(&bytes[..cut]).1[0].kind,
-                CorruptKind::Header,
-                "cut at {cut}"
-            );
+            assert_eq!(read(&bytes[..cut]).1[0].kind, CorruptKind::Header, "cut at {cut}");
         }
     }
 
@@ -385,11 +321,7 @@ mod tests {
                 bytes[at] ^= 1 << bit;
                 let (ids, damage) = read(&bytes);
                 assert_eq!(damage.len(), 1, "byte {at} bit {bit}");
-                let expected = if (HEADER as usize..used).contains(&at) {
-                    2
-                } else {
-                    3
-                };
+                let expected = if (HEADER as usize..used).contains(&at) { 2 } else { 3 };
                 assert_eq!(ids.len(), expected, "byte {at} bit {bit}");
                 bytes[at] ^= 1 << bit;
             }
@@ -406,14 +338,7 @@ mod tests {
         bytes[start..end].copy_from_slice(&inner);
         let (ids, damage) = read(&bytes);
         assert_eq!(ids, [2, 3]);
-        assert_eq!(
-            damage,
-            [Corrupt {
-                at: HEADER,
-                len: inner.len() as u64,
-                kind: CorruptKind::Gap
-            }]
-        );
+        assert_eq!(damage, [Corrupt { at: HEADER, len: inner.len() as u64, kind: CorruptKind::Gap }]);
     }
 
     #[test]
@@ -432,17 +357,8 @@ mod tests {
     #[test]
     fn zeros_among_committed_bytes_are_damage() {
         let mut damage = Vec::new();
-        let end = scan(&[0; 20], HEADER, SALT, Extent::Committed, |_, found| {
-            damage.extend(found.err())
-        });
-        assert_eq!(
-            damage,
-            [Corrupt {
-                at: HEADER,
-                len: 20,
-                kind: CorruptKind::Gap
-            }]
-        );
+        let end = scan(&[0; 20], HEADER, SALT, Extent::Committed, |_, found| damage.extend(found.err()));
+        assert_eq!(damage, [Corrupt { at: HEADER, len: 20, kind: CorruptKind::Gap }]);
         assert_eq!(end, HEADER + 20);
     }
 }

@@ -67,10 +67,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new(next_seq: u64) -> Self {
-        Self {
-            next_seq,
-            ..Self::default()
-        }
+        Self { next_seq, ..Self::default() }
     }
 
     /// Writes `s`, or keeps it. While anything waits in the backlog everything goes there: tickets
@@ -132,11 +129,7 @@ impl Shard {
 
     fn write(&mut self, place: &Place<'_>, frame: &mut [u8]) -> io::Result<()> {
         let len = frame.len() as u64;
-        if self
-            .active
-            .as_ref()
-            .is_some_and(|a| a.end + len > place.segment_bytes)
-        {
+        if self.active.as_ref().is_some_and(|a| a.end + len > place.segment_bytes) {
             self.rotate();
         }
         let active = match &mut self.active {
@@ -168,28 +161,14 @@ fn create(place: &Place<'_>, next_seq: &mut u64) -> io::Result<Active> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let header = Header {
-            shard: place.shard,
-            seq: *next_seq,
-            salt: random()?,
-        };
-        match place
-            .disk
-            .create(place.journal, header, place.segment_bytes)
-        {
+        let header = Header { shard: place.shard, seq: *next_seq, salt: random()? };
+        match place.disk.create(place.journal, header, place.segment_bytes) {
             Ok(file) => {
                 *next_seq += 1;
                 let Header { seq, salt, .. } = header;
-                return Ok(Active {
-                    file: Arc::new(file),
-                    seq,
-                    end: HEADER,
-                    salt,
-                });
+                return Ok(Active { file: Arc::new(file), seq, end: HEADER, salt });
             }
-            Err(e) if e.kind() == ErrorKind::AlreadyExists && attempts < MAX_CREATE_ATTEMPTS => {
-                *next_seq += 1
-            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && attempts < MAX_CREATE_ATTEMPTS => *next_seq += 1,
             Err(e) => return Err(e),
         }
     }

@@ -92,9 +92,7 @@ impl Journal {
         self.sync_all();
         let waiting = self.waiting();
         if waiting > 0 {
-            log::error!(
-                "ledger: {waiting} records could not be written before the end and are lost"
-            );
+            log::error!("ledger: {waiting} records could not be written before the end and are lost");
         }
     }
 
@@ -126,9 +124,7 @@ impl Journal {
             drop(shard);
             self.dirty.store(true, Ordering::Release);
             match result {
-                Ok(()) => log::warn!(
-                    "ledger: the journal takes records again, {waiting} were written late"
-                ),
+                Ok(()) => log::warn!("ledger: the journal takes records again, {waiting} were written late"),
                 Err(e) => log::debug!("ledger: the journal still cannot be written: {e}"),
             }
         }
@@ -140,11 +136,7 @@ impl Journal {
                 let mut shard = self.lock(index);
                 let mut files = std::mem::take(&mut shard.retired);
                 files.extend(shard.active.as_ref().map(|a| Arc::clone(&a.file)));
-                (
-                    files,
-                    shard.written,
-                    std::mem::take(&mut shard.directory_dirty),
-                )
+                (files, shard.written, std::mem::take(&mut shard.directory_dirty))
             };
             let cell = &self.shards[index];
             if cell.synced.load(Ordering::Acquire) == ticket && !directory_dirty {
@@ -158,21 +150,14 @@ impl Journal {
                 // entrusted to that file.
                 let mut shard = self.lock(index);
                 shard.rotate();
-                shard
-                    .retired
-                    .retain(|file| !files.iter().any(|f| Arc::ptr_eq(f, file)));
+                shard.retired.retain(|file| !files.iter().any(|f| Arc::ptr_eq(f, file)));
             }
             cell.synced.store(ticket, Ordering::Release);
         }
         self.progress.notify_waiters();
     }
 
-    fn sync_files(
-        &self,
-        index: usize,
-        files: &[Arc<File>],
-        directory_dirty: bool,
-    ) -> io::Result<()> {
+    fn sync_files(&self, index: usize, files: &[Arc<File>], directory_dirty: bool) -> io::Result<()> {
         if directory_dirty {
             sync_directory(&shard_directory(&self.directory, index as u16))?;
             sync_directory(&self.directory)?;

@@ -19,10 +19,7 @@ fn child_that_appends_until_it_is_killed() {
     let Ok(directory) = std::env::var(CHILD) else {
         return;
     };
-    let scene = Scene {
-        segment_bytes: 4096,
-        ..Scene::new()
-    };
+    let scene = Scene { segment_bytes: 4096, ..Scene::new() };
     let options = super::LedgerOptions {
         directory: directory.into(),
         shards: 2,
@@ -31,11 +28,8 @@ fn child_that_appends_until_it_is_killed() {
         keep_hours: super::Duration::from_secs(86_400),
         when_locked: super::WhenLocked::Refuse,
     };
-    let tuning = super::Tuning {
-        segment_bytes: scene.segment_bytes,
-        fold_every: scene.fold_every,
-        disk: scene.disk.clone(),
-    };
+    let tuning =
+        super::Tuning { segment_bytes: scene.segment_bytes, fold_every: scene.fold_every, disk: scene.disk.clone() };
     let ledger = Ledger::open_tuned(options, tuning).unwrap();
     let base = u128::from(now_ms()) << 64;
     for n in 0.. {
@@ -51,11 +45,7 @@ fn every_acknowledged_record_survives_kill_9_and_counts_once() {
     let mut acknowledged = 0;
     for run in 1..=4_u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "ledger::tests::crash::child_that_appends_until_it_is_killed",
-                "--nocapture",
-            ])
+            .args(["--exact", "ledger::tests::crash::child_that_appends_until_it_is_killed", "--nocapture"])
             .env(CHILD, scene.directory())
             .stdout(Stdio::piped())
             .spawn()
@@ -66,10 +56,7 @@ fn every_acknowledged_record_survives_kill_9_and_counts_once() {
         let wanted = 40 * run * run;
         let mut seen = 0;
         while seen < wanted {
-            let line = lines
-                .next()
-                .expect("the child goes on until it is killed")
-                .unwrap();
+            let line = lines.next().expect("the child goes on until it is killed").unwrap();
             seen += u64::from(is_record(&line));
         }
         child.kill().unwrap();
@@ -92,10 +79,7 @@ fn every_acknowledged_record_survives_kill_9_and_counts_once() {
 
 #[test]
 fn a_copy_taken_at_any_moment_counts_every_record_once() {
-    let scene = Scene {
-        segment_bytes: 2048,
-        ..Scene::new()
-    };
+    let scene = Scene { segment_bytes: 2048, ..Scene::new() };
     let ledger = scene.open();
     for step in 0..6_u128 {
         scene.append(&ledger, step * 20..step * 20 + 20);
@@ -113,27 +97,16 @@ fn a_copy_taken_at_any_moment_counts_every_record_once() {
             let image = scene.copy();
             drop(keeper);
             let reopened = image.open();
-            assert_eq!(
-                requests(&reopened),
-                expected,
-                "step {step}, moment {moment}"
-            );
+            assert_eq!(requests(&reopened), expected, "step {step}, moment {moment}");
             drop(reopened);
-            assert_eq!(
-                requests(&image.open()),
-                expected,
-                "step {step}, moment {moment}, again"
-            );
+            assert_eq!(requests(&image.open()), expected, "step {step}, moment {moment}, again");
         }
     }
 }
 
 /// A ledger of 150 records, most of whose segments were dropped, closed.
 fn closed() -> Scene {
-    let scene = Scene {
-        segment_bytes: 1024,
-        ..Scene::new()
-    };
+    let scene = Scene { segment_bytes: 1024, ..Scene::new() };
     let ledger = scene.open();
     scene.append(&ledger, 0..100);
     drop(ledger);
@@ -163,9 +136,7 @@ fn a_store_that_is_deleted_or_damaged_is_rebuilt_with_equal_totals() {
             let len = fs::metadata(&log).unwrap().len() as usize;
             fs::write(&log, vec![0x5a; len]).unwrap();
         }),
-        ("garbage in its configuration", true, |store| {
-            fs::write(store.join("conf"), "x").unwrap()
-        }),
+        ("garbage in its configuration", true, |store| fs::write(store.join("conf"), "x").unwrap()),
     ];
     for (name, is_set_aside, damage) in damages {
         let image = scene.copy();
@@ -190,31 +161,17 @@ fn a_store_that_is_deleted_or_damaged_is_rebuilt_with_equal_totals() {
 fn a_store_whose_rows_contradict_themselves_is_set_aside() {
     let scene = closed();
     let store = super::super::store::Store::open(&scene.directory().join("store")).unwrap();
-    let day = store
-        .rows()
-        .unwrap()
-        .into_iter()
-        .find(|(key, _)| key[0] == b'D')
-        .unwrap();
+    let day = store.rows().unwrap().into_iter().find(|(key, _)| key[0] == b'D').unwrap();
     store.write([(day.0, None)]).unwrap();
     drop(store);
     let ledger = scene.open();
     assert_eq!(requests(&ledger), 150);
-    assert!(
-        ledger
-            .status()
-            .set_aside
-            .unwrap()
-            .ends_with("store.broken-1")
-    );
+    assert!(ledger.status().set_aside.unwrap().ends_with("store.broken-1"));
 }
 
 #[test]
 fn an_older_store_is_brought_up_to_the_snapshot() {
-    let scene = Scene {
-        segment_bytes: 1024,
-        ..Scene::new()
-    };
+    let scene = Scene { segment_bytes: 1024, ..Scene::new() };
     let ledger = scene.open();
     scene.append(&ledger, 0..30);
     drop(ledger);
@@ -239,12 +196,7 @@ fn a_damaged_snapshot_is_made_anew_from_the_store() {
     let ledger = scene.open();
     assert_eq!(requests(&ledger), 150);
     drop(ledger);
-    assert_eq!(
-        read_only(scene.directory()).unwrap().usage(&by_model())[0]
-            .counters
-            .requests,
-        150
-    );
+    assert_eq!(read_only(scene.directory()).unwrap().usage(&by_model())[0].counters.requests, 150);
 }
 
 #[test]

@@ -51,13 +51,7 @@ impl Disk for Failing {
 
 fn failing() -> (Scene, Arc<Failing>) {
     let disk = Arc::new(Failing(AtomicU8::new(WELL)));
-    (
-        Scene {
-            disk: disk.clone(),
-            ..Scene::new()
-        },
-        disk,
-    )
+    (Scene { disk: disk.clone(), ..Scene::new() }, disk)
 }
 
 #[test]
@@ -70,15 +64,10 @@ fn a_short_failure_loses_nothing() {
             disk.0.store(mode, Ordering::SeqCst);
             scene.append(&ledger, 100..110);
             let status = ledger.status();
-            assert_eq!(
-                (status.append_errors, status.backlog_records, status.dropped),
-                (10, 10, 0)
-            );
+            assert_eq!((status.append_errors, status.backlog_records, status.dropped), (10, 10, 0));
             assert_eq!(requests(&ledger), appended_before as u64);
             disk.0.store(WELL, Ordering::SeqCst);
-            eventually("the backlog is written", || {
-                ledger.status().backlog_records == 0
-            });
+            eventually("the backlog is written", || ledger.status().backlog_records == 0);
             scene.append(&ledger, 200..205);
             assert_eq!(requests(&ledger), appended_before as u64 + 15);
             assert_eq!(ledger.status().corrupt_records, 0);
@@ -115,9 +104,7 @@ fn a_long_failure_keeps_what_fits_and_counts_the_rest() {
     let kept = ledger.status().backlog_records;
     assert_eq!(kept + 10, appended);
     disk.0.store(WELL, Ordering::SeqCst);
-    eventually("the backlog is written", || {
-        ledger.status().backlog_records == 0
-    });
+    eventually("the backlog is written", || ledger.status().backlog_records == 0);
     assert_eq!(requests(&ledger), kept);
     assert_eq!(ledger.status().fold_lag_records, 0);
 }
@@ -125,28 +112,20 @@ fn a_long_failure_keeps_what_fits_and_counts_the_rest() {
 #[test]
 fn a_strict_answer_is_never_held_by_a_disk_that_refuses() {
     let (scene, disk) = failing();
-    let scene = Scene {
-        durability: Durability::Strict,
-        ..scene
-    };
+    let scene = Scene { durability: Durability::Strict, ..scene };
     let ledger = scene.open();
     disk.0.store(FULL, Ordering::SeqCst);
     let kept = ledger.append(&settlement(1, 0));
     assert!(!futures::executor::block_on(ledger.synced(kept)));
     disk.0.store(WELL, Ordering::SeqCst);
-    eventually("the backlog is written", || {
-        ledger.status().backlog_records == 0
-    });
+    eventually("the backlog is written", || ledger.status().backlog_records == 0);
     assert!(futures::executor::block_on(ledger.synced(kept)));
 }
 
 #[test]
 fn a_failed_sync_is_said_and_the_next_segment_is_good() {
     let (scene, disk) = failing();
-    let scene = Scene {
-        durability: Durability::Strict,
-        ..scene
-    };
+    let scene = Scene { durability: Durability::Strict, ..scene };
     let ledger = scene.open();
     disk.0.store(NO_SYNC, Ordering::SeqCst);
     let lost = ledger.append(&settlement(1, 0));

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use super::super::fixtures::settlement;
 use super::super::journal::files::{Disk, RealDisk};
-use super::super::{
-    By, Ledger, LedgerError, LedgerOptions, Tuning, UsageQuery, WhenLocked, now_ms,
-};
+use super::super::{By, Ledger, LedgerError, LedgerOptions, Tuning, UsageQuery, WhenLocked, now_ms};
 use crate::config::Durability;
 
 /// A directory and the ledger's settings.
@@ -54,28 +52,14 @@ impl Scene {
             when_locked: self.when_locked,
         };
         let (segment_bytes, fold_every) = (self.segment_bytes, self.fold_every);
-        Ledger::open_tuned(
-            options,
-            Tuning {
-                segment_bytes,
-                fold_every,
-                disk: Arc::clone(&self.disk),
-            },
-        )
+        Ledger::open_tuned(options, Tuning { segment_bytes, fold_every, disk: Arc::clone(&self.disk) })
     }
 
     /// What a kill at this moment would leave: a copy of the files as they are.
     pub(super) fn copy(&self) -> Scene {
-        let scene = Scene {
-            disk: Arc::clone(&self.disk),
-            ..Scene::new()
-        };
+        let scene = Scene { disk: Arc::clone(&self.disk), ..Scene::new() };
         copy_tree(self.directory(), scene.directory());
-        Scene {
-            segment_bytes: self.segment_bytes,
-            shards: self.shards,
-            ..scene
-        }
+        Scene { segment_bytes: self.segment_bytes, shards: self.shards, ..scene }
     }
 
     pub(super) fn append(&self, ledger: &Ledger, ids: std::ops::Range<u128>) {
@@ -86,19 +70,12 @@ impl Scene {
 }
 
 pub(super) fn by_model() -> UsageQuery {
-    UsageQuery {
-        by: By::Model,
-        ..UsageQuery::default()
-    }
+    UsageQuery { by: By::Model, ..UsageQuery::default() }
 }
 
 /// All requests that the ledger knows of.
 pub(super) fn requests(ledger: &Ledger) -> u64 {
-    ledger
-        .usage(&by_model())
-        .iter()
-        .map(|row| row.counters.requests)
-        .sum()
+    ledger.usage(&by_model()).iter().map(|row| row.counters.requests).sum()
 }
 
 /// Waits until `done`, and fails after ten seconds.

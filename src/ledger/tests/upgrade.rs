@@ -16,18 +16,11 @@ fn a_ledger_has_one_holder() {
 
 #[test]
 fn both_processes_of_an_upgrade_write_and_every_record_counts_once() {
-    let scene = Scene {
-        segment_bytes: 1024,
-        ..Scene::new()
-    };
+    let scene = Scene { segment_bytes: 1024, ..Scene::new() };
     let old = scene.open();
     scene.append(&old, 0..50);
-    let next = Scene {
-        when_locked: WhenLocked::Wait,
-        dir: Arc::clone(&scene.dir),
-        segment_bytes: 1024,
-        ..Scene::new()
-    };
+    let next =
+        Scene { when_locked: WhenLocked::Wait, dir: Arc::clone(&scene.dir), segment_bytes: 1024, ..Scene::new() };
     let new = next.open();
     assert!(!new.status().leads && !new.status().store_up);
     for n in 1..=5 {
@@ -37,14 +30,10 @@ fn both_processes_of_an_upgrade_write_and_every_record_counts_once() {
         old.inner.tick(true);
         let expected = 50 + 60 * n as u64;
         assert_eq!(requests(&old), expected);
-        eventually("the new process knows both journals", || {
-            requests(&new) == expected
-        });
+        eventually("the new process knows both journals", || requests(&new) == expected);
     }
     drop(old);
-    eventually("the new process takes over", || {
-        new.status().leads && new.status().store_up
-    });
+    eventually("the new process takes over", || new.status().leads && new.status().store_up);
     assert_eq!(requests(&new), 350);
     next.append(&new, 9000..9010);
     assert_eq!(requests(&new), 360);
