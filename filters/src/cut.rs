@@ -80,9 +80,21 @@ struct Marks {
 }
 
 const WANTED: &[Wanted<Mark>] = &[
-    Wanted { path: &["usage"], what: Mark::Usage, mark: true },
-    Wanted { path: &["choices"], what: Mark::Choices, mark: true },
-    Wanted { path: &["choices", "0"], what: Mark::Choice, mark: true },
+    Wanted {
+        path: &["usage"],
+        what: Mark::Usage,
+        mark: true,
+    },
+    Wanted {
+        path: &["choices"],
+        what: Mark::Choices,
+        mark: true,
+    },
+    Wanted {
+        path: &["choices", "0"],
+        what: Mark::Choice,
+        mark: true,
+    },
 ];
 
 impl Marks {
@@ -167,7 +179,11 @@ impl UsageCut {
                         continue;
                     }
                     let blank = self.is_blank();
-                    let fate = if blank { self.verdict(at - begin) } else { Fate::Kept };
+                    let fate = if blank {
+                        self.verdict(at - begin)
+                    } else {
+                        Fate::Kept
+                    };
                     if blank {
                         if fate == Fate::Gone {
                             self.held.clear();
@@ -213,7 +229,11 @@ impl UsageCut {
                 self.event = State::Passing;
             }
             self.release(&mut out);
-            out.push(if kept == 0 { chunk } else { chunk.slice(kept..) });
+            out.push(if kept == 0 {
+                chunk
+            } else {
+                chunk.slice(kept..)
+            });
         }
         out.take()
     }
@@ -332,6 +352,10 @@ impl Output {
     }
 
     fn take(self) -> Bytes {
-        if self.more.is_empty() { self.first } else { self.more.freeze() }
+        if self.more.is_empty() {
+            self.first
+        } else {
+            self.more.freeze()
+        }
     }
 }

@@ -38,7 +38,10 @@ pub enum Encoding {
 impl Encoding {
     /// The coding that a `Content-Encoding` names.
     pub fn of(content_encoding: Option<&str>) -> Encoding {
-        let name = content_encoding.unwrap_or_default().trim().to_ascii_lowercase();
+        let name = content_encoding
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         match name.as_str() {
             "" | "identity" => Encoding::Identity,
             "gzip" | "x-gzip" => Encoding::Gzip,
@@ -125,11 +128,16 @@ impl Decoder {
             }
             Encoding::Zstd => {
                 let mut zstd = Zstd::new().ok()?;
-                zstd.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).ok()?;
+                zstd.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
+                    .ok()?;
                 Codec::Zstd(zstd)
             }
         };
-        Some(Decoder { codec, output: vec![0; OUTPUT_BYTES].into(), decoded: 0 })
+        Some(Decoder {
+            codec,
+            output: vec![0; OUTPUT_BYTES].into(),
+            decoded: 0,
+        })
     }
 
     /// Decodes the next bytes and passes on what they say, in pieces.
@@ -161,7 +169,11 @@ impl Codec {
             Codec::Gzip(gzip) => gzip.step(input, output),
             Codec::Deflate(state) => match (state, input) {
                 (Some(inflate), input) => inflate_step(inflate, input, output),
-                (None, []) => Ok(Step { consumed: 0, produced: 0, ended: false }),
+                (None, []) => Ok(Step {
+                    consumed: 0,
+                    produced: 0,
+                    ended: false,
+                }),
                 (state @ None, [first, ..]) => {
                     // A zlib header names method 8 and a window of at most 32 KiB.
                     let zlib = first & 0x0F == 8 && first >> 4 <= 7;
@@ -187,7 +199,11 @@ impl Codec {
                     BrotliResult::ResultFailure => Err(Undecodable::Corrupt),
                     result => {
                         let ended = matches!(result, BrotliResult::ResultSuccess);
-                        Ok(Step { consumed, produced, ended })
+                        Ok(Step {
+                            consumed,
+                            produced,
+                            ended,
+                        })
                     }
                 }
             }
@@ -215,7 +231,11 @@ impl Gzip {
         let mut at = 0;
         while !matches!(self.stage, Stage::Body) {
             let Some(&byte) = input.get(at) else {
-                return Ok(Step { consumed: at, produced: 0, ended: false });
+                return Ok(Step {
+                    consumed: at,
+                    produced: 0,
+                    ended: false,
+                });
             };
             at += 1;
             self.stage = self.after(byte)?;
@@ -243,7 +263,11 @@ impl Gzip {
                 if read == 3 {
                     self.flags = byte;
                 }
-                if read < 9 { Stage::Head(read + 1) } else { self.optional(Gzip::EXTRA) }
+                if read < 9 {
+                    Stage::Head(read + 1)
+                } else {
+                    self.optional(Gzip::EXTRA)
+                }
             }
             Stage::ExtraLow => Stage::ExtraHigh(byte),
             Stage::ExtraHigh(low) => match u16::from_le_bytes([low, byte]) {
@@ -291,5 +315,9 @@ fn inflate_step(
     // Neither can exceed its buffer, so both fit.
     let consumed = usize::try_from(inflate.total_in() - before.0).unwrap_or(input.len());
     let produced = usize::try_from(inflate.total_out() - before.1).unwrap_or(output.len());
-    Ok(Step { consumed, produced, ended: status == Status::StreamEnd })
+    Ok(Step {
+        consumed,
+        produced,
+        ended: status == Status::StreamEnd,
+    })
 }

@@ -37,19 +37,27 @@ pub enum Shape {
 impl Shape {
     /// The shape of an answer with this `Content-Type`, whose parameters do not matter.
     pub fn of(operation: Operation, content_type: Option<&str>) -> Shape {
-        let essence = content_type.and_then(|t| t.split(';').next()).unwrap_or_default().trim();
+        let essence = content_type
+            .and_then(|t| t.split(';').next())
+            .unwrap_or_default()
+            .trim();
         let is = |name: &str| essence.eq_ignore_ascii_case(name);
-        let suffix = essence.len().checked_sub("+json".len()).and_then(|at| essence.get(at..));
+        let suffix = essence
+            .len()
+            .checked_sub("+json".len())
+            .and_then(|at| essence.get(at..));
         if is("text/event-stream") {
             Shape::Sse
-        } else if is("application/x-ndjson")
-            || is("application/ndjson")
-            || is("application/jsonl")
+        } else if is("application/x-ndjson") || is("application/ndjson") || is("application/jsonl")
         {
             Shape::Ndjson
         } else if is("application/json") || suffix.is_some_and(|s| s.eq_ignore_ascii_case("+json"))
         {
-            if operation == Operation::GeminiStream { Shape::JsonArray } else { Shape::Json }
+            if operation == Operation::GeminiStream {
+                Shape::JsonArray
+            } else {
+                Shape::Json
+            }
         } else {
             Shape::Opaque
         }
@@ -96,7 +104,11 @@ struct Reader {
 impl Meter {
     /// A meter for the answer to `operation`.
     pub fn new(operation: Operation, shape: Shape, encoding: Encoding) -> Meter {
-        let shape = if encoding == Encoding::Unknown { Shape::Opaque } else { shape };
+        let shape = if encoding == Encoding::Unknown {
+            Shape::Opaque
+        } else {
+            shape
+        };
         let dialect = Dialect::of(operation);
         let texts = match shape {
             // Events are searched, not walked, for text.
@@ -111,7 +123,11 @@ impl Meter {
         };
         Meter {
             operation,
-            decoder: if shape == Shape::Opaque { None } else { Decoder::new(encoding) },
+            decoder: if shape == Shape::Opaque {
+                None
+            } else {
+                Decoder::new(encoding)
+            },
             blind: shape == Shape::Opaque,
             body_bytes: 0,
             reader: Box::new(reader),
@@ -165,7 +181,14 @@ impl Meter {
         let tally = &mut self.reader.tally;
         let usage = if self.operation.is_billed() {
             let single = self.reader.shape == Shape::Json;
-            tally.settle(&End { complete, single, streamed, billable, text, prompt_bytes })
+            tally.settle(&End {
+                complete,
+                single,
+                streamed,
+                billable,
+                text,
+                prompt_bytes,
+            })
         } else {
             Usage::default()
         };
@@ -183,7 +206,12 @@ impl Meter {
 
 impl Reader {
     fn feed(&mut self, bytes: &[u8]) {
-        let Reader { shape, scanner, walker, tally } = self;
+        let Reader {
+            shape,
+            scanner,
+            walker,
+            tally,
+        } = self;
         match shape {
             Shape::Sse => scanner.feed(bytes, |event| tally.event(event, walker)),
             Shape::Json | Shape::JsonArray => walker.feed(bytes, |found| tally.found(found)),
@@ -201,7 +229,12 @@ impl Reader {
     }
 
     fn end(&mut self) {
-        let Reader { shape, scanner, walker, tally } = self;
+        let Reader {
+            shape,
+            scanner,
+            walker,
+            tally,
+        } = self;
         if *shape == Shape::Sse {
             scanner.finish(|event| tally.leftover(event, walker));
         } else {

@@ -97,13 +97,15 @@ impl Scanner {
                         direct = Some(&value[..value.len().min(MAX_EVENT_BYTES)]);
                     }
                     Line::Data(value) => {
-                        self.data.extend_from_slice(direct.take().unwrap_or_default());
+                        self.data
+                            .extend_from_slice(direct.take().unwrap_or_default());
                         self.append(value);
                     }
                     Line::Other => {}
                 }
             } else {
-                self.data.extend_from_slice(direct.take().unwrap_or_default());
+                self.data
+                    .extend_from_slice(direct.take().unwrap_or_default());
                 self.hold(head);
                 self.line_ended();
             }
@@ -155,7 +157,8 @@ impl Scanner {
             let value = value.strip_prefix(b":").unwrap_or(value);
             let value = value.strip_prefix(b" ").unwrap_or(value);
             self.name.clear();
-            self.name.extend_from_slice(&value[..value.len().min(MAX_NAME_BYTES)]);
+            self.name
+                .extend_from_slice(&value[..value.len().min(MAX_NAME_BYTES)]);
         }
         Line::Other
     }
@@ -182,7 +185,11 @@ impl Scanner {
     fn dispatch(&mut self, direct: Option<&[u8]>, each: &mut impl FnMut(Event<'_>)) {
         if self.has_data {
             let data = direct.unwrap_or(&self.data);
-            each(Event { name: &self.name, data, whole: self.whole });
+            each(Event {
+                name: &self.name,
+                data,
+                whole: self.whole,
+            });
             self.data.clear();
             self.data.shrink_to(KEPT_CAPACITY);
         }

@@ -110,12 +110,20 @@ impl Tally {
     }
 
     fn read(&mut self, event: Event<'_>, walker: &mut Walker<Want>) {
-        if self.dialect.last_event.is_some_and(|name| name.as_bytes() == event.name) {
+        if self
+            .dialect
+            .last_event
+            .is_some_and(|name| name.as_bytes() == event.name)
+        {
             self.closed = true;
         }
         self.collect(event.data);
         let matters = self.model.is_none() && self.events <= EVENTS_WITH_MODEL
-            || self.dialect.needles.iter().any(|needle| needle.hits(event.data));
+            || self
+                .dialect
+                .needles
+                .iter()
+                .any(|needle| needle.hits(event.data));
         if event.whole && matters {
             walker.feed(event.data, |found| self.found(found));
             walker.end(|found| self.found(found));
@@ -143,15 +151,20 @@ impl Tally {
                     let merged = if whole {
                         self.counts.merge(raw, self.dialect.names)
                     } else {
-                        Merged { read: 0, invalid: 1 }
+                        Merged {
+                            read: 0,
+                            invalid: 1,
+                        }
                     };
                     self.reported(raw, merged);
                 }
             }
-            Found::Value(Want::Figure(field), raw, _) => {
+            Found::Value(Want::Figure(field, name), raw, _) => {
                 if raw != b"null" {
                     let merged = self.counts.merge_field(raw, field);
-                    self.reported(raw, merged);
+                    self.invalid += merged.invalid;
+                    self.figure(name, raw);
+                    self.document.reported = true;
                 }
             }
             Found::Value(Want::Model, raw, whole) => {
@@ -164,9 +177,15 @@ impl Tally {
             }
             Found::Value(Want::Error, raw, _) => self.failed |= !says_nothing(raw),
             Found::Value(Want::Kind, raw, _) => {
-                let kind = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
-                self.document.kind =
-                    self.dialect.kinds.iter().copied().find(|k| Some(k.as_bytes()) == kind);
+                let kind = raw
+                    .strip_prefix(b"\"")
+                    .and_then(|raw| raw.strip_suffix(b"\""));
+                self.document.kind = self
+                    .dialect
+                    .kinds
+                    .iter()
+                    .copied()
+                    .find(|k| Some(k.as_bytes()) == kind);
                 self.failed |= matches!(self.document.kind, Some("error" | "response.failed"));
             }
             Found::Value(Want::Finished, raw, _) => self.document.finished |= !says_nothing(raw),
@@ -190,6 +209,21 @@ impl Tally {
         }
     }
 
+    /// Figures of one document that stand alone are kept as an object of their own.
+    fn figure(&mut self, name: &str, raw: &[u8]) {
+        if self.document.reported && self.raw.pop_if(|last| *last == b'}').is_some() {
+            self.raw.push(b',');
+        } else {
+            self.raw.clear();
+            self.raw.push(b'{');
+        }
+        self.raw.extend_from_slice(b"\"");
+        self.raw.extend_from_slice(name.as_bytes());
+        self.raw.extend_from_slice(b"\":");
+        self.raw.extend_from_slice(raw);
+        self.raw.push(b'}');
+    }
+
     /// The text of events so far.
     pub(crate) fn text(&self) -> Text {
         self.text
@@ -197,7 +231,11 @@ impl Tally {
 
     /// The canonical usage of the answer.
     pub(crate) fn settle(&self, end: &End) -> Usage {
-        let Folded { mut usage, has_input, has_output } = (self.dialect.fold)(&self.counts);
+        let Folded {
+            mut usage,
+            has_input,
+            has_output,
+        } = (self.dialect.fold)(&self.counts);
         let input = end.prompt_bytes.div_ceil(4).max(1);
         let output = end.text.tokens();
         if self.counts.is_empty() {
@@ -209,18 +247,30 @@ impl Tally {
             Rank::Running => end.complete || self.closed,
             Rank::Last => true,
         };
-        usage.source = if last { Source::Upstream } else { Source::Partial };
+        usage.source = if last {
+            Source::Upstream
+        } else {
+            Source::Partial
+        };
         if !last {
             usage.output = usage.output.max(output);
         }
         // A report without one of its sides, or with a value there that is none.
         if !has_output && end.billable != Billable::Input && (output > 0 || self.invalid > 0) {
             usage.output = output.max(u64::from(self.begun));
-            usage.source = if last { Source::Estimated } else { Source::Partial };
+            usage.source = if last {
+                Source::Estimated
+            } else {
+                Source::Partial
+            };
         }
         if !has_input && (self.invalid > 0 || !last) {
             usage.input_uncached = input;
-            usage.source = if last { Source::Estimated } else { Source::Partial };
+            usage.source = if last {
+                Source::Estimated
+            } else {
+                Source::Partial
+            };
         }
         usage
     }
@@ -236,6 +286,11 @@ impl Tally {
             Billable::StreamedText if end.streamed && output > 0 => output,
             Billable::StreamedText => return Usage::default(),
         };
-        Usage { input_uncached: input, output, source: Source::Estimated, ..Usage::default() }
+        Usage {
+            input_uncached: input,
+            output,
+            source: Source::Estimated,
+            ..Usage::default()
+        }
     }
 }

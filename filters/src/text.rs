@@ -17,16 +17,21 @@ impl Needle {
     /// `quoted` is the key in its quotes.
     pub(crate) fn new(quoted: &'static str) -> Needle {
         debug_assert!(quoted.len() > 2 && quoted.starts_with('"') && quoted.ends_with('"'));
-        Needle { quoted, finder: Finder::new(quoted) }
+        Needle {
+            quoted,
+            finder: Finder::new(quoted),
+        }
     }
 
     /// Whether the key is there with a value that says something, or stands there as a value.
     /// `null`, `false`, `""`, `[]` and `{}` say nothing; a value that is not there yet may.
     pub(crate) fn hits(&self, data: &[u8]) -> bool {
-        self.finder.find_iter(data).any(|at| match value(&data[at + self.quoted.len()..]) {
-            Some(value) => !says_nothing(value),
-            None => true,
-        })
+        self.finder
+            .find_iter(data)
+            .any(|at| match value(&data[at + self.quoted.len()..]) {
+                Some(value) => !says_nothing(value),
+                None => true,
+            })
     }
 
     /// Adds the string values of the key to `text`; whether there were any that are not empty.
@@ -72,7 +77,10 @@ pub(crate) fn string_end(bytes: &[u8], escaped: &mut bool) -> Option<usize> {
 
 /// The value after a key, if a colon and at least one byte of it are there.
 fn value(after_key: &[u8]) -> Option<&[u8]> {
-    let value = after_key.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    let value = after_key
+        .trim_ascii_start()
+        .strip_prefix(b":")?
+        .trim_ascii_start();
     (!value.is_empty()).then_some(value)
 }
 
@@ -100,7 +108,10 @@ impl Text {
 
     /// Both together.
     pub(crate) fn and(self, more: Text) -> Text {
-        Text { ascii: self.ascii + more.ascii, other: self.other + more.other }
+        Text {
+            ascii: self.ascii + more.ascii,
+            other: self.other + more.other,
+        }
     }
 
     /// Whether any text was seen.
@@ -111,7 +122,10 @@ impl Text {
     /// The estimate: a token for four bytes of ASCII, and for three bytes of anything else (most
     /// scripts take two or three bytes a character and about a token each), rounded up.
     pub(crate) fn tokens(&self) -> u64 {
-        self.ascii.saturating_mul(3).saturating_add(self.other.saturating_mul(4)).div_ceil(12)
+        self.ascii
+            .saturating_mul(3)
+            .saturating_add(self.other.saturating_mul(4))
+            .div_ceil(12)
     }
 }
 
@@ -145,7 +159,8 @@ mod tests {
     fn text_is_every_string_under_the_key() {
         let content = Needle::new("\"content\"");
         let mut seen = Text::default();
-        let data = r#"{"content": "a\"b","logprobs":{"content":[{"token":"x"}]},"y":{"content":"né"}}"#;
+        let data =
+            r#"{"content": "a\"b","logprobs":{"content":[{"token":"x"}]},"y":{"content":"né"}}"#;
         assert!(content.collect(data.as_bytes(), &mut seen));
         assert_eq!(seen, text(4, 2));
         assert!(!content.collect(br#"{"content":"","type":"content"}"#, &mut seen));

@@ -150,7 +150,12 @@ impl Counts {
 
     fn merge_as(&mut self, raw: &[u8], names: &'static [Name], place: Place) -> Merged {
         let mut merged = Merged::default();
-        let node = Node { names, place, counts: self, merged: &mut merged };
+        let node = Node {
+            names,
+            place,
+            counts: self,
+            merged: &mut merged,
+        };
         let mut json = serde_json::Deserializer::from_slice(raw);
         if node.deserialize(&mut json).is_err() {
             merged.invalid += 1;
@@ -219,7 +224,11 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.number(Some(value).filter(|v| *v <= MAX_TOKENS).and_then(|v| u32::try_from(v).ok()));
+        self.number(
+            Some(value)
+                .filter(|v| *v <= MAX_TOKENS)
+                .and_then(|v| u32::try_from(v).ok()),
+        );
         Ok(())
     }
 
@@ -262,7 +271,10 @@ impl<'de> Visitor<'de> for Node<'_> {
             self.number(None);
             return Ok(());
         };
-        while let Some(place) = members.next_key_seed(Key { names: self.names, outer })? {
+        while let Some(place) = members.next_key_seed(Key {
+            names: self.names,
+            outer,
+        })? {
             members.next_value_seed(Node {
                 names: self.names,
                 place,

@@ -182,7 +182,11 @@ impl<W: Copy> Walker<W> {
     /// The innermost container, if it is within reach of a wanted path.
     fn level(&self) -> Level {
         let steps = self.depth - self.base;
-        if (1..=MAX_STEPS).contains(&steps) { self.levels[steps - 1] } else { Level::default() }
+        if (1..=MAX_STEPS).contains(&steps) {
+            self.levels[steps - 1]
+        } else {
+            Level::default()
+        }
     }
 
     fn value_begins(&mut self, byte: u8, found: &mut impl FnMut(Found<'_, W>)) {
@@ -197,7 +201,11 @@ impl<W: Copy> Walker<W> {
             if wanted.mark {
                 found(Found::Value(wanted.what, &[byte], false));
             } else if self.capture.is_none() {
-                self.capture = Some(Capture { what: wanted.what, depth: self.depth, whole: true });
+                self.capture = Some(Capture {
+                    what: wanted.what,
+                    depth: self.depth,
+                    whole: true,
+                });
             }
         }
     }
@@ -216,7 +224,11 @@ impl<W: Copy> Walker<W> {
                 let key = &self.word[..self.word_len.min(MAX_KEY_BYTES)];
                 let fits = self.word_len <= MAX_KEY_BYTES;
                 self.next_is_text = fits && self.texts.iter().any(|t| t.as_bytes() == key);
-                self.next = if fits { self.lead(|step| step.as_bytes() == key) } else { 0 };
+                self.next = if fits {
+                    self.lead(|step| step.as_bytes() == key)
+                } else {
+                    0
+                };
             }
             b',' => {
                 self.next = 0;
@@ -251,10 +263,18 @@ impl<W: Copy> Walker<W> {
             self.next
         };
         if let Some(level) = self.levels.get_mut(steps) {
-            *level = Level { mask, array, index: 0 };
+            *level = Level {
+                mask,
+                array,
+                index: 0,
+            };
         }
         self.depth += 1;
-        self.next = if array { self.lead(|step| step == "0") } else { 0 };
+        self.next = if array {
+            self.lead(|step| step == "0")
+        } else {
+            0
+        };
     }
 
     fn close(&mut self, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
@@ -278,10 +298,13 @@ impl<W: Copy> Walker<W> {
             return 0;
         }
         let step = self.depth - self.base - 1;
-        self.wanted.iter().enumerate().fold(0, |mask, (bit, wanted)| {
-            let leads = wanted.path.get(step).is_some_and(|step| fits(step));
-            mask | Mask::from(leads && level.mask & (1 << bit) != 0) << bit
-        })
+        self.wanted
+            .iter()
+            .enumerate()
+            .fold(0, |mask, (bit, wanted)| {
+                let leads = wanted.path.get(step).is_some_and(|step| fits(step));
+                mask | Mask::from(leads && level.mask & (1 << bit) != 0) << bit
+            })
     }
 
     fn inside_string(&mut self, inside: &[u8]) {
@@ -317,7 +340,8 @@ impl<W: Copy> Walker<W> {
         if let Some(capture) = &mut self.capture {
             let room = MAX_VALUE_BYTES - self.value.len();
             capture.whole &= piece.len() <= room;
-            self.value.extend_from_slice(&piece[..piece.len().min(room)]);
+            self.value
+                .extend_from_slice(&piece[..piece.len().min(room)]);
         }
     }
 }

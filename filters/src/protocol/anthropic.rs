@@ -12,8 +12,16 @@ const NAMES: &[Name] = &[
     ("", "output_tokens", Field::Completion),
     ("", "cache_read_input_tokens", Field::Cached),
     ("", "cache_creation_input_tokens", Field::CacheWrite),
-    ("cache_creation", "ephemeral_5m_input_tokens", Field::CacheWrite5m),
-    ("cache_creation", "ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    (
+        "cache_creation",
+        "ephemeral_5m_input_tokens",
+        Field::CacheWrite5m,
+    ),
+    (
+        "cache_creation",
+        "ephemeral_1h_input_tokens",
+        Field::CacheWrite1h,
+    ),
 ];
 
 const WANTED: &[Wanted<Want>] = &[
@@ -49,7 +57,10 @@ pub(crate) fn dialect() -> Dialect {
 /// The input excludes both caches. What was written to a cache without a word on its life counts
 /// as written for five minutes.
 fn fold(counts: &Counts) -> Folded {
-    let (five, hour) = (counts.or_zero(Field::CacheWrite5m), counts.or_zero(Field::CacheWrite1h));
+    let (five, hour) = (
+        counts.or_zero(Field::CacheWrite5m),
+        counts.or_zero(Field::CacheWrite1h),
+    );
     let written = counts.get(Field::CacheWrite).unwrap_or(five + hour);
     let cache_write_1h = hour.min(written);
     Folded {

@@ -37,8 +37,8 @@ pub(crate) struct Dialect {
 pub(crate) enum Want {
     /// An object of figures.
     Usage,
-    /// A figure on its own.
-    Figure(Field),
+    /// A figure on its own, and its name.
+    Figure(Field, &'static str),
     /// The model that answers.
     Model,
     /// An error: the generation failed.
@@ -114,12 +114,20 @@ impl Dialect {
 
 /// A value wanted whole.
 pub(crate) const fn value(path: &'static [&'static str], what: Want) -> Wanted<Want> {
-    Wanted { path, what, mark: false }
+    Wanted {
+        path,
+        what,
+        mark: false,
+    }
 }
 
 /// A value of which only the presence is wanted.
 pub(crate) const fn mark(path: &'static [&'static str], what: Want) -> Wanted<Want> {
-    Wanted { path, what, mark: true }
+    Wanted {
+        path,
+        what,
+        mark: true,
+    }
 }
 
 /// Needles for quoted keys or values.

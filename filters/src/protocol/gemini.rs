@@ -21,9 +21,18 @@ const WANTED: &[Wanted<Want>] = &[
     value(&["modelVersion"], Want::Model),
     value(&["error"], Want::Error),
     value(&["candidates", "0", "finishReason"], Want::Finished),
-    mark(&["candidates", "0", "content", "parts", "0", "functionCall"], Want::Begun),
-    mark(&["candidates", "0", "content", "parts", "0", "inlineData"], Want::Begun),
-    mark(&["candidates", "0", "content", "parts", "0", "executableCode"], Want::Begun),
+    mark(
+        &["candidates", "0", "content", "parts", "0", "functionCall"],
+        Want::Begun,
+    ),
+    mark(
+        &["candidates", "0", "content", "parts", "0", "inlineData"],
+        Want::Begun,
+    ),
+    mark(
+        &["candidates", "0", "content", "parts", "0", "executableCode"],
+        Want::Begun,
+    ),
 ];
 
 pub(crate) fn dialect() -> Dialect {
@@ -36,7 +45,13 @@ pub(crate) fn dialect() -> Dialect {
         begins: needles(&["\"functionCall\"", "\"inlineData\"", "\"executableCode\""]),
         kinds: &[],
         last_event: None,
-        rank: |document: &Document| if document.finished { Rank::Last } else { Rank::Running },
+        rank: |document: &Document| {
+            if document.finished {
+                Rank::Last
+            } else {
+                Rank::Running
+            }
+        },
         fold,
     }
 }
@@ -44,7 +59,10 @@ pub(crate) fn dialect() -> Dialect {
 /// The prompt includes what was cached; what tools added to it, and thoughts, stand outside.
 fn fold(counts: &Counts) -> Folded {
     let prompt = counts.get(Field::Prompt);
-    let (thoughts, tools) = (counts.or_zero(Field::Reasoning), counts.or_zero(Field::ToolPrompt));
+    let (thoughts, tools) = (
+        counts.or_zero(Field::Reasoning),
+        counts.or_zero(Field::ToolPrompt),
+    );
     let cache_read = counts.or_zero(Field::Cached);
     // An answer without candidates leaves the field out.
     let candidates = counts.get(Field::Completion).or(counts

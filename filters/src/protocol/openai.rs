@@ -14,12 +14,24 @@ const NAMES: &[Name] = &[
     ("", "total_tokens", Field::Total),
     ("prompt_tokens_details", "cached_tokens", Field::Cached),
     // OpenRouter: the part of the prompt that was written to a cache.
-    ("prompt_tokens_details", "cache_write_tokens", Field::CacheWrite),
-    ("completion_tokens_details", "reasoning_tokens", Field::Reasoning),
+    (
+        "prompt_tokens_details",
+        "cache_write_tokens",
+        Field::CacheWrite,
+    ),
+    (
+        "completion_tokens_details",
+        "reasoning_tokens",
+        Field::Reasoning,
+    ),
     ("", "input_tokens", Field::Input),
     ("", "output_tokens", Field::Output),
     ("input_tokens_details", "cached_tokens", Field::InputCached),
-    ("output_tokens_details", "reasoning_tokens", Field::OutputReasoning),
+    (
+        "output_tokens_details",
+        "reasoning_tokens",
+        Field::OutputReasoning,
+    ),
     // Moonshot.
     ("", "cached_tokens", Field::Cached),
     // DeepSeek.
@@ -33,8 +45,14 @@ const NAMES: &[Name] = &[
 
 /// Also those of legacy completions (`text`), and of reasoning as DeepSeek (`reasoning_content`)
 /// and OpenRouter (`reasoning`) spell it.
-const TEXTS: &[&str] =
-    &["content", "reasoning_content", "reasoning", "arguments", "text", "refusal"];
+const TEXTS: &[&str] = &[
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "arguments",
+    "text",
+    "refusal",
+];
 
 /// Chat, legacy completions and embeddings.
 pub(crate) fn chat() -> Dialect {
@@ -62,13 +80,22 @@ pub(crate) fn chat() -> Dialect {
             "\"refusal\"",
         ]),
         document_texts: TEXTS,
-        begins: needles(&["\"tool_calls\"", "\"function_call\"", "\"audio\"", "\"images\""]),
+        begins: needles(&[
+            "\"tool_calls\"",
+            "\"function_call\"",
+            "\"audio\"",
+            "\"images\"",
+        ]),
         kinds: &[],
         last_event: None,
         rank: |document: &Document| {
             // The usage chunk has no choices; Mistral and Moonshot report with the reason of the
             // end. Anything else is a continuous report, as vLLM's.
-            if document.finished || !document.choice { Rank::Last } else { Rank::Running }
+            if document.finished || !document.choice {
+                Rank::Last
+            } else {
+                Rank::Running
+            }
         },
         fold: |counts| fold(counts, Api::Chat),
     }
@@ -92,8 +119,16 @@ pub(crate) fn responses() -> Dialect {
         // `.done` events repeat what the deltas said.
         texts: needles(&["\"delta\""]),
         document_texts: TEXTS,
-        begins: needles(&["\"function_call\"", "\"response.image_generation_call.partial_image\""]),
-        kinds: &["response.completed", "response.incomplete", "response.failed", "error"],
+        begins: needles(&[
+            "\"function_call\"",
+            "\"response.image_generation_call.partial_image\"",
+        ]),
+        kinds: &[
+            "response.completed",
+            "response.incomplete",
+            "response.failed",
+            "error",
+        ],
         last_event: None,
         rank: |document: &Document| match document.kind {
             Some("response.completed" | "response.incomplete" | "response.failed") => Rank::Last,
@@ -154,21 +189,34 @@ fn fold(counts: &Counts, api: Api) -> Folded {
         .or(total.map(|total| total.saturating_sub(completion.unwrap_or(0))));
     let completion = completion.or(total.zip(prompt).map(|(t, p)| t.saturating_sub(p)));
 
-    let reasoning = counts.or_zero(Field::Reasoning).max(counts.or_zero(Field::OutputReasoning));
+    let reasoning = counts
+        .or_zero(Field::Reasoning)
+        .max(counts.or_zero(Field::OutputReasoning));
     let (prompt_tokens, completion_tokens) = (prompt.unwrap_or(0), completion.unwrap_or(0));
     let outside = total == Some(prompt_tokens + completion_tokens + reasoning);
-    let cache_read = [Field::Cached, Field::InputCached, Field::CacheHit, Field::TimedCached]
-        .into_iter()
-        .map(|field| counts.or_zero(field))
-        .max()
-        .unwrap_or(0);
+    let cache_read = [
+        Field::Cached,
+        Field::InputCached,
+        Field::CacheHit,
+        Field::TimedCached,
+    ]
+    .into_iter()
+    .map(|field| counts.or_zero(field))
+    .max()
+    .unwrap_or(0);
     let cache_write = counts.or_zero(Field::CacheWrite);
     Folded {
         usage: Usage {
-            input_uncached: prompt_tokens.saturating_sub(cache_read).saturating_sub(cache_write),
+            input_uncached: prompt_tokens
+                .saturating_sub(cache_read)
+                .saturating_sub(cache_write),
             cache_read,
             cache_write_5m: cache_write,
-            output: if outside { completion_tokens + reasoning } else { completion_tokens },
+            output: if outside {
+                completion_tokens + reasoning
+            } else {
+                completion_tokens
+            },
             reasoning,
             ..Usage::default()
         },
