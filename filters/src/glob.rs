@@ -74,11 +74,7 @@ mod tests {
             ("gpt-?", "gpt-4", false),
             ("通义*", "通义千问", true),
         ] {
-            assert_eq!(
-                Glob::new(pattern).matches(name),
-                expected,
-                "{pattern} against {name}"
-            );
+            assert_eq!(Glob::new(pattern).matches(name), expected, "{pattern} against {name}");
         }
     }
 
