@@ -127,6 +127,34 @@ fn compression_hides_nothing() {
     }
 }
 
+#[test]
+fn a_compressed_token_is_seen_as_soon_as_it_is_flushed() {
+    let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"H\"}}]}\n\n";
+    let level = flate2::Compression::default();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
+    gzip.write_all(event).unwrap();
+    gzip.flush().unwrap();
+    let mut brotli = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 20);
+    brotli.write_all(event).unwrap();
+    brotli.flush().unwrap();
+    let mut zstd = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    zstd.write_all(event).unwrap();
+    zstd.flush().unwrap();
+    for (encoding, bytes) in [
+        (Encoding::Gzip, gzip.get_ref()),
+        (Encoding::Brotli, brotli.get_ref()),
+        (Encoding::Zstd, zstd.get_ref()),
+    ] {
+        let mut meter = Meter::new(Operation::OpenAiChat, Shape::Sse, encoding);
+        let (last, head) = bytes.split_last().unwrap();
+        meter.feed(&head[..head.len() / 2]);
+        assert!(!meter.has_first_token(), "{encoding:?}");
+        meter.feed(&head[head.len() / 2..]);
+        meter.feed(&[*last]);
+        assert!(meter.has_first_token(), "{encoding:?}");
+    }
+}
+
 fn estimated(input: u64, output: u64) -> Usage {
     Usage {
         input_uncached: input,
