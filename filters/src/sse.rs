@@ -13,8 +13,8 @@ pub const MAX_EVENT_BYTES: usize = 1 << 20;
 /// What a line is kept of: the longest data, its field name, and a byte order mark.
 const MAX_LINE_BYTES: usize = MAX_EVENT_BYTES + 16;
 
-/// Event names are short; a longer one matches nothing that we look for.
-const MAX_NAME_BYTES: usize = 128;
+/// Event names are short: of a longer one, which matches nothing anyway, the beginning is kept.
+pub const MAX_NAME_BYTES: usize = 1024;
 
 /// A buffer that grew beyond this for one long event is given back: streams live for minutes.
 const KEPT_CAPACITY: usize = 16 << 10;

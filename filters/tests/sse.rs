@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::pieces;
-use weir_filters::sse::{MAX_EVENT_BYTES, Scanner};
+use weir_filters::sse::{MAX_EVENT_BYTES, MAX_NAME_BYTES, Scanner};
 
 type Owned = (Vec<u8>, Vec<u8>);
 
@@ -117,6 +117,15 @@ fn comments_and_lone_fields_are_no_events() {
         (b"y".to_vec(), b"1\n2".to_vec()),
     ];
     assert_eq!(scan(&[stream]), expected);
+}
+
+#[test]
+fn of_a_long_name_the_beginning_is_kept() {
+    let stream = format!("event: {}\ndata: 1\n\n", "x".repeat(5000));
+    for size in [100, stream.len()] {
+        let pieces: Vec<_> = stream.as_bytes().chunks(size).collect();
+        assert_eq!(scan(&pieces), [(vec![b'x'; MAX_NAME_BYTES], b"1".to_vec())]);
+    }
 }
 
 #[test]
