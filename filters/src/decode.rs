@@ -197,6 +197,8 @@ impl Codec {
 }
 
 impl Gzip {
+    /// Two bytes of identification, and the only method there is.
+    const MAGIC: [u8; 3] = [0x1F, 0x8B, 8];
     /// Flags of RFC 1952, 2.3.1.
     const HEAD_CHECK: u8 = 2;
     const EXTRA: u8 = 4;
@@ -226,10 +228,8 @@ impl Gzip {
     fn after(&mut self, byte: u8) -> Result<Stage, Undecodable> {
         Ok(match self.stage {
             Stage::Head(read) => {
-                let expected = [Some(0x1F), Some(0x8B), Some(8)];
-                if let Some(&Some(magic)) = expected.get(usize::from(read))
-                    && byte != magic
-                {
+                let magic = Gzip::MAGIC.get(usize::from(read));
+                if magic.is_some_and(|&magic| byte != magic) {
                     return Err(Undecodable::Corrupt);
                 }
                 if read == 3 {

@@ -135,10 +135,11 @@ impl Meter {
     /// Whether generated output was seen: text, reasoning, a call of a tool. In an answer that is
     /// not streamed, and in one that cannot be read, that is its first byte.
     pub fn has_first_token(&self) -> bool {
-        match self.reader.shape {
-            Shape::Json => self.body_bytes > 0,
-            _ if self.blind => self.body_bytes > 0,
-            _ => self.reader.tally.begun || !self.reader.walker.text.is_empty(),
+        let reader = &self.reader;
+        if self.blind || reader.shape == Shape::Json {
+            self.body_bytes > 0
+        } else {
+            reader.tally.begun || !reader.walker.text.is_empty()
         }
     }
 

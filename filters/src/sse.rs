@@ -13,8 +13,8 @@ pub const MAX_EVENT_BYTES: usize = 1 << 20;
 /// What a line is kept of: the longest data, its field name, and a byte order mark.
 const MAX_LINE_BYTES: usize = MAX_EVENT_BYTES + 16;
 
-/// Event names are short; a longer one matches nothing that we look for.
-const MAX_NAME_BYTES: usize = 128;
+/// Event names are short: of a longer one, which matches nothing anyway, the beginning is kept.
+pub const MAX_NAME_BYTES: usize = 1024;
 
 /// A buffer that grew beyond this for one long event is given back: streams live for minutes.
 const KEPT_CAPACITY: usize = 16 << 10;
@@ -40,10 +40,18 @@ pub struct Scanner {
     /// Data of the open event that no longer lies in the piece at hand.
     data: Vec<u8>,
     name: Vec<u8>,
-    has_data: bool,
-    whole: bool,
+    state: Data,
     after_cr: bool,
     first_line: bool,
+}
+
+/// What the open event has of `data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Data {
+    None,
+    Whole,
+    /// More than is kept.
+    Cut,
 }
 
 enum Line<'a> {
@@ -65,8 +73,7 @@ impl Scanner {
             line: Vec::new(),
             data: Vec::new(),
             name: Vec::new(),
-            has_data: false,
-            whole: true,
+            state: Data::None,
             after_cr: false,
             first_line: true,
         }
@@ -91,9 +98,8 @@ impl Scanner {
             if self.line.is_empty() {
                 match self.field(head) {
                     Line::Blank => self.dispatch(direct.take(), &mut each),
-                    Line::Data(value) if !self.has_data => {
-                        self.has_data = true;
-                        self.whole = value.len() <= MAX_EVENT_BYTES;
+                    Line::Data(value) if self.state == Data::None => {
+                        self.state = Data::whole(value.len() <= MAX_EVENT_BYTES);
                         direct = Some(&value[..value.len().min(MAX_EVENT_BYTES)]);
                     }
                     Line::Data(value) => {
@@ -116,7 +122,7 @@ impl Scanner {
     /// counted as one, but a report that it carries was delivered: it is passed on here.
     pub fn finish(&mut self, mut rest: impl FnMut(Event<'_>)) {
         self.line_ended();
-        if self.has_data {
+        if self.state != Data::None {
             self.dispatch(None, &mut rest);
         }
     }
@@ -158,16 +164,14 @@ impl Scanner {
 
     fn append(&mut self, value: &[u8]) {
         let room = MAX_EVENT_BYTES - self.data.len();
-        let newline = usize::from(self.has_data);
-        if newline + value.len() > room {
-            self.whole = false;
-        }
-        if self.has_data && room > 0 {
+        let newline = usize::from(self.state != Data::None);
+        let fits = newline + value.len() <= room;
+        if newline == 1 && room > 0 {
             self.data.push(b'\n');
         }
         let room = room.saturating_sub(newline);
         self.data.extend_from_slice(&value[..value.len().min(room)]);
-        self.has_data = true;
+        self.state = Data::whole(fits && self.state != Data::Cut);
     }
 
     fn hold(&mut self, piece: &[u8]) {
@@ -176,14 +180,19 @@ impl Scanner {
     }
 
     fn dispatch(&mut self, direct: Option<&[u8]>, each: &mut impl FnMut(Event<'_>)) {
-        if self.has_data {
+        if self.state != Data::None {
             let data = direct.unwrap_or(&self.data);
-            each(Event { name: &self.name, data, whole: self.whole });
+            each(Event { name: &self.name, data, whole: self.state == Data::Whole });
             self.data.clear();
             self.data.shrink_to(KEPT_CAPACITY);
         }
         self.name.clear();
-        self.has_data = false;
-        self.whole = true;
+        self.state = Data::None;
+    }
+}
+
+impl Data {
+    fn whole(whole: bool) -> Data {
+        if whole { Data::Whole } else { Data::Cut }
     }
 }

@@ -145,10 +145,12 @@ impl Tally {
                     self.reported(raw, merged);
                 }
             }
-            Found::Value(Want::Figure(field), raw, _) => {
+            Found::Value(Want::Figure(field, name), raw, _) => {
                 if raw != b"null" {
                     let merged = self.counts.merge_field(raw, field);
-                    self.reported(raw, merged);
+                    self.invalid += merged.invalid;
+                    self.figure(name, raw);
+                    self.document.reported = true;
                 }
             }
             Found::Value(Want::Model, raw, whole) => {
@@ -186,6 +188,21 @@ impl Tally {
         }
     }
 
+    /// Figures of one document that stand alone are kept as an object of their own.
+    fn figure(&mut self, name: &str, raw: &[u8]) {
+        if self.document.reported && self.raw.pop_if(|last| *last == b'}').is_some() {
+            self.raw.push(b',');
+        } else {
+            self.raw.clear();
+            self.raw.push(b'{');
+        }
+        self.raw.extend_from_slice(b"\"");
+        self.raw.extend_from_slice(name.as_bytes());
+        self.raw.extend_from_slice(b"\":");
+        self.raw.extend_from_slice(raw);
+        self.raw.push(b'}');
+    }
+
     /// The text of events so far.
     pub(crate) fn text(&self) -> Text {
         self.text
@@ -199,38 +216,43 @@ impl Tally {
         if self.counts.is_empty() {
             return self.estimate(end, input, output);
         }
-        let last = match self.rank {
-            _ if end.single => true,
-            Rank::First => false,
-            Rank::Running => end.complete || self.closed,
-            Rank::Last => true,
-        };
-        usage.source = if last { Source::Upstream } else { Source::Partial };
+        let last = end.single
+            || match self.rank {
+                Rank::First => false,
+                Rank::Running => end.complete || self.closed,
+                Rank::Last => true,
+            };
         if !last {
             usage.output = usage.output.max(output);
         }
         // A report without one of its sides, or with a value there that is none.
-        if !has_output && end.billable != Billable::Input && (output > 0 || self.invalid > 0) {
-            usage.output = output.max(u64::from(self.begun));
-            usage.source = if last { Source::Estimated } else { Source::Partial };
+        let generates = matches!(end.billable, Billable::Generation | Billable::StreamedText);
+        let no_output = generates && !has_output && (output > 0 || self.invalid > 0);
+        if no_output {
+            usage.output = output.max(1);
         }
-        if !has_input && (self.invalid > 0 || !last) {
+        let no_input = !has_input && (self.invalid > 0 || !last);
+        if no_input {
             usage.input_uncached = input;
-            usage.source = if last { Source::Estimated } else { Source::Partial };
         }
+        usage.source = match (last, no_output || no_input) {
+            (false, _) => Source::Partial,
+            (true, true) => Source::Estimated,
+            (true, false) => Source::Upstream,
+        };
         usage
     }
 
     fn estimate(&self, end: &End, input: u64, output: u64) -> Usage {
         // An error instead of an answer is not billed anywhere.
-        let refused = self.failed && !self.begun && end.text.is_empty();
+        if self.failed && !self.begun && end.text.is_empty() {
+            return Usage::default();
+        }
         let output = match end.billable {
-            Billable::Nothing => return Usage::default(),
-            _ if refused => return Usage::default(),
             Billable::Input => 0,
             Billable::Generation => output.max(1),
             Billable::StreamedText if end.streamed && output > 0 => output,
-            Billable::StreamedText => return Usage::default(),
+            Billable::StreamedText | Billable::Nothing => return Usage::default(),
         };
         Usage { input_uncached: input, output, source: Source::Estimated, ..Usage::default() }
     }

@@ -149,11 +149,14 @@ impl Counts {
     }
 
     fn merge_as(&mut self, raw: &[u8], names: &'static [Name], place: Place) -> Merged {
+        let before = self.clone();
         let mut merged = Merged::default();
         let node = Node { names, place, counts: self, merged: &mut merged };
         let mut json = serde_json::Deserializer::from_slice(raw);
-        if node.deserialize(&mut json).is_err() {
-            merged.invalid += 1;
+        if node.deserialize(&mut json).is_err() || json.end().is_err() {
+            // What is no JSON is not believed in any of its parts.
+            *self = before;
+            merged = Merged { read: 0, invalid: 1 };
         }
         merged
     }
@@ -305,5 +308,69 @@ impl Visitor<'_> for Key {
             }
         });
         Ok(place.unwrap_or(Place::Unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: &[Name] =
+        &[("", "prompt", Field::Prompt), ("", "completion", Field::Completion), ("details", "cached", Field::Cached)];
+
+    fn merged(reports: &[&str]) -> ([Option<u64>; 3], u64) {
+        let mut counts = Counts::default();
+        let invalid = reports.iter().map(|r| counts.merge(r.as_bytes(), NAMES).invalid).sum();
+        ([Field::Prompt, Field::Completion, Field::Cached].map(|field| counts.get(field)), invalid)
+    }
+
+    #[test]
+    fn the_last_value_that_is_not_null_counts() {
+        let reports = [
+            r#"{"prompt":3,"completion":1,"details":{"cached":2}}"#,
+            r#"{"prompt":null,"completion":5,"details":null}"#,
+            r#"{"completion":7,"details":{"cached":null},"other":[{"prompt":9}]}"#,
+        ];
+        assert_eq!(merged(&reports), ([Some(3), Some(7), Some(2)], 0));
+    }
+
+    #[test]
+    fn only_numbers_of_tokens_are_taken() {
+        for (value, taken, invalid) in [
+            ("0", Some(0), 0),
+            ("1000000000", Some(1_000_000_000), 0),
+            ("1000000001", None, 1),
+            ("4294967297", None, 1),
+            ("18446744073709551616", None, 1),
+            ("1e999", None, 1),
+            ("12.0", Some(12), 0),
+            ("1.5e1", Some(15), 0),
+            ("12.5", None, 1),
+            ("-1", None, 1),
+            ("-0.0", Some(0), 0),
+            ("\"12\"", None, 1),
+            ("true", None, 1),
+            ("[12]", None, 1),
+            ("{\"prompt\":12}", None, 1),
+            ("null", None, 0),
+            ("0x10", None, 1),
+            ("12,\"completion\":1e999", None, 1),
+        ] {
+            let report = format!("{{\"prompt\":{value}}}");
+            assert_eq!(merged(&[&report]), ([taken, None, None], invalid), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_value_leaves_the_last_good_one() {
+        let reports = [r#"{"prompt":3,"details":{"cached":1}}"#, r#"{"prompt":-3,"details":7}"#];
+        assert_eq!(merged(&reports), ([Some(3), None, Some(1)], 2));
+    }
+
+    #[test]
+    fn a_report_that_is_no_object_is_invalid() {
+        for report in ["7", "\"none\"", "[]", "true", "{\"prompt\"", "\u{fffd}"] {
+            assert_eq!(merged(&[report]), ([None; 3], 1), "{report}");
+        }
     }
 }

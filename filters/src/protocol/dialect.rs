@@ -37,8 +37,8 @@ pub(crate) struct Dialect {
 pub(crate) enum Want {
     /// An object of figures.
     Usage,
-    /// A figure on its own.
-    Figure(Field),
+    /// A figure on its own, and its name.
+    Figure(Field, &'static str),
     /// The model that answers.
     Model,
     /// An error: the generation failed.

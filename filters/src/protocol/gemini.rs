@@ -36,7 +36,9 @@ pub(crate) fn dialect() -> Dialect {
         begins: needles(&["\"functionCall\"", "\"inlineData\"", "\"executableCode\""]),
         kinds: &[],
         last_event: None,
-        rank: |document: &Document| if document.finished { Rank::Last } else { Rank::Running },
+        rank: |document: &Document| {
+            if document.finished { Rank::Last } else { Rank::Running }
+        },
         fold,
     }
 }

@@ -7,8 +7,8 @@ use crate::usage::{Counts, Field, Usage};
 use crate::walk::Wanted;
 
 const WANTED: &[Wanted<Want>] = &[
-    value(&["prompt_eval_count"], Want::Figure(Field::Prompt)),
-    value(&["eval_count"], Want::Figure(Field::Completion)),
+    value(&["prompt_eval_count"], Want::Figure(Field::Prompt, "prompt_eval_count")),
+    value(&["eval_count"], Want::Figure(Field::Completion, "eval_count")),
     value(&["model"], Want::Model),
     value(&["error"], Want::Error),
     value(&["done"], Want::Finished),
@@ -25,7 +25,9 @@ pub(crate) fn dialect() -> Dialect {
         begins: needles(&["\"tool_calls\""]),
         kinds: &[],
         last_event: None,
-        rank: |document: &Document| if document.finished { Rank::Last } else { Rank::Running },
+        rank: |document: &Document| {
+            if document.finished { Rank::Last } else { Rank::Running }
+        },
         fold,
     }
 }
