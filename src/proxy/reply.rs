@@ -12,6 +12,7 @@ use weir_filters::models::{self, Listed};
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
 
+use crate::ledger::Outcome;
 use crate::metrics::AuthFailure;
 
 use super::context::{Context, Stage};
@@ -125,6 +126,9 @@ pub(super) async fn models(
 
 /// The exchange failed: says so, if the answer has not begun.
 pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    if ctx.refused.is_some() {
+        ctx.outcome = Some(Outcome::Refused);
+    }
     finish::ended(Some(error), ctx);
     let answered = session.response_written().is_some();
     let refusal = match ctx.refused.take() {
@@ -163,6 +167,9 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
         session.set_keepalive(None);
     }
     let written = write(session, ctx, code, "application/json", &refusal.headers(), body.into()).await;
+    if matches!(refusal, Refusal::BodyTooLarge { .. }) {
+        linger(session).await;
+    }
     FailToProxy { error_code: code, can_reuse_downstream: reusable && written.is_ok() }
 }
 

@@ -129,6 +129,7 @@ async fn admit(
         target: plan.target,
         body: pieces,
         more: body.more,
+        stop: body.more.map(|_| Arc::default()),
         injected: plan.injected,
         cut: None,
         meter: None,
@@ -269,6 +270,9 @@ pub(super) fn more_body(body: Option<&Bytes>, ctx: &mut Context) -> Result<()> {
     let limit = ctx.snapshot.max_body;
     if ctx.request_bytes > limit as u64 {
         ctx.refused = Some(Refusal::BodyTooLarge { limit });
+        if let Some(stop) = ctx.exchange.as_ref().and_then(|exchange| exchange.stop.as_ref()) {
+            stop.notify_one();
+        }
         return Error::e_explain(ErrorType::HTTPStatus(413), "the body is larger than server.max_body");
     }
     Ok(())
