@@ -28,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
     session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
     session.downstream_session.set_total_drain_timeout(Some(DRAIN));
+    // A fast client's next request can arrive before Pingora is through with this one: without this,
+    // its connection would be cut.
+    session.downstream_session.set_pipelining_enabled(true);
     let snapshot = ctx.snapshot.clone();
     let head = session.req_header();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
