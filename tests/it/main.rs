@@ -5,3 +5,5 @@
 mod support;
 
 mod bodies;
+mod credentials;
+mod keep_alive;
