@@ -23,7 +23,11 @@ pub(crate) struct BadRows(pub(crate) String);
 impl View {
     /// The rows of what changed.
     pub(crate) fn changed_rows(&mut self) -> Vec<Row> {
-        let changes = self.take_changes();
+        let mut changes = self.take_changes();
+        if !changes.is_empty() {
+            // It says how many rows there are.
+            changes.insert(Change::Meta);
+        }
         changes.into_iter().map(|change| self.row(change)).collect()
     }
 
@@ -64,6 +68,7 @@ impl View {
                 }
                 for grain in Grain::ALL {
                     put_int(&mut value, self.kept_from(grain).into());
+                    put_int(&mut value, self.cells[grain as usize].len() as u64);
                 }
                 true
             }
@@ -118,7 +123,7 @@ impl View {
         rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> Result<Option<Self>, BadRows> {
         let mut view = View::default();
-        let mut complete = false;
+        let mut lens = None;
         let mut series: Vec<(u32, Vec<u8>)> = Vec::new();
         let mut keys = Vec::new();
         for (key, value) in rows {
@@ -127,8 +132,7 @@ impl View {
             let mut k = Reader::new(&key);
             match k.byte().ok_or_else(bad)? {
                 tag if [tag] == *META => {
-                    view.read_meta(&mut r)?;
-                    complete = true;
+                    lens = Some(view.read_meta(&mut r)?);
                 }
                 b's' => {
                     let number = k.array().map(u32::from_be_bytes).ok_or_else(bad)?;
@@ -162,8 +166,9 @@ impl View {
                 return Err(bad());
             }
         }
-        if !complete {
-            return Ok(None);
+        let Some(lens) = lens else { return Ok(None) };
+        if view.cells.each_ref().map(|cells| cells.len() as u64) != lens {
+            return Err(BadRows("cells are missing, or too many".to_owned()));
         }
         series.sort_unstable();
         for (expected, (number, dims)) in series.iter().enumerate() {
@@ -187,7 +192,8 @@ impl View {
         Ok(Some(view))
     }
 
-    fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<(), BadRows> {
+    /// The answer is how many cells there are of each grain.
+    fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<[u64; 3], BadRows> {
         let mut int = || {
             r.int()
                 .ok_or_else(|| BadRows("the meta row cannot be read".to_owned()))
@@ -203,13 +209,14 @@ impl View {
             corrupt: int()?,
             duplicates: int()?,
         };
-        let mut pruned = [0; 3];
-        for from in &mut pruned {
+        let (mut pruned, mut lens) = ([0; 3], [0; 3]);
+        for (from, len) in pruned.iter_mut().zip(&mut lens) {
             *from = u32::try_from(int()?)
                 .map_err(|_| BadRows("a bucket is out of range".to_owned()))?;
+            *len = int()?;
         }
         self.set_kept_from(pruned);
-        Ok(())
+        Ok(lens)
     }
 
     /// Days and keys are kept for ever, so either must add up to the records counted; and every cell
@@ -346,7 +353,7 @@ mod tests {
     fn rows_that_contradict_themselves_are_refused() {
         let view = folded(&[super::super::fixtures::settlement(1, 5)]);
         let all = rows(&view);
-        for missing in [b's', b'k', b'D'] {
+        for missing in [b's', b'k', b'M', b'H', b'D'] {
             let part = all.iter().filter(|(k, _)| k[0] != missing).cloned();
             assert!(
                 View::from_rows(part).is_err(),

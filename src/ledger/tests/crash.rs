@@ -164,7 +164,7 @@ fn a_store_that_is_deleted_or_damaged_is_rebuilt_with_equal_totals() {
             fs::write(&log, vec![0x5a; len]).unwrap();
         }),
         ("garbage in its configuration", true, |store| {
-            fs::write(store.join("conf"), "x").unwrap()
+            fs::write(store.join("conf"), [b'x'; 100]).unwrap()
         }),
     ];
     for (name, is_set_aside, damage) in damages {
@@ -183,6 +183,34 @@ fn a_store_that_is_deleted_or_damaged_is_rebuilt_with_equal_totals() {
         // And the rebuilt store stands on its own.
         fs::remove_file(snapshot::path(image.directory())).unwrap();
         assert_eq!(requests(&image.open()), 160, "{name}");
+    }
+}
+
+#[test]
+fn damage_anywhere_in_the_store_changes_no_total() {
+    let scene = closed();
+    let expected = scene.open().key_totals();
+    for part in 0..24 {
+        let image = scene.copy();
+        let log = image.directory().join("store/db");
+        let mut bytes = fs::read(&log).unwrap();
+        let used = bytes.iter().rposition(|b| *b != 0).unwrap();
+        let at = used * part / 24;
+        bytes[at..at + 16].iter_mut().for_each(|b| *b ^= 0x55);
+        fs::write(&log, bytes).unwrap();
+        let ledger = image.open();
+        assert_eq!(ledger.key_totals(), expected, "part {part}");
+        let minutes = super::UsageQuery {
+            step: Some(super::Step::Minute),
+            ..by_model()
+        };
+        let counted: u64 = ledger
+            .usage(&minutes)
+            .iter()
+            .map(|row| row.counters.requests)
+            .sum();
+        assert_eq!(counted, 150, "part {part}");
+        assert!(ledger.status().store_up, "part {part}");
     }
 }
 
