@@ -40,11 +40,12 @@ impl View {
         });
         // The first series of each key stands for the key.
         let mut seen = std::collections::HashSet::new();
-        let keys = (0..self.series.len() as u32)
+        let keys = self
+            .numbers()
             .filter(move |s| seen.insert(&self.series[*s as usize].key_id))
             .map(Change::Key);
         std::iter::once(Change::Meta)
-            .chain((0..self.series.len() as u32).map(Change::Series))
+            .chain(self.numbers().map(Change::Series))
             .chain(keys)
             .chain(cells)
             .chain(self.offsets.keys().copied().map(Change::Offset))
@@ -78,7 +79,7 @@ impl View {
                 key.extend_from_slice(&series.to_be_bytes());
                 self.cells[grain as usize]
                     .get(&(bucket, series))
-                    .map(|c| c.encode(&mut value))
+                    .inspect(|c| c.encode(&mut value))
                     .is_some()
             }
             Change::Series(series) => {
@@ -93,7 +94,7 @@ impl View {
                 key.extend_from_slice(id.as_bytes());
                 self.keys
                     .get(id)
-                    .map(|state| state.encode(&mut value))
+                    .inspect(|state| state.encode(&mut value))
                     .is_some()
             }
             Change::Offset(id) => {
@@ -102,7 +103,7 @@ impl View {
                 key.extend_from_slice(&id.seq.to_be_bytes());
                 self.offsets
                     .get(&id)
-                    .map(|offset| put_int(&mut value, *offset))
+                    .inspect(|offset| put_int(&mut value, **offset))
                     .is_some()
             }
             Change::Floor(shard) => {
@@ -110,7 +111,7 @@ impl View {
                 key.extend_from_slice(&shard.to_be_bytes());
                 self.floors
                     .get(&shard)
-                    .map(|floor| put_int(&mut value, *floor))
+                    .inspect(|floor| put_int(&mut value, **floor))
                     .is_some()
             }
         };

@@ -153,7 +153,8 @@ fn remove_half_snapshots(directory: &Path) -> io::Result<()> {
             .file_name()
             .and_then(|n| n.to_str())
             .unwrap_or_default();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
+        let is_half = path.extension().is_some_and(|e| e == "generating");
+        if name.starts_with("snap.") && is_half {
             fs::remove_file(&path)?;
         }
     }

@@ -78,9 +78,9 @@ impl Scene {
         }
     }
 
-    pub(super) fn append(&self, ledger: &Ledger, ids: std::ops::Range<u128>) {
+    pub(super) fn append(&self, ledger: &Ledger, ids: std::ops::Range<u64>) {
         for id in ids {
-            ledger.append(&settlement(id, now_ms()));
+            ledger.append(&settlement(id.into(), now_ms()));
         }
     }
 }
