@@ -147,13 +147,7 @@ const ROOT: Fields = Fields {
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
 const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
 const SERVER: Fields = Fields {
-    known: &[
-        "threads",
-        "max_body",
-        "grace_period",
-        "keepalive_timeout",
-        "upstream_ca",
-    ],
+    known: &["threads", "max_body", "grace_period", "keepalive_timeout", "upstream_ca"],
     later: &["header_timeout", "connections_per_ip"],
 };
 const ADMIN: Fields =
