@@ -84,8 +84,8 @@ pub(super) struct Exchange {
     pub(super) asked: Option<Instant>,
     pub(super) first_token: Option<Duration>,
     pub(super) position: Option<crate::ledger::Position>,
-    pub(super) _in_flight: GaugeGuard,
-    pub(super) _stream_active: Option<GaugeGuard>,
+    /// Held for what its end does to the gauges.
+    pub(super) gauges: (GaugeGuard, Option<GaugeGuard>),
 }
 
 /// How a body that is not read in advance is framed.

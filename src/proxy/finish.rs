@@ -109,7 +109,7 @@ fn outcome(ctx: &Context) -> Outcome {
     if ctx.refused.is_some() && ctx.outcome.is_none() {
         return Outcome::Refused;
     }
-    ctx.outcome.unwrap_or_else(|| match &ctx.exchange {
+    ctx.outcome.unwrap_or(match &ctx.exchange {
         Some(exchange) if !exchange.complete => Outcome::ClientAbort,
         _ if ctx.status >= 500 => Outcome::UpstreamError,
         _ => Outcome::Ok,

@@ -139,8 +139,7 @@ async fn admit(
         asked: None,
         first_token: None,
         position: None,
-        _in_flight: snapshot.handles.channel(channel.index()).enter(),
-        _stream_active: None,
+        gauges: (snapshot.handles.channel(channel.index()).enter(), None),
     });
     ctx.stage = Stage::Admitted;
     ctx.overhead = until_body + after_body.elapsed();
