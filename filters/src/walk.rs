@@ -332,7 +332,7 @@ fn skip(bytes: &[u8]) -> usize {
     const BLOCK: usize = 32;
     // `[` and `{`, and `]` and `}`, differ in one bit; the second pair differs from the first in
     // two more. A false hit only ends the fast part early.
-    let may_stop = |b: u8| (b == b'"') || (b == b':') || ((b | 0x20) & 0xF9 == 0x79);
+    let may_stop = |b: u8| (b == b'"') | (b == b':') | ((b | 0x20) & 0xF9 == 0x79);
     let plain =
         bytes.chunks_exact(BLOCK).take_while(|block| !block.iter().fold(false, |hit, &b| hit | may_stop(b))).count()
             * BLOCK;
