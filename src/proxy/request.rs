@@ -172,12 +172,13 @@ fn plan(
     let upstream_path = match &route.upstream {
         UpstreamPath::Same | UpstreamPath::None => path.to_owned(),
         UpstreamPath::Fixed(fixed) => (*fixed).to_owned(),
-        UpstreamPath::Gemini { verb } => target::gemini(asked, verb),
+        UpstreamPath::Gemini { models, verb } => target::gemini(models, asked, verb),
         UpstreamPath::GeminiChat => {
             edits.extend(facts.map(without_model_and_stream).unwrap_or_default());
             operation = if streams { Operation::GeminiStream } else { Operation::GeminiGenerate };
             also = (streams && !query.is_some_and(has_alt)).then_some("alt=sse");
-            target::gemini(asked, if streams { "streamGenerateContent" } else { "generateContent" })
+            let verb = if streams { "streamGenerateContent" } else { "generateContent" };
+            target::gemini("/v1beta/models", asked, verb)
         }
     };
     let mut injected = false;
