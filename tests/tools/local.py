@@ -66,10 +66,10 @@ def request(address, method, path, headers=None, body=None, timeout=30):
         connection.close()
 
 
-def answers(address, path):
-    """Whether GET of `path` is answered with 200."""
+def answers(address, path, method="GET"):
+    """Whether `path` is answered with 200."""
     try:
-        return request(address, "GET", path, timeout=5)[0] == 200
+        return request(address, method, path, timeout=5)[0] == 200
     except OSError:
         return False
 
@@ -177,7 +177,8 @@ class Gateway(Process):
     def await_start(self):
         def ready():
             self.still_runs()
-            return answers(self.admin, "/readyz")
+            # `HEAD /` is how clients see whether someone is there.
+            return answers(self.admin, "/readyz") and answers(self.gateway, "/", "HEAD")
 
         wait_for("weir run", ready, START_SECONDS)
 
