@@ -82,10 +82,6 @@ pub struct Server {
     pub threads: usize,
     /// The largest request body, in bytes.
     pub max_body: usize,
-    /// How long a client may take to send a whole request head.
-    pub header_timeout: Duration,
-    /// Connections of one client address; 0: no cap.
-    pub connections_per_ip: usize,
     /// How long a stop waits for open streams.
     pub grace_period: Duration,
     /// How long an idle client connection is kept.

@@ -50,8 +50,6 @@ pub(super) struct RawTls {
 pub(super) struct RawServer {
     pub(super) threads: Option<At<usize>>,
     pub(super) max_body: Option<At<usize>>,
-    pub(super) header_timeout: Option<At<Duration>>,
-    pub(super) connections_per_ip: Option<At<usize>>,
     pub(super) grace_period: Option<At<Duration>>,
     pub(super) keepalive_timeout: Option<At<Duration>>,
     pub(super) upstream_ca: Option<At<PathBuf>>,
@@ -149,16 +147,8 @@ const ROOT: Fields = Fields {
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
 const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
 const SERVER: Fields = Fields {
-    known: &[
-        "threads",
-        "max_body",
-        "header_timeout",
-        "connections_per_ip",
-        "grace_period",
-        "keepalive_timeout",
-        "upstream_ca",
-    ],
-    later: &[],
+    known: &["threads", "max_body", "grace_period", "keepalive_timeout", "upstream_ca"],
+    later: &["header_timeout", "connections_per_ip"],
 };
 const ADMIN: Fields =
     Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
@@ -238,8 +228,6 @@ impl RawServer {
         Self {
             threads: r.optional_word(&s, "threads", scalar::threads),
             max_body: r.optional_word(&s, "max_body", scalar::size),
-            header_timeout: r.optional_word(&s, "header_timeout", time::positive_duration),
-            connections_per_ip: r.optional_word(&s, "connections_per_ip", scalar::count),
             grace_period: r.optional_word(&s, "grace_period", time::duration),
             keepalive_timeout: r.optional_word(&s, "keepalive_timeout", time::positive_duration),
             upstream_ca: r.optional_word(&s, "upstream_ca", path),

@@ -30,7 +30,6 @@ const DEFAULT_ADDRESS: ([u8; 4], u16) = ([0, 0, 0, 0], 8514);
 const DEFAULT_ADMIN_ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 8515);
 const DEFAULT_DATA_DIR: &str = "data";
 const DEFAULT_MAX_BODY: usize = 32 << 20;
-const DEFAULT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(300);
 const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -243,8 +242,6 @@ impl Check<'_, '_> {
         Server {
             threads: if threads == 0 { self.sources.cores.max(1) } else { threads },
             max_body: or(raw.max_body, DEFAULT_MAX_BODY),
-            header_timeout: or(raw.header_timeout, DEFAULT_HEADER_TIMEOUT),
-            connections_per_ip: or(raw.connections_per_ip, 0),
             grace_period: or(raw.grace_period, DEFAULT_GRACE_PERIOD),
             keepalive_timeout: or(raw.keepalive_timeout, DEFAULT_KEEPALIVE_TIMEOUT),
             upstream_ca: self.pem(raw.upstream_ca.as_ref(), Pem::Certificate),

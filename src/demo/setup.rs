@@ -105,8 +105,6 @@ pub fn config(
         server: Server {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             max_body: 32 << 20,
-            header_timeout: Duration::from_secs(10),
-            connections_per_ip: 0,
             grace_period: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(60),
             upstream_ca: None,

@@ -42,7 +42,6 @@ fn the_annotated_file_is_valid_without_any_variable_and_says_the_defaults() {
     assert_eq!(annotated.headers, bare.headers);
     assert_eq!(annotated.ledger, bare.ledger);
     assert_eq!(annotated.server.max_body, bare.server.max_body);
-    assert_eq!(annotated.server.header_timeout, bare.server.header_timeout);
     assert_eq!(annotated.server.keepalive_timeout, bare.server.keepalive_timeout);
     assert_eq!(annotated.server.grace_period, bare.server.grace_period);
     assert_eq!(annotated.channels[0].timeouts, bare.channels[0].timeouts);

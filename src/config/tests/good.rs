@@ -22,8 +22,6 @@ fn what_is_left_out_has_the_documented_default() {
         Server {
             threads: 6,
             max_body: 33_554_432,
-            header_timeout: Duration::from_secs(10),
-            connections_per_ip: 0,
             grace_period: Duration::from_secs(300),
             keepalive_timeout: Duration::from_secs(75),
             upstream_ca: None,
@@ -79,8 +77,6 @@ listen:
 server:
   threads: 2
   max_body: 1MiB
-  header_timeout: 500ms
-  connections_per_ip: 20
   grace_period: 0s
   keepalive_timeout: 1m30s
   upstream_ca: /etc/cert.pem
@@ -133,8 +129,6 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
         Server {
             threads: 2,
             max_body: 1_048_576,
-            header_timeout: Duration::from_millis(500),
-            connections_per_ip: 20,
             grace_period: Duration::ZERO,
             keepalive_timeout: Duration::from_secs(90),
             upstream_ca: Some("/etc/cert.pem".into()),

@@ -7,7 +7,7 @@ listen:
   - address: localhost:8514
 server:
   max_body: 32M
-  header_timout: 10s
+  grace_perod: 10s
 channels:
   - name: miniai
     protocol: opnai
@@ -22,7 +22,7 @@ channels:
              did you mean \"127.0.0.1:8514\"?",
             "4:13: `max_body` must be a size such as 64KiB, 32MiB, 1GB or a number of bytes, not `32M`; \
              did you mean \"32MiB\"?",
-            "5:3: unknown field `header_timout`; did you mean \"header_timeout\"?",
+            "5:3: unknown field `grace_perod`; did you mean \"grace_period\"?",
             "8:15: `protocol` must be one of openai, anthropic, gemini, not `opnai`; did you mean \"openai\"?",
             "10:33: the variable `UNSET_KEY` is not set; set it, or write a default as in `${UNSET_KEY:-default}`",
         ]
@@ -94,7 +94,7 @@ fn values_of_the_wrong_kind_are_refused() {
                 "7:25: `grace_period` must be a duration such as 500ms, 10s, 1m30s, 2h or 7d, not `300`; did you mean \"300s\"?",
             ],
         ),
-        ("server: { header_timeout: 0s }", &["7:27: `header_timeout` must be longer than nothing, not `0s`"]),
+        ("server: { keepalive_timeout: 0s }", &["7:30: `keepalive_timeout` must be longer than nothing, not `0s`"]),
         ("server: { max_body: !big 1 }", &["7:21: `max_body` must be a single value, not a tagged value"]),
         ("listen: { address: 127.0.0.1:1 }", &["7:9: `listen` must be a list, not a mapping"]),
         ("listen: []", &["7:9: `listen` must not be an empty list"]),
@@ -125,8 +125,8 @@ fn positions_hold_in_every_style_of_yaml() {
     let bad = "must be a whole number from 0, not `x`";
     appended(&[
         ("server:\n    threads:   x", &[&format!("8:16: `threads` {bad}")]),
-        ("server: {connections_per_ip: 1,   threads: 'x'}", &[&format!("7:44: `threads` {bad}")]),
-        ("server: {\n  connections_per_ip: 1,\n  threads: \"x\"\n}", &[&format!("9:12: `threads` {bad}")]),
+        ("server: {keepalive_timeout: 1s,   threads: 'x'}", &[&format!("7:44: `threads` {bad}")]),
+        ("server: {\n  keepalive_timeout: 1s,\n  threads: \"x\"\n}", &[&format!("9:12: `threads` {bad}")]),
         ("? server\n: threads: x", &[&format!("8:12: `threads` {bad}")]),
         ("users: [ { name: 通义通义 } ] # é\nserver: { threads: x }", &[&format!("8:20: `threads` {bad}")]),
         ("users: [{ name: 通义 }, { name: 通义 }]", &["7:31: the user `通义` is declared twice, first on line 7"]),
@@ -141,10 +141,10 @@ fn positions_hold_in_every_style_of_yaml() {
         ),
         ("\r\nserver: { threads: x }\r", &[&format!("8:20: `threads` {bad}")]),
         (
-            "server: { threads: ${UNSET:-x, y}, connections_per_ip: z }",
+            "server: { threads: ${UNSET:-x, y}, keepalive_timeout: z }",
             &[
                 "7:20: `threads` must be a whole number from 0, not `${UNSET:-x, y}`",
-                "7:56: `connections_per_ip` must be a whole number from 0, not `z`",
+                "7:55: `keepalive_timeout` must be a duration such as 500ms, 10s, 1m30s, 2h or 7d, not `z`",
             ],
         ),
     ]);

@@ -78,7 +78,7 @@ proptest! {
             "{CHANNEL}admin: {{ token: a, metrics_token: b }}
 users: [{{ name: u }}, {{ name: u }}]
 routes: [{{ path: /a, operation: models, channels: [miniai], cors: {{ origins: [\"*\"] }} }}]
-server: {{ threads: 1, max_body: 1MiB, header_timeout: 1s }}
+server: {{ threads: 1, max_body: 1MiB, grace_period: 1s }}
 keys: [{{ name: k, user: u, sha256: c, expires: d, channels: [miniai] }}]
 "
         );

@@ -1,0 +1,68 @@
+# Every step that a person or CI runs. `make demo` and `make test` need nothing but Debian 12 with Rust;
+# what else they need they install.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := sse json body config journal
+
+.PHONY: help setup demo test unit external fuzz-build fuzz check run build release install clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Install what the build lacks
+	@tests/setup.sh build
+
+demo: setup ## Show what Weir does: gateway, mock providers and one key, on this machine alone
+	@$(CARGO) build --locked --bin weir
+	exec $(TARGET)/debug/weir demo
+
+test: setup unit external ## Run every test that CI runs
+
+unit: ## The tests in Rust, and the fuzz targets' compilation
+	@$(CARGO) fmt --all --check
+	$(CARGO) test --locked --workspace
+	$(MAKE) --no-print-directory fuzz-build
+
+external: ## The demo's proof, and the tests with programs that others wrote
+	@$(CARGO) build --locked --bin weir
+	$(TARGET)/debug/weir demo --once
+	tests/setup.sh external
+	tests/run-external.sh
+
+fuzz-build:
+	@cd tests/fuzz && CARGO_TARGET_DIR=target $(CARGO) build --locked
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS
+	@tests/setup.sh fuzz
+	cd tests/fuzz
+	for target in $(FUZZ_TARGETS); do
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . "$$target" -- \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=10
+	done
+
+check: setup ## Formatting, lints, documentation, licences
+	@$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	tests/setup.sh deny
+	PATH="$(TARGET)/tools/bin:$$PATH" $(CARGO) deny --offline check licenses bans sources
+
+build: setup ## Build for development
+	@$(CARGO) build --locked
+
+release: setup ## Build for use
+	@$(CARGO) build --locked --release
+
+run: release ## Run the gateway with conf/weir.yaml
+	@exec $(TARGET)/release/weir run -c conf/weir.yaml
+
+clean: ## Remove what was built
+	@$(CARGO) clean
+	rm -rf tests/fuzz/target
