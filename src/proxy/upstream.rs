@@ -72,7 +72,8 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
         }
         None => {
             let length: usize = exchange.body.iter().map(Bytes::len).sum();
-            if length > 0 || !matches!(parts.method, Method::GET | Method::HEAD) {
+            // RFC 9110, 8.6: no length for an empty body where none is expected.
+            if length > 0 || !matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE) {
                 headers.insert(CONTENT_LENGTH, length.into());
             }
         }
