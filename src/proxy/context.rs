@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use weir_filters::cut::UsageCut;
 use weir_filters::key::Admitted;
 use weir_filters::meter::Meter;
@@ -71,6 +72,8 @@ pub(super) struct Exchange {
     pub(super) body: Vec<Bytes>,
     /// How the rest of the body is framed, if there is a rest.
     pub(super) more: Option<Framing>,
+    /// Ends the exchange while the rest is being sent.
+    pub(super) stop: Option<Arc<Notify>>,
     /// Whether Weir asked the upstream for a usage report that the client did not ask for.
     pub(super) injected: bool,
     pub(super) cut: Option<UsageCut>,

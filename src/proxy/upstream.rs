@@ -84,6 +84,7 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
         first_byte: channel.timeouts.first_byte,
         idle: channel.timeouts.idle,
         hold_end: ctx.snapshot.durability == Durability::Strict,
+        stop: exchange.stop.clone(),
     });
     *upstream = RequestHeader::from(parts);
     exchange.asked = Some(start);
