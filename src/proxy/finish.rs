@@ -76,8 +76,7 @@ pub(super) fn settle(ctx: &mut Context) {
     if answered_here && outcome != Outcome::Refused {
         return;
     }
-    let (Some(admitted), Some(operation), Some(route)) = (&ctx.admitted, ctx.operation, ctx.route) else { return };
-    let key = &admitted.key;
+    let (Some(key), Some(operation), Some(route)) = (&ctx.key, ctx.operation, ctx.route) else { return };
     let settlement = Settlement {
         id: ctx.id,
         time_ms: ctx.arrived_ms,

@@ -88,8 +88,12 @@ async fn admit(
     let credential = present(&head.headers, query).map_err(Refusal::from)?;
     let admitted = match snapshot.keys.admit(&credential, ctx.protocol, ctx.arrived_ms) {
         Ok(admitted) => admitted,
-        Err((refusal, _)) => return Err(refusal.into()),
+        Err((refusal, key)) => {
+            ctx.key = key;
+            return Err(refusal.into());
+        }
     };
+    ctx.key = Some(admitted.key.clone());
     ctx.admitted = Some(admitted.clone());
     if route.operation == Operation::Models {
         return Ok(Admission::Models { id: route.model.map(str::to_owned) });
