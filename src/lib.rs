@@ -1,4 +1,8 @@
-//! Weir, a metering reverse proxy for LLM APIs.
+//! Weir, a metering reverse proxy for LLM APIs, as a plugin for Cloudflare's Pingora.
+//!
+//! [`Gateway`] is where to begin: it opens the ledger, makes the tables of a configuration and gives
+//! a Pingora service that can be added to any server. The decisions are in the crate
+//! [`weir_filters`]; here is what needs IO, a clock or Pingora. `ARCHITECTURE.md` is the map.
 
 pub mod admin;
 mod app;

@@ -34,7 +34,7 @@ pub enum Operation {
     GeminiGenerate,
     /// `POST /v1beta/models/{model}:streamGenerateContent`
     GeminiStream,
-    /// `POST /v1beta/models/{model}:embedContent`
+    /// `POST /v1beta/models/{model}:embedContent`, `:batchEmbedContents`
     GeminiEmbed,
     /// `POST /v1beta/models/{model}:countTokens`, never billed.
     GeminiCountTokens,

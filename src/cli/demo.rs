@@ -25,20 +25,39 @@ const START: Duration = Duration::from_secs(10);
 /// How often the live table looks at the ledger.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-pub(super) fn demo(once: bool) -> ExitCode {
-    match run(once) {
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Send a request of every operation, compare what was metered with what the mock reported, and end
+    #[arg(long)]
+    once: bool,
+    /// Where clients connect [default: 127.0.0.1:8514; with --once a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where the admin listener is [default: 127.0.0.1:8515; with --once a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+}
+
+pub(super) fn demo(arguments: &Arguments) -> ExitCode {
+    match run(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => fail(format_args!("{e}")),
     }
 }
 
-fn run(once: bool) -> Result<bool, Box<dyn std::error::Error>> {
+fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
+    let once = arguments.once;
+    let address = |given: Option<SocketAddr>, usual| match given {
+        Some(address) => free(address),
+        // A proof runs beside whatever holds the well-known ports; a demo for people has them in its lines.
+        None if once => free(SocketAddr::from(([127, 0, 0, 1], 0))),
+        None => free(usual),
+    };
+    let (listen, admin) = (address(arguments.listen, demo::LISTEN)?, address(arguments.admin, demo::ADMIN)?);
     let directory = tempfile::Builder::new().prefix("weir-demo-").tempdir()?;
     let (client_key, upstream_key) = (ClientKey::draw()?, demo::upstream_key()?);
     let mock = Mock::start(MockOptions { upstream_key: upstream_key.clone() })?;
-    // A proof runs beside whatever holds the well-known ports; a demo for people has them in its lines.
-    let (listen, admin) = if once { (free_port()?, free_port()?) } else { (demo::LISTEN, demo::ADMIN) };
     let config =
         demo::config(mock.address(), &upstream_key, client_key.sha256, directory.path().to_owned(), listen, admin);
 
@@ -68,6 +87,7 @@ fn run(once: bool) -> Result<bool, Box<dyn std::error::Error>> {
         true => {
             let token = token.as_ref().map_or("", |token| token.expose());
             writeln!(out, "Weir on http://{listen}, admin on http://{}", admin.address())?;
+            writeln!(out, "mock provider on http://{}, its key {}", mock.address(), upstream_key.expose())?;
             writeln!(out, "client key   {}\nadmin token  {token}\n", client_key.key.expose())?;
             live::print_curl_lines(listen, client_key.key.expose(), &mut out)?;
             writeln!(out, "\nWhat is metered (Ctrl-C ends the demo):")?;
@@ -117,8 +137,11 @@ fn rows(ledger: &Ledger) -> Vec<MeteredRow> {
     rows.into_values().collect()
 }
 
-fn free_port() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// The address if nobody listens there; with port 0 one that is free. Without the look a listener of
+/// someone else's would be taken for the gateway, and be told the keys.
+fn free(address: SocketAddr) -> Result<SocketAddr, String> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    bound.map_err(|e| format!("{address}: {e}; --listen and --admin take other addresses"))
 }
 
 fn await_listener(address: SocketAddr, stopped: &AtomicBool) -> bool {
@@ -149,5 +172,21 @@ impl ShutdownSignalWatch for Stop {
             () = self.0.notified() => ShutdownSignal::FastShutdown,
             _ = UnixShutdownSignalWatch.recv() => ShutdownSignal::FastShutdown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_taken_is_no_place_for_a_demo() {
+        let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let taken = other.local_addr().expect("it is bound");
+        let refused = free(taken).expect_err("someone listens there");
+        assert!(refused.starts_with(&taken.to_string()), "{refused}");
+        drop(other);
+        assert_eq!(free(taken), Ok(taken));
+        assert_ne!(free(SocketAddr::from(([127, 0, 0, 1], 0))).map(|address| address.port()), Ok(0));
     }
 }

@@ -24,11 +24,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Show what Weir does: a gateway, mock providers and one key, on this machine alone
-    Demo {
-        /// Send a request of every operation, compare what was metered with what the mock reported, and end
-        #[arg(long)]
-        once: bool,
-    },
+    Demo(demo::Arguments),
     /// Run the gateway
     Run(Source),
     /// Check a configuration file: 0 valid, 1 invalid, 2 it cannot be read
@@ -60,7 +56,7 @@ pub fn main() -> ExitCode {
     let environment = env_logger::Env::new().filter_or("WEIR_LOG", "warn,weir=info");
     env_logger::Builder::from_env(environment).init();
     match Arguments::parse().command {
-        Command::Demo { once } => demo::demo(once),
+        Command::Demo(arguments) => demo::demo(&arguments),
         Command::Run(source) => run::run(&source.config),
         Command::Check(source) => check(&source.config),
         Command::Key(Key::New) => key_new(),
@@ -92,7 +88,7 @@ fn key_new() -> ExitCode {
 /// Loads a configuration for a command that needs one; its mistakes go to stderr.
 fn load(path: &std::path::Path) -> Result<config::Config, ExitCode> {
     config::load(path, &|name| std::env::var(name).ok()).map_err(|mistakes| {
-        for mistake in mistakes.iter() {
+        for mistake in &mistakes {
             eprintln!("{mistake}");
         }
         ExitCode::FAILURE

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::admin;
 use crate::admin::client::{Client, ClientError};
 use crate::config::Config;
-use crate::ledger::{Ledger, LedgerOptions, WhenLocked};
+use crate::ledger;
 
 use super::{fail, load};
 
@@ -128,17 +128,8 @@ fn from_ledger(config: &Config, parameters: &[(String, String)]) -> Result<Value
     }
     let query = admin::UsageQuery::parse(parameters).map_err(|e| e.to_string())?;
     let query = crate::app::usage_query(&query);
-    let ledger = Ledger::open(LedgerOptions {
-        directory: directory.clone(),
-        shards: 1,
-        durability: config.ledger.durability,
-        keep_minutes: config.ledger.keep_minutes,
-        keep_hours: config.ledger.keep_hours,
-        when_locked: WhenLocked::Refuse,
-    })
-    .map_err(|e| format!("{}: {e}", directory.display()))?;
+    let ledger = ledger::read_only(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
     let rows: Vec<Value> = ledger.usage(&query).iter().map(|row| row.to_json(query.by)).collect();
-    ledger.close();
     Ok(Value::Array(rows))
 }
 

@@ -337,12 +337,22 @@ fn gemini(cases: &mut Vec<Case>) {
         let body = json!({ "model": format!("models/{model}"), "content": { "parts": [{ "text": "a river" }] } });
         Case::new(Operation::GeminiEmbed, format!("/v1beta/models/{model}:embedContent"), model, &body)
     };
+    // As Google's SDKs embed: many in one request, and each names the model again.
+    let batch = |model: &'static str| {
+        let one =
+            |text: &str| json!({ "model": format!("models/{model}"), "content": { "parts": [{ "text": text }] } });
+        let body = json!({ "requests": [one("a river"), one("a dam across it")] });
+        Case::new(Operation::GeminiEmbed, format!("/v1beta/models/{model}:batchEmbedContents"), model, &body)
+    };
+    let stable = |case: Case| Case { path: case.path.replacen("/v1beta/", "/v1/", 1), ..case };
     cases.extend([
         at(Operation::GeminiGenerate, "generateContent"),
+        stable(at(Operation::GeminiGenerate, "generateContent")),
         at(Operation::GeminiGenerate, "generateContent").with(CredentialForm::Query),
         at(Operation::GeminiStream, "streamGenerateContent?alt=sse").streamed(),
         at(Operation::GeminiStream, "streamGenerateContent").streamed(),
         embed("gemini-embedding-2"),
+        batch("gemini-embedding-2"),
         at(Operation::GeminiCountTokens, "countTokens"),
         chat(Operation::GeminiGenerate, false),
         chat(Operation::GeminiStream, true),

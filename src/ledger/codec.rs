@@ -110,8 +110,8 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
     dims.encode(out);
     let len = out.len() - at - 2;
-    out[at] = (len & 0x7f) as u8 | 0x80;
-    out[at + 1] = ((len >> 7) & 0x7f) as u8;
+    out[at] = len.to_le_bytes()[0] | 0x80;
+    out[at + 1] = (len >> 7).to_le_bytes()[0];
     put_text(out, &s.key_name);
     out.extend_from_slice(&[s.outcome as u8, source_code(s.usage.source)]);
     put_int(out, u64::from(s.status));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec::RecordRef;
 use super::journal::files::{self, SegmentId};
-use super::journal::segment::{Corrupt, Extent, HEADER, Header, scan};
+use super::journal::segment::{Corrupt, Extent, HEADER, HEADER_LEN, Header, scan};
 use super::journal::{Head, SEGMENT_BYTES};
 use super::view::View;
 
@@ -22,12 +22,12 @@ use super::view::View;
 const RECENT_IDS: usize = 65_536;
 /// Read of one segment at once. Larger than any segment that this release writes, so that damage is
 /// seen whole; a file that something else made this large is read in pieces.
-const MAX_READ: u64 = 64 << 20;
+const MAX_READ: usize = 64 << 20;
 /// The same of a segment that another process is writing, most of which is still empty.
-const MAX_READ_GROWING: u64 = 1 << 20;
+const MAX_READ_GROWING: usize = 1 << 20;
 /// Reads of one segment in one plan: enough for all that another process could have written into a
 /// segment by then.
-const MAX_READS: u64 = SEGMENT_BYTES / MAX_READ_GROWING + 1;
+const MAX_READS: u64 = SEGMENT_BYTES / MAX_READ_GROWING as u64 + 1;
 /// The read buffer is given back above this: only a start reads whole segments.
 const KEEP_BUFFER: usize = 1 << 20;
 
@@ -113,7 +113,7 @@ impl Folder {
             None => Extent::Growing,
         };
         let len = head.map_or(file.metadata()?.len(), |head| head.end);
-        let mut start = [0; HEADER as usize];
+        let mut start = [0; HEADER_LEN];
         let got = read_up_to(&file, &mut start, 0)?;
         let header = match Header::decode(&start[..got]) {
             Ok((header, note)) => {
@@ -133,8 +133,8 @@ impl Folder {
         let offset = self.view.offsets.get(&id).copied().unwrap_or(HEADER);
         let mut bytes = std::mem::take(&mut self.buffer);
         let most = if extent == Extent::Growing { MAX_READ_GROWING } else { MAX_READ };
-        let want = len.saturating_sub(offset).min(most);
-        bytes.resize(want as usize, 0);
+        let want = usize::try_from(len.saturating_sub(offset)).map_or(most, |rest| rest.min(most));
+        bytes.resize(want, 0);
         let got = read_up_to(&file, &mut bytes, offset)?;
         bytes.truncate(got);
         let own = head.is_some();

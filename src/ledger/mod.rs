@@ -56,6 +56,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A question waits this long at most for the fold to reach the journal's end.
 const MAX_CATCH_UP: Duration = Duration::from_secs(1);
 
+/// A child process that is just being started holds the locks of its parent until its exec: a
+/// process that went down together with starting one does not make the next refuse to start.
+const LOCK_LINGERS: Duration = Duration::from_millis(250);
+const LOCK_RETRY: Duration = Duration::from_millis(25);
+
 /// Why a ledger does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -170,7 +175,13 @@ impl Ledger {
         std::fs::create_dir_all(&options.directory)?;
         let journal_directory = options.directory.join("journal");
         let mut keeper = Keeper::new(&options.directory);
-        let view = match (keeper.lead()?, options.when_locked) {
+        let mut led = keeper.lead()?;
+        let deadline = Instant::now() + LOCK_LINGERS;
+        while led.is_none() && options.when_locked == WhenLocked::Refuse && Instant::now() < deadline {
+            std::thread::sleep(LOCK_RETRY);
+            led = keeper.lead()?;
+        }
+        let view = match (led, options.when_locked) {
             (Some(view), _) => view,
             (None, WhenLocked::Refuse) => return Err(LedgerError::Locked),
             (None, WhenLocked::Wait) => keeper.follow()?.unwrap_or_default(),

@@ -23,7 +23,11 @@ pub(crate) struct BadRows(pub(crate) String);
 impl View {
     /// The rows of what changed.
     pub(crate) fn changed_rows(&mut self) -> Vec<Row> {
-        let changes = self.take_changes();
+        let mut changes = self.take_changes();
+        if !changes.is_empty() {
+            // It says how many rows there are.
+            changes.insert(Change::Meta);
+        }
         changes.into_iter().map(|change| self.row(change)).collect()
     }
 
@@ -34,11 +38,9 @@ impl View {
             .flat_map(|grain| self.cells[grain as usize].keys().map(move |(b, s)| Change::Cell(grain, *b, *s)));
         // The first series of each key stands for the key.
         let mut seen = std::collections::HashSet::new();
-        let keys = (0..self.series.len() as u32)
-            .filter(move |s| seen.insert(&self.series[*s as usize].key_id))
-            .map(Change::Key);
+        let keys = self.numbers().filter(move |s| seen.insert(&self.series[*s as usize].key_id)).map(Change::Key);
         std::iter::once(Change::Meta)
-            .chain((0..self.series.len() as u32).map(Change::Series))
+            .chain(self.numbers().map(Change::Series))
             .chain(keys)
             .chain(cells)
             .chain(self.offsets.keys().copied().map(Change::Offset))
@@ -57,6 +59,7 @@ impl View {
                 }
                 for grain in Grain::ALL {
                     put_int(&mut value, self.kept_from(grain).into());
+                    put_int(&mut value, self.cells[grain as usize].len() as u64);
                 }
                 true
             }
@@ -64,7 +67,7 @@ impl View {
                 key.push(grain_tag(grain));
                 key.extend_from_slice(&bucket.to_be_bytes());
                 key.extend_from_slice(&series.to_be_bytes());
-                self.cells[grain as usize].get(&(bucket, series)).map(|c| c.encode(&mut value)).is_some()
+                self.cells[grain as usize].get(&(bucket, series)).inspect(|c| c.encode(&mut value)).is_some()
             }
             Change::Series(series) => {
                 key.push(b's');
@@ -76,18 +79,18 @@ impl View {
                 let id = &self.series[series as usize].key_id;
                 key.push(b'k');
                 key.extend_from_slice(id.as_bytes());
-                self.keys.get(id).map(|state| state.encode(&mut value)).is_some()
+                self.keys.get(id).inspect(|state| state.encode(&mut value)).is_some()
             }
             Change::Offset(id) => {
                 key.push(b'o');
                 key.extend_from_slice(&id.shard.to_be_bytes());
                 key.extend_from_slice(&id.seq.to_be_bytes());
-                self.offsets.get(&id).map(|offset| put_int(&mut value, *offset)).is_some()
+                self.offsets.get(&id).inspect(|offset| put_int(&mut value, **offset)).is_some()
             }
             Change::Floor(shard) => {
                 key.push(b'f');
                 key.extend_from_slice(&shard.to_be_bytes());
-                self.floors.get(&shard).map(|floor| put_int(&mut value, *floor)).is_some()
+                self.floors.get(&shard).inspect(|floor| put_int(&mut value, **floor)).is_some()
             }
         };
         (key, kept.then_some(value))
@@ -97,7 +100,7 @@ impl View {
     /// nothing. An error: they contradict themselves, or are not rows.
     pub(crate) fn from_rows(rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Option<Self>, BadRows> {
         let mut view = View::default();
-        let mut complete = false;
+        let mut lens = None;
         let mut series: Vec<(u32, Vec<u8>)> = Vec::new();
         let mut keys = Vec::new();
         for (key, value) in rows {
@@ -106,8 +109,7 @@ impl View {
             let mut k = Reader::new(&key);
             match k.byte().ok_or_else(bad)? {
                 tag if [tag] == *META => {
-                    view.read_meta(&mut r)?;
-                    complete = true;
+                    lens = Some(view.read_meta(&mut r)?);
                 }
                 b's' => {
                     let number = k.array().map(u32::from_be_bytes).ok_or_else(bad)?;
@@ -138,8 +140,9 @@ impl View {
                 return Err(bad());
             }
         }
-        if !complete {
-            return Ok(None);
+        let Some(lens) = lens else { return Ok(None) };
+        if view.cells.each_ref().map(|cells| cells.len() as u64) != lens {
+            return Err(BadRows("cells are missing, or too many".to_owned()));
         }
         series.sort_unstable();
         for (expected, (number, dims)) in series.iter().enumerate() {
@@ -155,19 +158,21 @@ impl View {
         Ok(Some(view))
     }
 
-    fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<(), BadRows> {
+    /// The answer is how many cells there are of each grain.
+    fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<[u64; 3], BadRows> {
         let mut int = || r.int().ok_or_else(|| BadRows("the meta row cannot be read".to_owned()));
         let format = int()?;
         if format != FORMAT {
             return Err(BadRows(format!("format {format} is not known to this release")));
         }
         self.meta = Meta { folded: int()?, corrupt: int()?, duplicates: int()? };
-        let mut pruned = [0; 3];
-        for from in &mut pruned {
+        let (mut pruned, mut lens) = ([0; 3], [0; 3]);
+        for (from, len) in pruned.iter_mut().zip(&mut lens) {
             *from = u32::try_from(int()?).map_err(|_| BadRows("a bucket is out of range".to_owned()))?;
+            *len = int()?;
         }
         self.set_kept_from(pruned);
-        Ok(())
+        Ok(lens)
     }
 
     /// Days and keys are kept for ever, so either must add up to the records counted; and every cell
@@ -280,7 +285,7 @@ mod tests {
     fn rows_that_contradict_themselves_are_refused() {
         let view = folded(&[super::super::fixtures::settlement(1, 5)]);
         let all = rows(&view);
-        for missing in [b's', b'k', b'D'] {
+        for missing in [b's', b'k', b'M', b'H', b'D'] {
             let part = all.iter().filter(|(k, _)| k[0] != missing).cloned();
             assert!(View::from_rows(part).is_err(), "without {}", char::from(missing));
         }

@@ -10,11 +10,16 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::rows::{META, Row};
 
 /// Resident memory is reported to reach ten times this.
 const CACHE_BYTES: u64 = 32 << 20;
+/// sled's own threads may hold its lock for a moment after the store was dropped, and so does a child
+/// of this process between its fork and its exec.
+const LOCK_LINGERS: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Rows in one batch of a rebuild: sled holds a batch in memory until it is written.
 const REBUILD_BATCH: usize = 4096;
 /// Broken stores that are kept for a look; older ones are removed, or a failing disk would be filled
@@ -45,7 +50,13 @@ impl Store {
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
         remove_half_snapshots(directory).map_err(|e| StoreError::Io(e.to_string()))?;
         let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
-        guarded(|| config.open()).map(|db| Self { db })
+        let deadline = Instant::now() + LOCK_LINGERS;
+        loop {
+            match guarded(|| config.open()) {
+                Err(StoreError::Locked) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+                opened => return opened.map(|db| Self { db }),
+            }
+        }
     }
 
     /// Every row.
@@ -126,7 +137,8 @@ fn remove_half_snapshots(directory: &Path) -> io::Result<()> {
     for entry in found {
         let path = entry?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
+        let is_half = path.extension().is_some_and(|e| e == "generating");
+        if name.starts_with("snap.") && is_half {
             fs::remove_file(&path)?;
         }
     }

@@ -16,9 +16,9 @@ use super::*;
 fn a_question_right_after_a_request_has_it() {
     let scene = Scene::new();
     let ledger = scene.open();
-    for id in 1..=100 {
-        ledger.append(&settlement(id, now_ms()));
-        assert_eq!(requests(&ledger), id as u64);
+    for id in 1..=100_u64 {
+        ledger.append(&settlement(id.into(), now_ms()));
+        assert_eq!(requests(&ledger), id);
     }
     let status = ledger.status();
     assert_eq!((status.fold_lag_records, status.append_errors, status.corrupt_records), (0, 0, 0));
@@ -52,7 +52,7 @@ fn threads_and_shards_lose_and_repeat_nothing() {
             let ledger = Arc::clone(&ledger);
             std::thread::spawn(move || {
                 for n in 0..500 {
-                    ledger.append(&settlement(thread << 64 | n, now_ms()));
+                    ledger.append(&settlement((thread << 64) | n, now_ms()));
                 }
             })
         })

@@ -2,6 +2,7 @@
 //! last written. Refuses to know where they are written and where records come from.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,6 +188,10 @@ impl View {
         let rules = [(Grain::Minute, keep_minutes, MAX_MINUTE_CELLS), (Grain::Hour, keep_hours, MAX_HOUR_CELLS)];
         for (grain, keep, cap) in rules {
             let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+            if self.pruned[grain as usize] > grain.bucket(now_ms) {
+                // The clock was wrong then: what is counted from now on is kept again.
+                self.pruned[grain as usize] = 0;
+            }
             self.prune_before(grain, grain.bucket(now_ms.saturating_sub(keep_ms)));
             while self.cells[grain as usize].len() > cap {
                 // Never the newest: a bucket that is still filling is always there to be read.
@@ -229,6 +234,12 @@ impl View {
     /// Whether anything changed.
     pub(crate) fn is_changed(&self) -> bool {
         !self.changes.is_empty()
+    }
+
+    /// The numbers of all series.
+    pub(crate) fn numbers(&self) -> Range<u32> {
+        // `insert_series` adds none beyond.
+        0..u32::try_from(self.series.len()).unwrap_or(u32::MAX)
     }
 
     /// Adds a series as it was numbered before. `None` if its bytes are not one.
@@ -317,9 +328,9 @@ mod tests {
             s.model = format!("made-up-{n}").into();
             apply(&mut view, &s);
         }
-        assert_eq!(view.series.len() as u32, MAX_SERIES_PER_KEY + 1);
+        assert_eq!(view.numbers(), 0..MAX_SERIES_PER_KEY + 1);
         let other = view.series.iter().position(|s| &*s.model == OTHER_MODEL).unwrap();
-        assert_eq!(view.cells[2][&(0, other as u32)].requests, 100);
+        assert_eq!(view.cells[2][&(0, u32::try_from(other).unwrap())].requests, 100);
         let mut stranger = settlement(0, 0);
         stranger.key_id = "k2".into();
         apply(&mut view, &stranger);
@@ -339,6 +350,15 @@ mod tests {
         apply(&mut view, &settlement(3, 0));
         assert_eq!(view.cells.each_ref().map(BTreeMap::len), [1, 1, 2]);
         assert_eq!(view.cells[2][&(0, 0)].requests, 2);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_end_the_minutes() {
+        let (mut view, hour) = (View::default(), Duration::from_secs(3600));
+        view.prune(1000 * 86_400_000, hour, hour);
+        view.prune(86_400_000, hour, hour);
+        apply(&mut view, &settlement(1, 86_400_000));
+        assert_eq!(view.cells.each_ref().map(BTreeMap::len), [1, 1, 1]);
     }
 
     #[test]

@@ -10,10 +10,10 @@ pub(crate) const MAX_TEXT: usize = 512;
 /// Appends `value` as a LEB128 integer: seven bits a byte, the lowest first.
 pub(crate) fn put_int(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
     }
-    out.push((value & 0x7f) as u8);
+    out.push(value.to_le_bytes()[0]);
 }
 
 /// Appends the length of `text` and its bytes, cut to [`MAX_TEXT`].

@@ -77,20 +77,23 @@ async fn admit(
     let route = snapshot.routes.find(method, path).map_err(Refusal::from)?;
     ctx.route = Some(route.index);
     ctx.operation = Some(route.operation);
-    if route.operation != Operation::Models {
-        ctx.protocol = route.operation.protocol();
-    } else if ctx.protocol == Protocol::OpenAi && session.req_header().headers.contains_key("anthropic-version") {
-        ctx.protocol = Protocol::Anthropic;
-    }
     let head = session.req_header();
+    ctx.protocol = match route.operation {
+        Operation::Models => listed_for(ctx.protocol, &head.headers),
+        operation => operation.protocol(),
+    };
     ctx.cors_origin = allowed_origin(&route, &head.headers);
 
     let query = head.uri.query();
     let credential = present(&head.headers, query).map_err(Refusal::from)?;
     let admitted = match snapshot.keys.admit(&credential, ctx.protocol, ctx.arrived_ms) {
         Ok(admitted) => admitted,
-        Err((refusal, _)) => return Err(refusal.into()),
+        Err((refusal, key)) => {
+            ctx.key = key;
+            return Err(refusal.into());
+        }
     };
+    ctx.key = Some(admitted.key.clone());
     ctx.admitted = Some(admitted.clone());
     if route.operation == Operation::Models {
         return Ok(Admission::Models { id: route.model.map(str::to_owned) });
@@ -143,8 +146,7 @@ async fn admit(
         asked: None,
         first_token: None,
         position: None,
-        _in_flight: snapshot.handles.channel(channel.index()).enter(),
-        _stream_active: None,
+        gauges: (snapshot.handles.channel(channel.index()).enter(), None),
     });
     ctx.stage = Stage::Admitted;
     ctx.overhead = until_body + after_body.elapsed();
@@ -176,12 +178,13 @@ fn plan(
     let upstream_path = match &route.upstream {
         UpstreamPath::Same | UpstreamPath::None => path.to_owned(),
         UpstreamPath::Fixed(fixed) => (*fixed).to_owned(),
-        UpstreamPath::Gemini { verb } => target::gemini(asked, verb),
+        UpstreamPath::Gemini { models, verb } => target::gemini(models, asked, verb),
         UpstreamPath::GeminiChat => {
             edits.extend(facts.map(without_model_and_stream).unwrap_or_default());
             operation = if streams { Operation::GeminiStream } else { Operation::GeminiGenerate };
             also = (streams && !query.is_some_and(has_alt)).then_some("alt=sse");
-            target::gemini(asked, if streams { "streamGenerateContent" } else { "generateContent" })
+            let verb = if streams { "streamGenerateContent" } else { "generateContent" };
+            target::gemini("/v1beta/models", asked, verb)
         }
     };
     let mut injected = false;
@@ -313,5 +316,33 @@ fn dialect_of(path: &str) -> Protocol {
         Protocol::Anthropic
     } else {
         Protocol::OpenAi
+    }
+}
+
+/// Whose shape a list of models has: three protocols have theirs at `/v1/models`.
+fn listed_for(by_path: Protocol, headers: &HeaderMap) -> Protocol {
+    match by_path {
+        Protocol::OpenAi if headers.contains_key("anthropic-version") => Protocol::Anthropic,
+        Protocol::OpenAi if headers.contains_key("x-goog-api-key") => Protocol::Gemini,
+        by_path => by_path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_models_has_its_callers_shape() {
+        for (path, header, shape) in [
+            ("/v1/models", "authorization", Protocol::OpenAi),
+            ("/v1/models", "x-api-key", Protocol::OpenAi),
+            ("/v1/models", "anthropic-version", Protocol::Anthropic),
+            ("/v1/models", "x-goog-api-key", Protocol::Gemini),
+            ("/v1beta/models", "authorization", Protocol::Gemini),
+        ] {
+            let headers = HeaderMap::from_iter([(header.parse().expect("a name"), HeaderValue::from_static("x"))]);
+            assert_eq!(listed_for(dialect_of(path), &headers), shape, "{path} {header}");
+        }
     }
 }

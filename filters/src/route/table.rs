@@ -76,12 +76,15 @@ pub enum UpstreamPath<'t> {
     Same,
     /// This one.
     Fixed(&'t str),
-    /// `/v1beta/models/{model}:{verb}`. The model is the route's, or else the body's.
+    /// `{models}/{model}:{verb}`. The model is the route's, or else the body's.
     Gemini {
+        /// Where the models are in the version of the API that the client asked for:
+        /// `/v1beta/models` or `/v1/models`.
+        models: &'static str,
         /// What is asked of the model.
         verb: &'static str,
     },
-    /// The same, but the body's `model` and `stream` decide both model and verb.
+    /// The same of `/v1beta`, but the body's `model` and `stream` decide both model and verb.
     GeminiChat,
     /// None: Weir answers itself.
     None,
@@ -227,6 +230,7 @@ const fn methods(operation: Operation) -> &'static str {
 
 /// What an upstream is asked for by a configured route that does not say it.
 fn own_path(route: &ConfiguredRoute) -> UpstreamPath<'static> {
+    let gemini = |verb| UpstreamPath::Gemini { models: "/v1beta/models", verb };
     match route.operation {
         Operation::OpenAiChat => UpstreamPath::Fixed("/v1/chat/completions"),
         Operation::OpenAiCompletions => UpstreamPath::Fixed("/v1/completions"),
@@ -238,10 +242,10 @@ fn own_path(route: &ConfiguredRoute) -> UpstreamPath<'static> {
         Operation::OllamaChat => UpstreamPath::Fixed("/api/chat"),
         Operation::AnthropicMessages => UpstreamPath::Fixed("/v1/messages"),
         Operation::AnthropicCountTokens => UpstreamPath::Fixed("/v1/messages/count_tokens"),
-        Operation::GeminiGenerate => UpstreamPath::Gemini { verb: "generateContent" },
-        Operation::GeminiStream => UpstreamPath::Gemini { verb: "streamGenerateContent" },
-        Operation::GeminiEmbed => UpstreamPath::Gemini { verb: "embedContent" },
-        Operation::GeminiCountTokens => UpstreamPath::Gemini { verb: "countTokens" },
+        Operation::GeminiGenerate => gemini("generateContent"),
+        Operation::GeminiStream => gemini("streamGenerateContent"),
+        Operation::GeminiEmbed => gemini("embedContent"),
+        Operation::GeminiCountTokens => gemini("countTokens"),
         Operation::Models => UpstreamPath::None,
     }
 }
@@ -292,11 +296,12 @@ impl BuiltIn {
     }
 }
 
-const VERBS: [(&str, Operation); 4] = [
+const VERBS: [(&str, Operation); 5] = [
     ("generateContent", Operation::GeminiGenerate),
     ("streamGenerateContent", Operation::GeminiStream),
     ("embedContent", Operation::GeminiEmbed),
     ("countTokens", Operation::GeminiCountTokens),
+    ("batchEmbedContents", Operation::GeminiEmbed),
 ];
 
 const fn exact(path: &'static str, operation: Operation) -> BuiltIn {
@@ -313,7 +318,7 @@ const fn other(name: &'static str, base: &'static str, form: Form) -> BuiltIn {
 
 const fn verb(name: &'static str, base: &'static str, which: usize) -> BuiltIn {
     let (verb, operation) = VERBS[which];
-    BuiltIn { name, base, form: Form::Verb(verb), operation, upstream: UpstreamPath::Gemini { verb } }
+    BuiltIn { name, base, form: Form::Verb(verb), operation, upstream: UpstreamPath::Gemini { models: base, verb } }
 }
 
 const fn models(name: &'static str, base: &'static str, form: Form) -> BuiltIn {
@@ -321,7 +326,7 @@ const fn models(name: &'static str, base: &'static str, form: Form) -> BuiltIn {
 }
 
 /// The data plane of the interface. The busiest come first: they are tried in this order.
-const BUILT_IN: [BuiltIn; 29] = [
+const BUILT_IN: [BuiltIn; 31] = [
     exact("/v1/chat/completions", Operation::OpenAiChat),
     exact("/v1/messages", Operation::AnthropicMessages),
     exact("/v1/responses", Operation::OpenAiResponses),
@@ -331,10 +336,12 @@ const BUILT_IN: [BuiltIn; 29] = [
     verb("/v1beta/models/{model}:streamGenerateContent", "/v1beta/models", 1),
     verb("/v1beta/models/{model}:embedContent", "/v1beta/models", 2),
     verb("/v1beta/models/{model}:countTokens", "/v1beta/models", 3),
+    verb("/v1beta/models/{model}:batchEmbedContents", "/v1beta/models", 4),
     verb("/v1/models/{model}:generateContent", "/v1/models", 0),
     verb("/v1/models/{model}:streamGenerateContent", "/v1/models", 1),
     verb("/v1/models/{model}:embedContent", "/v1/models", 2),
     verb("/v1/models/{model}:countTokens", "/v1/models", 3),
+    verb("/v1/models/{model}:batchEmbedContents", "/v1/models", 4),
     BuiltIn { upstream: UpstreamPath::GeminiChat, ..exact("/gemini/v1/chat", Operation::GeminiGenerate) },
     exact("/v1/messages/count_tokens", Operation::AnthropicCountTokens),
     prefixed("/api/v1/messages", Operation::AnthropicMessages, "/v1/messages"),

@@ -12,6 +12,7 @@ mod sync;
 
 use std::cell::Cell;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -61,6 +62,8 @@ pub(crate) struct Journal {
     pub(crate) dropped: AtomicU64,
 }
 
+/// Each on cache lines of its own: two threads that append must not slow each other down.
+#[repr(align(128))]
 struct ShardCell {
     state: Mutex<Shard>,
     /// Tickets up to this one have been through a sync.
@@ -105,13 +108,13 @@ impl Journal {
 
     /// Writes `s` before it returns. What the disk refuses is kept in memory and tried again.
     pub(crate) fn append(&self, s: &Settlement) -> Position {
-        let index = shard_index() % self.shards.len();
+        let index = self.shard_of_thread();
         let (outcome, ticket) = {
             let mut shard = self.lock(index);
             let outcome = shard.append(&self.place(index), s);
             (outcome, shard.tickets)
         };
-        let position = Position { shard: index as u16, ticket };
+        let position = Position { shard: index, ticket };
         match outcome {
             Appended::Written => {}
             Appended::Kept(error) => {
@@ -134,43 +137,52 @@ impl Journal {
 
     /// The open segments and how far their records are whole.
     pub(crate) fn heads(&self) -> Vec<Head> {
-        let head = |index: usize| {
+        let head = |index: u16| {
             let shard = self.lock(index);
             let active = shard.active.as_ref()?;
-            Some(Head { id: SegmentId { shard: index as u16, seq: active.seq }, end: active.end })
+            Some(Head { id: SegmentId { shard: index, seq: active.seq }, end: active.end })
         };
-        (0..self.shards.len()).filter_map(head).collect()
+        self.indices().filter_map(head).collect()
     }
 
     /// Records that this process has written.
     pub(crate) fn written(&self) -> u64 {
-        (0..self.shards.len()).map(|index| self.lock(index).written).sum()
+        self.indices().map(|index| self.lock(index).written).sum()
     }
 
     /// Records that wait in memory for a disk that takes them.
     pub(crate) fn waiting(&self) -> u64 {
-        (0..self.shards.len()).map(|index| self.lock(index).waiting()).sum()
+        self.indices().map(|index| self.lock(index).waiting()).sum()
     }
 
-    fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
+    fn indices(&self) -> Range<u16> {
+        // There are at most u16::MAX: `open` sees to it.
+        0..u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
+    }
+
+    fn shard_of_thread(&self) -> u16 {
+        u16::try_from(thread_number() % self.shards.len()).unwrap_or(0)
+    }
+
+    fn lock(&self, index: u16) -> MutexGuard<'_, Shard> {
         // A panic under the lock would leave a shard whose next write overwrites an unfinished
         // record: that is what the state is for, so it is still good.
-        self.shards[index].state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shards[usize::from(index)].state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn place(&self, index: usize) -> Place<'_> {
-        Place { journal: &self.directory, disk: &*self.disk, segment_bytes: self.segment_bytes, shard: index as u16 }
+    fn place(&self, index: u16) -> Place<'_> {
+        Place { journal: &self.directory, disk: &*self.disk, segment_bytes: self.segment_bytes, shard: index }
     }
 }
 
 /// A number for this thread, given out in order: the workers of a runtime get shards of their own.
-fn shard_index() -> usize {
+fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static INDEX: Cell<usize> = const { Cell::new(usize::MAX) });
-    INDEX.with(|index| {
-        if index.get() == usize::MAX {
-            index.set(NEXT.fetch_add(1, Ordering::Relaxed));
+    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) });
+    NUMBER.with(|number| {
+        if number.get() == usize::MAX {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
         }
-        index.get()
+        number.get()
     })
 }

@@ -11,10 +11,13 @@ use std::fmt;
 
 use super::super::codec::{MAX_PAYLOAD, Malformed, RecordRef};
 use super::super::record::Settlement;
+use super::super::wire::Reader;
 
 /// Bytes of both copies of the header; the first frame starts here. There are two copies, because
 /// without the salt no frame of the segment could be checked.
-pub(crate) const HEADER: u64 = 2 * COPY as u64;
+pub(crate) const HEADER: u64 = HEADER_LEN as u64;
+/// The same as a length in memory.
+pub(crate) const HEADER_LEN: usize = 2 * COPY;
 /// Bytes before a payload.
 pub(crate) const FRAME_HEAD: usize = 8;
 
@@ -111,7 +114,7 @@ impl Header {
             (None, Some((h, v))) => (h, v, damaged(0)),
             (None, None) => return Err(whole),
         };
-        if bytes.len() < HEADER as usize {
+        if bytes.len() < HEADER_LEN {
             return Err(whole);
         }
         if version == VERSION {
@@ -123,19 +126,24 @@ impl Header {
 }
 
 fn decode_copy(copy: &[u8]) -> Option<(Header, u16)> {
-    let int =
-        |from: usize, to: usize| copy[from..to].iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-    let valid = copy[..8] == MAGIC && int(28, 32) == u64::from(crc32fast::hash(&copy[..28]));
-    valid.then(|| {
-        let header = Header { shard: int(10, 12) as u16, salt: int(12, 16) as u32, seq: int(16, 24) };
-        (header, int(8, 10) as u16)
-    })
+    let mut r = Reader::new(copy);
+    if r.array()? != MAGIC {
+        return None;
+    }
+    let version = u16::from_le_bytes(r.array()?);
+    let shard = u16::from_le_bytes(r.array()?);
+    let salt = u32::from_le_bytes(r.array()?);
+    let seq = u64::from_le_bytes(r.array()?);
+    r.take(4)?;
+    let crc = u32::from_le_bytes(r.array()?);
+    let valid = crc == crc32fast::hash(&copy[..COPY - 4]);
+    valid.then_some((Header { shard, seq, salt }, version))
 }
 
 /// Puts length and checksum into the first eight bytes of `frame`, whose payload stands after them.
 pub(crate) fn seal_frame(frame: &mut [u8], salt: u32) {
     // A payload is at most MAX_PAYLOAD bytes, far below the 24 bits of the mask.
-    let len = (frame.len() - FRAME_HEAD) as u32 & LEN_MASK | MARK << 24;
+    let len = u32::try_from(frame.len() - FRAME_HEAD).unwrap_or(LEN_MASK) | (MARK << 24);
     frame[..4].copy_from_slice(&len.to_le_bytes());
     let crc = checksum(salt, len, &frame[FRAME_HEAD..]);
     frame[4..FRAME_HEAD].copy_from_slice(&crc.to_le_bytes());
@@ -220,9 +228,12 @@ pub fn decode_segment(bytes: &[u8], mut each: impl FnMut(Result<Settlement, Corr
             }
             header
         }
-        Err(corrupt) => return each(Err(corrupt)),
+        Err(corrupt) => {
+            each(Err(corrupt));
+            return;
+        }
     };
-    scan(&bytes[HEADER as usize..], HEADER, header.salt, Extent::Sealed, |at, found| {
+    scan(&bytes[HEADER_LEN..], HEADER, header.salt, Extent::Sealed, |at, found| {
         each(found.and_then(|payload| {
             let record = RecordRef::decode(payload).and_then(|r| r.to_settlement().ok_or(Malformed::Shape));
             record.map_err(|why| why.at(at, payload))
@@ -297,16 +308,16 @@ mod tests {
     #[test]
     fn every_truncation_gives_the_prefix() {
         let bytes = three();
-        let frame = (bytes.len() - HEADER as usize) / 3;
-        for cut in HEADER as usize..=bytes.len() {
+        let frame = (bytes.len() - HEADER_LEN) / 3;
+        for cut in HEADER_LEN..=bytes.len() {
             let (ids, damage) = read(&bytes[..cut]);
-            let whole = (cut - HEADER as usize) / frame;
-            assert_eq!(ids, (1..=whole as u128).collect::<Vec<_>>(), "cut at {cut}");
-            let torn = (cut - HEADER as usize) % frame;
+            let whole = (cut - HEADER_LEN) / frame;
+            assert_eq!(ids, (1..=u128::try_from(whole).unwrap()).collect::<Vec<_>>(), "cut at {cut}");
+            let torn = (cut - HEADER_LEN) % frame;
             let expected = Corrupt { at: (cut - torn) as u64, len: torn as u64, kind: CorruptKind::Torn };
             assert_eq!(damage, if torn == 0 { vec![] } else { vec![expected] }, "cut at {cut}");
         }
-        for cut in 0..HEADER as usize {
+        for cut in 0..HEADER_LEN {
             assert_eq!(read(&bytes[..cut]).1[0].kind, CorruptKind::Header, "cut at {cut}");
         }
     }
@@ -321,7 +332,7 @@ mod tests {
                 bytes[at] ^= 1 << bit;
                 let (ids, damage) = read(&bytes);
                 assert_eq!(damage.len(), 1, "byte {at} bit {bit}");
-                let expected = if (HEADER as usize..used).contains(&at) { 2 } else { 3 };
+                let expected = if (HEADER_LEN..used).contains(&at) { 2 } else { 3 };
                 assert_eq!(ids.len(), expected, "byte {at} bit {bit}");
                 bytes[at] ^= 1 << bit;
             }
@@ -334,7 +345,7 @@ mod tests {
         encode(&settlement(99, 1), &mut inner);
         seal_frame(&mut inner, 0);
         let mut bytes = three();
-        let (start, end) = (HEADER as usize, HEADER as usize + inner.len());
+        let (start, end) = (HEADER_LEN, HEADER_LEN + inner.len());
         bytes[start..end].copy_from_slice(&inner);
         let (ids, damage) = read(&bytes);
         assert_eq!(ids, [2, 3]);
@@ -346,7 +357,7 @@ mod tests {
         let bytes = three();
         let frame = (bytes.len() as u64 - HEADER) / 3;
         let mut seen = 0;
-        let body = &bytes[HEADER as usize..bytes.len() - 1];
+        let body = &bytes[HEADER_LEN..bytes.len() - 1];
         let end = scan(body, HEADER, SALT, Extent::Growing, |_, found| {
             assert!(found.is_ok());
             seen += 1;

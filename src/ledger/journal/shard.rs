@@ -134,10 +134,11 @@ impl Shard {
         }
         let active = match &mut self.active {
             Some(active) => active,
-            none => none.insert({
+            none => {
+                let made = create(place, &mut self.next_seq)?;
                 self.directory_dirty = true;
-                create(place, &mut self.next_seq)?
-            }),
+                none.insert(made)
+            }
         };
         seal_frame(frame, active.salt);
         if let Err(e) = place.disk.write(&active.file, frame, active.end) {

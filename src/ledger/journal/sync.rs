@@ -21,7 +21,7 @@ impl Journal {
     /// hold an answer for ever), or because the sync failed.
     pub(crate) async fn synced(&self, position: Position) -> bool {
         let cell = &self.shards[usize::from(position.shard)];
-        if position.ticket == 0 || self.lock(position.shard.into()).written < position.ticket {
+        if position.ticket == 0 || self.lock(position.shard).written < position.ticket {
             return false;
         }
         loop {
@@ -80,7 +80,7 @@ impl Journal {
     /// After [`Journal::stop`], when the thread is gone.
     pub(crate) fn finish(&self) {
         self.retry_backlog();
-        for index in 0..self.shards.len() {
+        for index in self.indices() {
             let mut shard = self.lock(index);
             if let Some(active) = &shard.active
                 && let Err(e) = active.file.set_len(active.end)
@@ -114,7 +114,7 @@ impl Journal {
     }
 
     fn retry_backlog(&self) {
-        for index in 0..self.shards.len() {
+        for index in self.indices() {
             let mut shard = self.lock(index);
             let waiting = shard.waiting();
             if waiting == 0 {
@@ -131,14 +131,14 @@ impl Journal {
     }
 
     fn sync_all(&self) {
-        for index in 0..self.shards.len() {
+        for index in self.indices() {
             let (files, ticket, directory_dirty) = {
                 let mut shard = self.lock(index);
                 let mut files = std::mem::take(&mut shard.retired);
                 files.extend(shard.active.as_ref().map(|a| Arc::clone(&a.file)));
                 (files, shard.written, std::mem::take(&mut shard.directory_dirty))
             };
-            let cell = &self.shards[index];
+            let cell = &self.shards[usize::from(index)];
             if cell.synced.load(Ordering::Acquire) == ticket && !directory_dirty {
                 continue;
             }
@@ -157,9 +157,9 @@ impl Journal {
         self.progress.notify_waiters();
     }
 
-    fn sync_files(&self, index: usize, files: &[Arc<File>], directory_dirty: bool) -> io::Result<()> {
+    fn sync_files(&self, index: u16, files: &[Arc<File>], directory_dirty: bool) -> io::Result<()> {
         if directory_dirty {
-            sync_directory(&shard_directory(&self.directory, index as u16))?;
+            sync_directory(&shard_directory(&self.directory, index))?;
             sync_directory(&self.directory)?;
         }
         files.iter().try_for_each(|file| self.disk.sync(file))

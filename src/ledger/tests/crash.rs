@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::super::fixtures::settlement;
 use super::super::journal::files;
-use super::super::journal::segment::HEADER;
+use super::super::journal::segment::HEADER_LEN;
 use super::super::{Ledger, now_ms, read_only, snapshot};
 use super::scene::{Scene, by_model, copy_tree, eventually, requests};
 
@@ -81,9 +81,9 @@ fn every_acknowledged_record_survives_kill_9_and_counts_once() {
 fn a_copy_taken_at_any_moment_counts_every_record_once() {
     let scene = Scene { segment_bytes: 2048, ..Scene::new() };
     let ledger = scene.open();
-    for step in 0..6_u128 {
+    for step in 0..6_u64 {
         scene.append(&ledger, step * 20..step * 20 + 20);
-        let expected = (step as u64 + 1) * 20;
+        let expected = (step + 1) * 20;
         // Unfolded; folded in memory; written to the store.
         for moment in 0..3 {
             match moment {
@@ -133,10 +133,10 @@ fn a_store_that_is_deleted_or_damaged_is_rebuilt_with_equal_totals() {
         }),
         ("garbage in its log", false, |store| {
             let log = store.join("db");
-            let len = fs::metadata(&log).unwrap().len() as usize;
+            let len = fs::read(&log).unwrap().len();
             fs::write(&log, vec![0x5a; len]).unwrap();
         }),
-        ("garbage in its configuration", true, |store| fs::write(store.join("conf"), "x").unwrap()),
+        ("garbage in its configuration", true, |store| fs::write(store.join("conf"), [b'x'; 100]).unwrap()),
     ];
     for (name, is_set_aside, damage) in damages {
         let image = scene.copy();
@@ -155,6 +155,30 @@ fn a_store_that_is_deleted_or_damaged_is_rebuilt_with_equal_totals() {
         fs::remove_file(snapshot::path(image.directory())).unwrap();
         assert_eq!(requests(&image.open()), 160, "{name}");
     }
+}
+
+#[test]
+fn damage_anywhere_in_the_store_changes_no_total() {
+    let scene = closed();
+    let expected = scene.open().key_totals();
+    let mut set_aside = 0;
+    for part in 0..24 {
+        let image = scene.copy();
+        let log = image.directory().join("store/db");
+        let mut bytes = fs::read(&log).unwrap();
+        let used = bytes.iter().rposition(|b| *b != 0).unwrap();
+        let at = used * part / 24;
+        bytes[at..at + 16].iter_mut().for_each(|b| *b ^= 0x55);
+        fs::write(&log, bytes).unwrap();
+        let ledger = image.open();
+        assert_eq!(ledger.key_totals(), expected, "part {part}");
+        let minutes = super::UsageQuery { step: Some(super::Step::Minute), ..by_model() };
+        let counted: u64 = ledger.usage(&minutes).iter().map(|row| row.counters.requests).sum();
+        assert_eq!(counted, 150, "part {part}");
+        assert!(ledger.status().store_up, "part {part}");
+        set_aside += u32::from(ledger.status().set_aside.is_some());
+    }
+    assert!(set_aside > 0, "sled notices damage");
 }
 
 #[test]
@@ -224,7 +248,7 @@ fn damage_in_the_journal_is_counted_once_and_the_rest_is_read() {
     fs::remove_dir_all(image.directory().join("store")).unwrap();
     let path = files::SegmentId { shard: 0, seq: 1 }.path(&image.directory().join("journal"));
     let mut bytes = fs::read(&path).unwrap();
-    bytes[HEADER as usize + 20] ^= 1;
+    bytes[HEADER_LEN + 20] ^= 1;
     fs::write(&path, bytes).unwrap();
     for _ in 0..2 {
         let ledger = image.open();

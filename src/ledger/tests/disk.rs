@@ -65,14 +65,14 @@ fn a_short_failure_loses_nothing() {
             scene.append(&ledger, 100..110);
             let status = ledger.status();
             assert_eq!((status.append_errors, status.backlog_records, status.dropped), (10, 10, 0));
-            assert_eq!(requests(&ledger), appended_before as u64);
+            assert_eq!(requests(&ledger), appended_before);
             disk.0.store(WELL, Ordering::SeqCst);
             eventually("the backlog is written", || ledger.status().backlog_records == 0);
             scene.append(&ledger, 200..205);
-            assert_eq!(requests(&ledger), appended_before as u64 + 15);
+            assert_eq!(requests(&ledger), appended_before + 15);
             assert_eq!(ledger.status().corrupt_records, 0);
             drop(ledger);
-            assert_eq!(requests(&scene.open()), appended_before as u64 + 15);
+            assert_eq!(requests(&scene.open()), appended_before + 15);
         }
     }
 }

@@ -62,9 +62,9 @@ impl Scene {
         Scene { segment_bytes: self.segment_bytes, shards: self.shards, ..scene }
     }
 
-    pub(super) fn append(&self, ledger: &Ledger, ids: std::ops::Range<u128>) {
+    pub(super) fn append(&self, ledger: &Ledger, ids: std::ops::Range<u64>) {
         for id in ids {
-            ledger.append(&settlement(id, now_ms()));
+            ledger.append(&settlement(id.into(), now_ms()));
         }
     }
 }

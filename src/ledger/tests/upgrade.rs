@@ -28,7 +28,7 @@ fn both_processes_of_an_upgrade_write_and_every_record_counts_once() {
         next.append(&new, n * 1000..n * 1000 + 30);
         // Drops segments while the other is reading.
         old.inner.tick(true);
-        let expected = 50 + 60 * n as u64;
+        let expected = 50 + 60 * n;
         assert_eq!(requests(&old), expected);
         eventually("the new process knows both journals", || requests(&new) == expected);
     }

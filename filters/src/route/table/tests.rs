@@ -59,7 +59,7 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1beta/models/{model}:generateContent",
             GeminiGenerate,
             Some("gemini-2.5-pro"),
-            Gemini { verb: "generateContent" },
+            Gemini { models: "/v1beta/models", verb: "generateContent" },
         ),
         (
             Method::POST,
@@ -67,7 +67,7 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1beta/models/{model}:streamGenerateContent",
             GeminiStream,
             Some("g"),
-            Gemini { verb: "streamGenerateContent" },
+            Gemini { models: "/v1beta/models", verb: "streamGenerateContent" },
         ),
         (
             Method::POST,
@@ -75,7 +75,7 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1beta/models/{model}:embedContent",
             GeminiEmbed,
             Some("g"),
-            Gemini { verb: "embedContent" },
+            Gemini { models: "/v1beta/models", verb: "embedContent" },
         ),
         (
             Method::POST,
@@ -83,7 +83,15 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1beta/models/{model}:countTokens",
             GeminiCountTokens,
             Some("g"),
-            Gemini { verb: "countTokens" },
+            Gemini { models: "/v1beta/models", verb: "countTokens" },
+        ),
+        (
+            Method::POST,
+            "/v1beta/models/g:batchEmbedContents",
+            "/v1beta/models/{model}:batchEmbedContents",
+            GeminiEmbed,
+            Some("g"),
+            Gemini { models: "/v1beta/models", verb: "batchEmbedContents" },
         ),
         (
             Method::POST,
@@ -91,7 +99,7 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1/models/{model}:generateContent",
             GeminiGenerate,
             Some("qwen3:8b"),
-            Gemini { verb: "generateContent" },
+            Gemini { models: "/v1/models", verb: "generateContent" },
         ),
         (
             Method::POST,
@@ -99,7 +107,7 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1/models/{model}:streamGenerateContent",
             GeminiStream,
             Some("g"),
-            Gemini { verb: "streamGenerateContent" },
+            Gemini { models: "/v1/models", verb: "streamGenerateContent" },
         ),
         (
             Method::POST,
@@ -107,7 +115,7 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1/models/{model}:embedContent",
             GeminiEmbed,
             Some("g"),
-            Gemini { verb: "embedContent" },
+            Gemini { models: "/v1/models", verb: "embedContent" },
         ),
         (
             Method::POST,
@@ -115,7 +123,15 @@ fn every_path_of_the_interface_has_its_operation() {
             "/v1/models/{model}:countTokens",
             GeminiCountTokens,
             Some("g"),
-            Gemini { verb: "countTokens" },
+            Gemini { models: "/v1/models", verb: "countTokens" },
+        ),
+        (
+            Method::POST,
+            "/v1/models/g:batchEmbedContents",
+            "/v1/models/{model}:batchEmbedContents",
+            GeminiEmbed,
+            Some("g"),
+            Gemini { models: "/v1/models", verb: "batchEmbedContents" },
         ),
         (Method::POST, "/gemini/v1/chat", "/gemini/v1/chat", GeminiGenerate, None, GeminiChat),
         (Method::GET, "/v1/models", "/v1/models", Models, None, Local),
@@ -286,6 +302,7 @@ fn a_configured_route_asks_for_its_operations_own_path() {
         AnthropicCountTokens, AnthropicMessages, GeminiCountTokens, GeminiEmbed, GeminiGenerate, GeminiStream, Models,
         OllamaChat, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiOther, OpenAiResponses,
     };
+    let gemini = |verb| UpstreamPath::Gemini { models: "/v1beta/models", verb };
     for (path, operation, model, upstream) in [
         ("/x/chat", OpenAiChat, None, UpstreamPath::Fixed("/v1/chat/completions")),
         ("/x/completions", OpenAiCompletions, None, UpstreamPath::Fixed("/v1/completions")),
@@ -296,10 +313,10 @@ fn a_configured_route_asks_for_its_operations_own_path() {
         ("/api/generate", OllamaChat, None, UpstreamPath::Fixed("/api/generate")),
         ("/x/messages", AnthropicMessages, None, UpstreamPath::Fixed("/v1/messages")),
         ("/x/count", AnthropicCountTokens, None, UpstreamPath::Fixed("/v1/messages/count_tokens")),
-        ("/x/g:generateContent", GeminiGenerate, Some("g"), UpstreamPath::Gemini { verb: "generateContent" }),
-        ("/x/gemini", GeminiStream, None, UpstreamPath::Gemini { verb: "streamGenerateContent" }),
-        ("/x/:embed", GeminiEmbed, None, UpstreamPath::Gemini { verb: "embedContent" }),
-        ("/x/tokens", GeminiCountTokens, None, UpstreamPath::Gemini { verb: "countTokens" }),
+        ("/x/g:generateContent", GeminiGenerate, Some("g"), gemini("generateContent")),
+        ("/x/gemini", GeminiStream, None, gemini("streamGenerateContent")),
+        ("/x/:embed", GeminiEmbed, None, gemini("embedContent")),
+        ("/x/tokens", GeminiCountTokens, None, gemini("countTokens")),
         ("/x/models", Models, None, UpstreamPath::None),
     ] {
         let table = RouteTable::new(vec![configured(path, operation)]);
