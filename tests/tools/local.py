@@ -17,7 +17,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WEIR = Path(os.environ.get("WEIR_BIN", ROOT / "target/debug/weir"))
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+WEIR = Path(os.environ.get("WEIR_BIN", TARGET / "debug/weir"))
+# Where `tests/setup.sh` puts what the system does not have.
+TOOLS = TARGET / "tools"
+
+
+def tool(name, *places):
+    """A program: the first of `places` below `TOOLS` that exists, or else the system's."""
+    return next((TOOLS / place for place in places if (TOOLS / place).exists()), name)
+
 # A start takes under a second; a busy machine gets the rest.
 START_SECONDS = 30
 # A settlement is folded in the background.
