@@ -6,6 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 readonly TARGET=${CARGO_TARGET_DIR:-target}
+# What is on this machine is asked directly, whatever proxy the environment names.
+export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 # A part takes seconds; this is for the busiest of machines.
 readonly SECONDS_EACH=180
 passed=0 failed=0
