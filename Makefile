@@ -43,7 +43,7 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS
 	@tests/setup.sh fuzz
 	cd tests/fuzz
 	for target in $(FUZZ_TARGETS); do
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . "$$target" -- \
+		PATH="$(abspath $(TARGET))/tools/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . "$$target" -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=10
 	done
 
