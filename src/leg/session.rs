@@ -328,6 +328,8 @@ impl Session for LegSession {
                     self.failed = true;
                     Error::because(ErrorType::ConnectionClosed, "reading the response body", e)
                 })?;
+                // An empty piece tells Pingora's filters of the end, as the last piece of a framed body does.
+                return Ok(Some(Bytes::new()));
             }
         }
     }

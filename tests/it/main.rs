@@ -6,4 +6,9 @@ mod support;
 
 mod bodies;
 mod credentials;
+mod editing;
+mod faults;
 mod keep_alive;
+mod models;
+mod routes;
+mod streams;

@@ -11,7 +11,8 @@ mod wire;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use weir::demo::mock::{Mock, MockOptions};
+pub(crate) use weir::demo::mock::Mock;
+use weir::demo::mock::MockOptions;
 use weir_filters::secret::Secret;
 
 pub(crate) use client::{Answer, Client, Http, Request};
