@@ -95,7 +95,7 @@ impl Channel {
 
     /// The models that it names one by one: only these can be listed, or be a metric's label.
     pub fn named_models(&self) -> impl Iterator<Item = &str> {
-        let literal = self.config.models.iter().filter(|glob| glob.is_literal()).map(|glob| glob.as_str());
+        let literal = self.config.models.iter().filter(|glob| glob.is_literal()).map(weir_filters::glob::Glob::as_str);
         literal.chain(self.config.model_map.keys().map(String::as_str))
     }
 }

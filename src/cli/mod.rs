@@ -88,7 +88,7 @@ fn key_new() -> ExitCode {
 /// Loads a configuration for a command that needs one; its mistakes go to stderr.
 fn load(path: &std::path::Path) -> Result<config::Config, ExitCode> {
     config::load(path, &|name| std::env::var(name).ok()).map_err(|mistakes| {
-        for mistake in mistakes.iter() {
+        for mistake in &mistakes {
             eprintln!("{mistake}");
         }
         ExitCode::FAILURE

@@ -312,7 +312,7 @@ impl RawUpstreamKey {
     fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         Self {
             name: r.required_word(s, "name", scalar::plain_name),
-            value: RawSecret::read(r, &s, "value", "value_file"),
+            value: RawSecret::read(r, s, "value", "value_file"),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::session::{LegSession, Wire, is_silent};
 
 /// How long an idle connection is kept if the peer does not say: below the shortest limit in common
 /// use among the servers in front of LLM APIs (60 s), so that it is seldom closed under a request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// The protocol of a peer whose requests go through this leg. Pingora chooses the leg by it; it is
 /// never said to an upstream.

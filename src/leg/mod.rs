@@ -18,5 +18,5 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use connector::{Leg, mark};
+pub use connector::{IDLE_TIMEOUT, Leg, mark};
 pub use session::{LegSession, Payload};

@@ -20,6 +20,7 @@ use pingora_core::protocols::{Digest, Stream, UniqueIDType};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{BodyReader, Framing};
@@ -46,6 +47,8 @@ pub struct Payload {
     /// Whether the end of the answer is told apart from its last byte, as a trailer section, so that
     /// something can be waited for between the two.
     pub hold_end: bool,
+    /// Ends the exchange when notified: Pingora does not tell the leg that a body was stopped.
+    pub stop: Option<Arc<Notify>>,
 }
 
 /// An exchange: its request is written, its answer read. When both are whole the connection can
@@ -67,6 +70,7 @@ pub struct LegSession {
     first_byte: Duration,
     idle: Duration,
     writer: Option<Box<dyn BodyWrite>>,
+    stop: Option<Arc<Notify>>,
 }
 
 /// The connection, shared by the exchange and the writer of its body; both run in one task, so the
@@ -123,6 +127,7 @@ impl LegSession {
             first_byte: Duration::from_secs(60),
             idle: Duration::from_secs(60),
             writer: None,
+            stop: None,
         }
     }
 
@@ -136,7 +141,7 @@ impl LegSession {
 
     /// Reads once, and meanwhile writes what is left of the request.
     async fn step(&mut self, deadline: Option<Instant>) -> Result<Step> {
-        let Self { wire, input, outgoing, failed, idle, .. } = self;
+        let Self { wire, input, outgoing, failed, idle, stop, .. } = self;
         let step = std::future::poll_fn(|cx| {
             while let Some(data) = outgoing.front_mut() {
                 match wire.poll_write_all(cx, data) {
@@ -160,7 +165,18 @@ impl LegSession {
             read.poll(cx).map_ok(Step::Read)
         });
         let deadline = deadline.unwrap_or_else(|| Instant::now() + *idle);
-        match timeout_at(deadline, step).await {
+        let step = timeout_at(deadline, step);
+        let stepped = match stop {
+            None => step.await,
+            Some(stop) => tokio::select! {
+                stepped = step => stepped,
+                () = stop.notified() => {
+                    *failed = true;
+                    return Error::e_explain(ErrorType::InternalError, "the body was stopped");
+                }
+            },
+        };
+        match stepped {
             Ok(Ok(step)) => Ok(step),
             Ok(Err(e)) => {
                 self.failed = true;
@@ -205,7 +221,9 @@ impl Session for LegSession {
             first_byte: self.idle,
             idle: self.idle,
             hold_end: false,
+            stop: None,
         });
+        self.stop = payload.stop;
         (self.first_byte, self.idle, self.hold_end) = (payload.first_byte, payload.idle, payload.hold_end);
         self.method = request.method.clone();
 
@@ -310,6 +328,8 @@ impl Session for LegSession {
                     self.failed = true;
                     Error::because(ErrorType::ConnectionClosed, "reading the response body", e)
                 })?;
+                // An empty piece tells Pingora's filters of the end, as the last piece of a framed body does.
+                return Ok(Some(Bytes::new()));
             }
         }
     }

@@ -16,7 +16,14 @@ fn request(body: Vec<Bytes>, more: bool, framing: (&'static str, &'static str)) 
     request.insert_header("host", "up").unwrap();
     request.insert_header(framing.0, framing.1).unwrap();
     let mut parts = http::request::Parts::from(request);
-    parts.extensions.insert(Payload { body, more, first_byte: SECOND / 5, idle: SECOND / 5, hold_end: false });
+    parts.extensions.insert(Payload {
+        body,
+        more,
+        first_byte: SECOND / 5,
+        idle: SECOND / 5,
+        hold_end: false,
+        stop: None,
+    });
     Box::new(parts.into())
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use weir_filters::cut::UsageCut;
-use weir_filters::key::Admitted;
+use weir_filters::key::{Admitted, KeyEntry};
 use weir_filters::meter::Meter;
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
@@ -46,6 +47,8 @@ pub struct Context {
     pub(super) operation: Option<Operation>,
     /// The dialect in which a refusal is said.
     pub(super) protocol: Protocol,
+    /// Whose request it is, admitted or not.
+    pub(super) key: Option<Arc<KeyEntry>>,
     pub(super) admitted: Option<Admitted>,
     pub(super) refused: Option<Refusal>,
     pub(super) model: Arc<str>,
@@ -71,6 +74,8 @@ pub(super) struct Exchange {
     pub(super) body: Vec<Bytes>,
     /// How the rest of the body is framed, if there is a rest.
     pub(super) more: Option<Framing>,
+    /// Ends the exchange while the rest is being sent.
+    pub(super) stop: Option<Arc<Notify>>,
     /// Whether Weir asked the upstream for a usage report that the client did not ask for.
     pub(super) injected: bool,
     pub(super) cut: Option<UsageCut>,
@@ -84,8 +89,8 @@ pub(super) struct Exchange {
     pub(super) asked: Option<Instant>,
     pub(super) first_token: Option<Duration>,
     pub(super) position: Option<crate::ledger::Position>,
-    pub(super) _in_flight: GaugeGuard,
-    pub(super) _stream_active: Option<GaugeGuard>,
+    /// Held for what its end does to the gauges.
+    pub(super) gauges: (GaugeGuard, Option<GaugeGuard>),
 }
 
 /// How a body that is not read in advance is framed.
@@ -109,6 +114,7 @@ impl Context {
             route: None,
             operation: None,
             protocol: Protocol::OpenAi,
+            key: None,
             admitted: None,
             refused: None,
             model: Arc::from(""),

@@ -76,8 +76,7 @@ pub(super) fn settle(ctx: &mut Context) {
     if answered_here && outcome != Outcome::Refused {
         return;
     }
-    let (Some(admitted), Some(operation), Some(route)) = (&ctx.admitted, ctx.operation, ctx.route) else { return };
-    let key = &admitted.key;
+    let (Some(key), Some(operation), Some(route)) = (&ctx.key, ctx.operation, ctx.route) else { return };
     let settlement = Settlement {
         id: ctx.id,
         time_ms: ctx.arrived_ms,
@@ -109,7 +108,7 @@ fn outcome(ctx: &Context) -> Outcome {
     if ctx.refused.is_some() && ctx.outcome.is_none() {
         return Outcome::Refused;
     }
-    ctx.outcome.unwrap_or_else(|| match &ctx.exchange {
+    ctx.outcome.unwrap_or(match &ctx.exchange {
         Some(exchange) if !exchange.complete => Outcome::ClientAbort,
         _ if ctx.status >= 500 => Outcome::UpstreamError,
         _ => Outcome::Ok,

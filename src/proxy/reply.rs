@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName,
+    HeaderValue, ORIGIN, VARY,
 };
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -12,6 +12,7 @@ use weir_filters::models::{self, Listed};
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
 
+use crate::ledger::Outcome;
 use crate::metrics::AuthFailure;
 
 use super::context::{Context, Stage};
@@ -125,6 +126,9 @@ pub(super) async fn models(
 
 /// The exchange failed: says so, if the answer has not begun.
 pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    if ctx.refused.is_some() {
+        ctx.outcome = Some(Outcome::Refused);
+    }
     finish::ended(Some(error), ctx);
     let answered = session.response_written().is_some();
     let refusal = match ctx.refused.take() {
@@ -158,12 +162,14 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
     }
     log::warn!("request {}: {}: {}", ctx.id(), refusal.reason(), error.etype().as_str());
     let body = refusal.body(ctx.protocol, &ctx.id());
-    let reusable = session.as_mut().is_body_done();
-    if !reusable {
-        session.set_keepalive(None);
+    // Pingora closes the client's connection after a failed exchange, so the answer says so.
+    session.set_keepalive(None);
+    // Whether it is written or not, nothing more can be said.
+    let _ = write(session, ctx, code, "application/json", &refusal.headers(), body.into()).await;
+    if matches!(refusal, Refusal::BodyTooLarge { .. }) {
+        linger(session).await;
     }
-    let written = write(session, ctx, code, "application/json", &refusal.headers(), body.into()).await;
-    FailToProxy { error_code: code, can_reuse_downstream: reusable && written.is_ok() }
+    FailToProxy { error_code: code, can_reuse_downstream: false }
 }
 
 async fn write(
@@ -188,6 +194,10 @@ async fn write(
     if let Some(origin) = &ctx.cors_origin {
         header.insert_header("access-control-allow-origin", origin)?;
     }
+    // A body that is still under way is read and thrown away, and the connection lives on; but a client
+    // that waits for 100 may never send it, and its next request must not be taken for it.
+    let waits = session.req_header().headers.contains_key(EXPECT);
+    session.downstream_session.set_close_on_response_before_downstream_finish(waits);
     let empty = body.is_empty();
     session.write_response_header(Box::new(header), empty).await?;
     if !empty {

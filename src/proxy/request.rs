@@ -28,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
     session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
     session.downstream_session.set_total_drain_timeout(Some(DRAIN));
+    // A fast client's next request can arrive before Pingora is through with this one: without this,
+    // its connection would be cut.
+    session.downstream_session.set_pipelining_enabled(true);
     let snapshot = ctx.snapshot.clone();
     let head = session.req_header();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
@@ -85,8 +88,12 @@ async fn admit(
     let credential = present(&head.headers, query).map_err(Refusal::from)?;
     let admitted = match snapshot.keys.admit(&credential, ctx.protocol, ctx.arrived_ms) {
         Ok(admitted) => admitted,
-        Err((refusal, _)) => return Err(refusal.into()),
+        Err((refusal, key)) => {
+            ctx.key = key;
+            return Err(refusal.into());
+        }
     };
+    ctx.key = Some(admitted.key.clone());
     ctx.admitted = Some(admitted.clone());
     if route.operation == Operation::Models {
         return Ok(Admission::Models { id: route.model.map(str::to_owned) });
@@ -128,6 +135,7 @@ async fn admit(
         target: plan.target,
         body: pieces,
         more: body.more,
+        stop: body.more.map(|_| Arc::default()),
         injected: plan.injected,
         cut: None,
         meter: None,
@@ -138,8 +146,7 @@ async fn admit(
         asked: None,
         first_token: None,
         position: None,
-        _in_flight: snapshot.handles.channel(channel.index()).enter(),
-        _stream_active: None,
+        gauges: (snapshot.handles.channel(channel.index()).enter(), None),
     });
     ctx.stage = Stage::Admitted;
     ctx.overhead = until_body + after_body.elapsed();
@@ -269,6 +276,9 @@ pub(super) fn more_body(body: Option<&Bytes>, ctx: &mut Context) -> Result<()> {
     let limit = ctx.snapshot.max_body;
     if ctx.request_bytes > limit as u64 {
         ctx.refused = Some(Refusal::BodyTooLarge { limit });
+        if let Some(stop) = ctx.exchange.as_ref().and_then(|exchange| exchange.stop.as_ref()) {
+            stop.notify_one();
+        }
         return Error::e_explain(ErrorType::HTTPStatus(413), "the body is larger than server.max_body");
     }
     Ok(())

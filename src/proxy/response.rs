@@ -28,7 +28,7 @@ pub(super) fn head(session: &Session, header: &mut ResponseHeader, ctx: &mut Con
     let encoding = Encoding::of(text(CONTENT_ENCODING));
     exchange.stream = matches!(shape, Shape::Sse | Shape::Ndjson | Shape::JsonArray);
     if exchange.stream {
-        exchange._stream_active = Some(ctx.shared.metrics.stream());
+        exchange.gauges.1 = Some(ctx.shared.metrics.stream());
     }
     // A compressed stream cannot be cut without compressing it anew: then the client gets the extra
     // report, which its protocol allows, and every byte stays as it was.

@@ -1,9 +1,12 @@
 //! The way out: the peer, and the request as the upstream gets it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Uri};
+use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
@@ -16,6 +19,15 @@ use crate::leg::{self, Payload};
 
 use super::context::{Context, Framing};
 use super::finish;
+
+/// A model may think for minutes without a byte. Probes keep the state of routers on the way alive, and
+/// tell an upstream that thinks from a host that is gone.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(30),
+    interval: Duration::from_secs(10),
+    count: 6,
+    user_timeout: Duration::ZERO,
+};
 
 /// Where the chosen channel is.
 pub(super) async fn peer(ctx: &mut Context) -> Result<Box<HttpPeer>> {
@@ -34,6 +46,8 @@ pub(super) async fn peer(ctx: &mut Context) -> Result<Box<HttpPeer>> {
     peer.options.total_connection_timeout = Some(timeouts.connect);
     peer.options.read_timeout = Some(timeouts.first_byte.max(timeouts.idle));
     peer.options.write_timeout = Some(timeouts.idle);
+    peer.options.idle_timeout = Some(leg::IDLE_TIMEOUT);
+    peer.options.tcp_keepalive = Some(KEEPALIVE);
     Ok(Box::new(peer))
 }
 
@@ -84,6 +98,7 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
         first_byte: channel.timeouts.first_byte,
         idle: channel.timeouts.idle,
         hold_end: ctx.snapshot.durability == Durability::Strict,
+        stop: exchange.stop.clone(),
     });
     *upstream = RequestHeader::from(parts);
     exchange.asked = Some(start);

@@ -14,6 +14,7 @@ const NAMES: &[Name] = &[
     ("", "cache_creation_input_tokens", Field::CacheWrite),
     ("cache_creation", "ephemeral_5m_input_tokens", Field::CacheWrite5m),
     ("cache_creation", "ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("output_tokens_details", "thinking_tokens", Field::OutputReasoning),
 ];
 
 const WANTED: &[Wanted<Want>] = &[
@@ -59,6 +60,7 @@ fn fold(counts: &Counts) -> Folded {
             cache_write_5m: written - cache_write_1h,
             cache_write_1h,
             output: counts.or_zero(Field::Completion),
+            reasoning: counts.or_zero(Field::OutputReasoning),
             ..Usage::default()
         },
         has_input: counts.get(Field::Prompt).is_some(),

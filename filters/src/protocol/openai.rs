@@ -19,6 +19,7 @@ const NAMES: &[Name] = &[
     ("", "input_tokens", Field::Input),
     ("", "output_tokens", Field::Output),
     ("input_tokens_details", "cached_tokens", Field::InputCached),
+    ("input_tokens_details", "cache_write_tokens", Field::CacheWrite),
     ("output_tokens_details", "reasoning_tokens", Field::OutputReasoning),
     // Moonshot.
     ("", "cached_tokens", Field::Cached),

@@ -23,6 +23,8 @@ const MAX_DIGITS: usize = 20;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Collector {
     facts: BodyFacts,
+    /// Whether a member was called `model`, in any case.
+    names_model: bool,
     /// The top-level member being read, or the last one read.
     outer: Place,
     /// The member inside the top-level one, where that matters.
@@ -139,7 +141,9 @@ impl Visitor for Collector {
         let key = key.as_deref().unwrap_or_default();
         if depth == 1 {
             self.outer.slot = Slot::top_level(key);
-            if self.outer.slot == Slot::Model && self.facts.model.is_some() {
+            // Servers that match names without regard to case would take `Model` for a second one, and
+            // whichever they prefer might not be the one that was permitted.
+            if key.eq_ignore_ascii_case("model") && std::mem::replace(&mut self.names_model, true) {
                 return Err(BodyError::DuplicateModel);
             }
         } else {

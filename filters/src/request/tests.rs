@@ -168,6 +168,9 @@ fn a_second_model_is_refused_however_it_is_spelled() {
     ] {
         assert_eq!(scan(body), Err(BodyError::DuplicateModel), "{body}");
     }
+    for body in [r#"{"model":"a","Model":"b"}"#, r#"{"MODEL":"b","model":"a"}"#, r#"{"mod\u0045l":1,"model":"a"}"#] {
+        assert_eq!(scan(body), Err(BodyError::DuplicateModel), "{body}");
+    }
 }
 
 #[test]

@@ -150,9 +150,9 @@ async fn connections_beyond_the_cap_wait_and_the_other_door_is_open() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let begun = Instant::now();
     assert_eq!(bench.client().get("/healthz").await.unwrap().status, StatusCode::OK);
-    assert!(begun.elapsed() < Duration::from_millis(1000), "the socket has slots of its own");
+    assert!(begun.elapsed() < Duration::from_secs(1), "the socket has slots of its own");
     assert_eq!(bench.get("/healthz", None).await.0, 200);
-    assert!(begun.elapsed() >= Duration::from_millis(1000), "the third waits for a slot");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the third waits for a slot");
 }
 
 #[test]

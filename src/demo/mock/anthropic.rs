@@ -18,9 +18,10 @@ pub(super) fn messages(ask: &Ask) -> Answer {
     if ask.stream {
         return stream(ask, &reply, usage);
     }
-    let content = match &reply.tool {
-        Some(call) => tool_use(ask, &call.name, &call.arguments),
-        None => object! { "type": "text", "text": reply.text() },
+    let content = if let Some(call) = &reply.tool {
+        tool_use(ask, &call.name, &call.arguments)
+    } else {
+        object! { "type": "text", "text": reply.text() }
     };
     let body = message(ask, &[content], Some(stop_reason(&reply)), &report(&usage));
     Answer::json(&body, Some(usage))
@@ -48,9 +49,10 @@ fn stream(ask: &Ask, reply: &Reply, usage: Usage) -> Answer {
     let first = Usage { output: PLACEHOLDER, source: Source::Partial, ..usage };
     let start = object! { "type": "message_start", "message": message(ask, &[], None, &report(&first)) };
     let mut pieces = vec![Piece::event("message_start", start.get()).reporting(first)];
-    let block = match &reply.tool {
-        Some(call) => tool_use(ask, &call.name, &serde_json::json!({})),
-        None => object! { "type": "text", "text": "" },
+    let block = if let Some(call) = &reply.tool {
+        tool_use(ask, &call.name, &serde_json::json!({}))
+    } else {
+        object! { "type": "text", "text": "" }
     };
     send(&mut pieces, "content_block_start", &[("index", &0_u8)], Some(("content_block", block)));
     send(&mut pieces, "ping", &[], None);

@@ -105,7 +105,7 @@ fn member() -> impl Strategy<Value = (String, String, [&'static str; 4])> {
         2 => (spelled("stream_options"), options(), spaces()),
         1 => (spelled("generationConfig"), value(), spaces()),
         1 => (spelled("max_tokens"), value(), spaces()),
-        3 => (key(&["Model", "messages", "models", "streams"]), value(), spaces()),
+        3 => (key(&["Models", "messages", "models", "streams"]), value(), spaces()),
     ]
 }
 

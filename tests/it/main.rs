@@ -1,0 +1,14 @@
+//! The gateway as its users meet it: the real command, a written configuration, real sockets.
+//!
+//! One module a feature. `support` is the harness; it knows nothing of what is tested.
+
+mod support;
+
+mod bodies;
+mod credentials;
+mod editing;
+mod faults;
+mod keep_alive;
+mod models;
+mod routes;
+mod streams;

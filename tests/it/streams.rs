@@ -1,0 +1,280 @@
+//! Answers pass byte for byte and at once, and what they cost is known however they end.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Authority, Gate, Gateway, Http, Mock, Script, Upstream, answer, anthropic, chunked, gateway, gemini, mock, openai,
+    raw_answer, secret_of, upstream,
+};
+
+const CHAT: &str = "/v1/chat/completions";
+const PLAIN: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+const STREAMED: &str = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
+const SSE: (&str, &str) = ("content-type", "text/event-stream");
+
+fn event(text: &str) -> String {
+    format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"content": text}}], "usage": null}))
+}
+
+fn report(input: u64, output: u64) -> String {
+    let usage = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
+    format!("data: {}\n\n", json!({"choices": [], "usage": usage}))
+}
+
+async fn gateway_to(upstream: &Upstream) -> Gateway {
+    gateway().channel(openai(upstream.address())).key("alice").tls(Authority::new()).start().await
+}
+
+async fn providers() -> (Mock, Gateway) {
+    let mock = mock();
+    let address = mock.address();
+    let gateway = gateway()
+        .channel(openai(address))
+        .channel(openai(address).named("ollama").models(&["llama*"]))
+        .channel(anthropic(address))
+        .channel(gemini(address))
+        .route(json!({"path": "/ollama/api/chat", "operation": "ollama.chat", "channels": ["ollama"], "upstream_path": "/api/chat"}))
+        .key("alice")
+        .tls(Authority::new())
+        .start()
+        .await;
+    (mock, gateway)
+}
+
+fn cases() -> [(&'static str, Value); 8] {
+    let messages = json!([{"role": "user", "content": "one two three four"}]);
+    let contents = json!([{"parts": [{"text": "one two three"}]}]);
+    [
+        (CHAT, json!({"model": "gpt-4o", "messages": messages})),
+        (
+            CHAT,
+            json!({"model": "gpt-4o", "messages": messages, "stream": true, "stream_options": {"include_usage": true}}),
+        ),
+        ("/v1/responses", json!({"model": "gpt-4o", "input": "one two", "stream": true})),
+        ("/v1/messages", json!({"model": "claude-sonnet-4-5", "messages": messages, "stream": true})),
+        ("/v1beta/models/gemini-2.5-flash:streamGenerateContent", json!({"contents": contents})),
+        ("/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", json!({"contents": contents})),
+        ("/ollama/api/chat", json!({"model": "llama3", "messages": messages})),
+        ("/v1/embeddings", json!({"model": "gpt-4o", "input": ["a", "b"]})),
+    ]
+}
+
+#[tokio::test]
+async fn answers_pass_byte_for_byte_compressed_or_not_over_each_http() {
+    let (mock, gateway) = providers().await;
+    for http in Http::ALL {
+        let client = gateway.over(http);
+        for (path, body) in cases() {
+            for coding in ["", "x-mock-gzip", "x-mock-br", "x-mock-zstd"] {
+                let request = client.post(path).key("alice").json(&body).header("x-mock-chunk", "37");
+                let request = if coding.is_empty() { request } else { request.header(coding, "1") };
+                let answer = request.send().await;
+                let entry = mock.ledger().pop().unwrap();
+                assert_eq!((answer.status, answer.broken), (200, false), "{http:?} {path} {coding}");
+                assert_eq!(answer.sha256(), entry.response_sha256, "{http:?} {path} {coding}");
+                let name = coding.strip_prefix("x-mock-").unwrap_or("");
+                let name = if name == "gzip" || name == "br" || name == "zstd" { name } else { "" };
+                assert_eq!(answer.header("content-encoding"), name, "{http:?} {path}");
+            }
+        }
+    }
+    let ledger = mock.ledger();
+    let row = gateway.used("key", "alice", u64::try_from(ledger.len()).unwrap()).await;
+    assert_eq!(row["input_tokens"], ledger.iter().map(|entry| entry.usage.input()).sum::<u64>());
+    assert_eq!(row["output_tokens"], ledger.iter().map(|entry| entry.usage.output).sum::<u64>());
+    assert_eq!(row["cache_read_tokens"], ledger.iter().map(|entry| entry.usage.cache_read).sum::<u64>());
+    assert_eq!(row["events"], ledger.iter().map(|entry| entry.events).sum::<u64>());
+    assert_eq!(row["failed"], 0);
+}
+
+#[tokio::test]
+async fn an_answer_is_whole_however_its_end_is_marked() {
+    let body = [event("a"), event("b"), report(5, 2), "data: [DONE]\n\n".to_owned()].concat();
+    let split = |script: Script| body.as_bytes().chunks(11).fold(script, Script::chunk).last_chunk();
+    let close_delimited =
+        raw_answer("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").send(body.clone()).close();
+    let http_1_0 = raw_answer("HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").send(body.clone()).close();
+    let with_trailers =
+        body.as_bytes().chunks(11).fold(chunked(200, &[SSE]), Script::chunk).send("0\r\nx-t: 1\r\n\r\n");
+    let scripts = [split(chunked(200, &[SSE])), answer(200, &[SSE], &body), close_delimited, http_1_0, with_trailers];
+    let rounds = scripts.len();
+    let all: Vec<Script> = Http::ALL.iter().flat_map(|_| scripts.clone()).collect();
+    let upstream = upstream(all).await;
+    let gateway = gateway_to(&upstream).await;
+    for http in Http::ALL {
+        for round in 0..rounds {
+            let answer = gateway.over(http).post(CHAT).key("alice").body(STREAMED).send().await;
+            assert_eq!((answer.text(), answer.broken), (body.clone(), false), "{http:?} {round}");
+        }
+    }
+    let row = gateway.used("key", "alice", 4 * rounds as u64).await;
+    let expected = [5 * 20, 2 * 20, 3 * 20, 0].map(Value::from);
+    assert_eq!(["input_tokens", "output_tokens", "events", "failed"].map(|name| row[name].clone()), expected);
+}
+
+#[tokio::test]
+async fn each_event_reaches_the_client_before_the_next_is_sent() {
+    for http in Http::ALL {
+        let gates = [Gate::new(), Gate::new()];
+        let script = chunked(200, &[SSE]).chunk(event("one")).gate(&gates[0]).chunk(event("two"));
+        let script = script.gate(&gates[1]).chunk("data: [DONE]\n\n").last_chunk();
+        let upstream = upstream([script]).await;
+        let gateway = gateway_to(&upstream).await;
+        let body = r#"{"model":"gpt-4o","stream":true,"messages":[]}"#;
+        let mut stream = gateway.over(http).post(CHAT).key("alice").body(body).stream().await;
+        assert_eq!(stream.answer.status, 200);
+        for (gate, text) in gates.iter().zip([event("one"), event("two")]) {
+            let mut got = Vec::new();
+            while got.len() < text.len() {
+                got.extend_from_slice(&stream.next().await.expect("an event"));
+            }
+            assert_eq!(String::from_utf8(got).unwrap(), text, "{http:?}");
+            gate.open();
+        }
+        assert_eq!(stream.next().await.as_deref(), Some(&b"data: [DONE]\n\n"[..]), "{http:?}");
+        assert_eq!((stream.next().await, stream.answer.broken), (None, false));
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_is_not_held_back_for_its_body() {
+    let gate = Gate::new();
+    let upstream = upstream([chunked(200, &[SSE]).gate(&gate).chunk(event("x")).last_chunk()]).await;
+    let gateway = gateway_to(&upstream).await;
+    let mut stream = gateway.post(CHAT).key("alice").body(STREAMED).stream().await;
+    assert_eq!((stream.answer.status, stream.answer.header("content-type")), (200, "text/event-stream"));
+    gate.open();
+    assert_eq!(stream.next().await.unwrap(), event("x"));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_mid_stream_is_counted_by_what_it_got() {
+    for http in [Http::H1, Http::H2c] {
+        let script = chunked(200, &[SSE]).chunk(event("one two three four five six seven")).until_closed();
+        let upstream = upstream([script]).await;
+        let gateway = gateway_to(&upstream).await;
+        let body = r#"{"model":"gpt-4o","stream":true,"messages":["a body of some length, to be estimated"]}"#;
+        let mut stream = gateway.over(http).post(CHAT).key("alice").body(body).stream().await;
+        assert!(stream.next().await.is_some());
+        let left = std::time::Instant::now();
+        drop(stream);
+        upstream.closed().await;
+        assert!(left.elapsed() < Duration::from_secs(2), "the upstream is let go promptly");
+        let row = gateway.used("key", "alice", 1).await;
+        let expected = [1, body.len().div_ceil(4) as u64, 9, 1].map(Value::from);
+        assert_eq!(
+            ["failed", "input_tokens", "output_tokens", "events"].map(|name| row[name].clone()),
+            expected,
+            "{http:?}"
+        );
+        let metrics = gateway.metrics().await;
+        assert!(metrics.contains("\nweir_usage_source_total{source=\"estimated\"} 1\n"), "{http:?}");
+        assert!(metrics.contains("\nweir_streams_aborted_total{side=\"client\"} 1\n"), "{http:?}");
+        assert!(metrics.contains("\nweir_streams_active 0\n"), "{http:?}");
+        assert!(metrics.contains("\nweir_channel_inflight{channel=\"openai\"} 0\n"), "{http:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_any_answer_frees_the_upstream() {
+    let upstream = upstream([Script::default().until_closed()]).await;
+    let gateway = gateway_to(&upstream).await;
+    let mut client = gateway.connect().await;
+    let key = format!("x-api-key: {}", secret_of("alice"));
+    client.send_head(&format!("POST {CHAT}"), &[&key, &format!("content-length: {}", PLAIN.len())]).await;
+    client.send(PLAIN).await;
+    crate::support::eventually("the request", async || (upstream.heads() == 1).then_some(())).await;
+    drop(client);
+    upstream.closed().await;
+    let row = gateway.used("key", "alice", 1).await;
+    assert_eq!((&row["failed"], &row["output_tokens"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_stream_that_the_upstream_cuts_is_broken_for_the_client_too() {
+    let start = json!({"type": "message_start", "message": {"usage": {"input_tokens": 11, "output_tokens": 1}}});
+    let delta = json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "eight letters"}});
+    let anthropic_events =
+        format!("event: message_start\ndata: {start}\n\nevent: content_block_delta\ndata: {delta}\n\n");
+    for http in Http::ALL {
+        let cut = |end: fn(Script) -> Script| end(chunked(200, &[SSE]).chunk(event("one two")).wait(20));
+        let long = raw_answer("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 5000\r\n\r\n");
+        let scripts = [
+            cut(Script::close),
+            cut(Script::reset),
+            cut(|script| script.send("10\r\nhalf").close()),
+            long.send(event("one two")).close(),
+            chunked(200, &[SSE]).chunk(&anthropic_events).close(),
+        ];
+        let upstream = upstream(scripts).await;
+        let gateway = gateway()
+            .channel(openai(upstream.address()))
+            .channel(anthropic(upstream.address()))
+            .key("alice")
+            .tls(Authority::new())
+            .start()
+            .await;
+        for round in 0..4 {
+            let answer = gateway.over(http).post(CHAT).key("alice").body(STREAMED).send().await;
+            assert_eq!((answer.status, answer.broken), (200, true), "{http:?} {round}");
+            assert!(event("one two").starts_with(&answer.text()) || round == 2, "{http:?} {round}");
+        }
+        let row = gateway.used("model", "gpt-4o", 4).await;
+        let input = STREAMED.len().div_ceil(4) as u64;
+        let expected = [4, 4 * input, 8, 4].map(Value::from);
+        assert_eq!(
+            ["failed", "input_tokens", "output_tokens", "events"].map(|name| row[name].clone()),
+            expected,
+            "{http:?}"
+        );
+
+        let body = r#"{"model":"claude-x","stream":true,"messages":[]}"#;
+        let answer = gateway.over(http).post("/v1/messages").key("alice").body(body).send().await;
+        assert!(answer.broken, "{http:?}");
+        let row = gateway.used("model", "claude-x", 1).await;
+        assert_eq!((&row["input_tokens"], &row["failed"]), (&json!(11), &json!(1)), "what was reported counts");
+        let metrics = gateway.metrics().await;
+        assert!(metrics.contains("\nweir_usage_source_total{source=\"estimated\"} 4\n"));
+        assert!(metrics.contains("\nweir_usage_source_total{source=\"partial\"} 1\n"));
+        assert!(metrics.contains("\nweir_streams_aborted_total{side=\"upstream\"} 5\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_given_up_and_broken_for_the_client() {
+    let upstream = upstream([chunked(200, &[SSE]).chunk(event("one")).until_closed()]).await;
+    let channel = openai(upstream.address()).timeouts("5s", "300ms");
+    let gateway = gateway().channel(channel).key("alice").start().await;
+    let answer = gateway.post(CHAT).key("alice").body(STREAMED).send().await;
+    assert_eq!((answer.text(), answer.broken), (event("one"), true));
+    upstream.closed().await;
+    let row = gateway.used("key", "alice", 1).await;
+    assert_eq!((&row["failed"], &row["output_tokens"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
+async fn errors_of_the_upstream_pass_byte_for_byte() {
+    let bodies = [
+        (500, "application/json", r#"{"error" : {"message":"é boom",  "type":"server_error"}}"#),
+        (429, "application/json; charset=utf-8", r#"{"error":{"message":"slow down"}}"#),
+        (503, "text/html", "<html>busy</html>"),
+        (529, "application/json", r#"{"type":"error","error":{"type":"overloaded_error"}}"#),
+        (404, "application/json", ""),
+    ];
+    let scripts = bodies.map(|(status, kind, body)| {
+        answer(status, &[("content-type", kind), ("retry-after", "7"), ("x-should-retry", "true")], body)
+    });
+    let upstream = upstream(scripts).await;
+    let gateway = gateway_to(&upstream).await;
+    for (status, kind, body) in bodies {
+        let answer = gateway.post(CHAT).key("alice").body(PLAIN).send().await;
+        assert_eq!((answer.status, answer.header("content-type"), answer.text().as_str()), (status, kind, body));
+        assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("7", "true"));
+    }
+    assert_eq!(upstream.heads(), 5, "nothing is tried twice");
+    let row = gateway.used("key", "alice", 5).await;
+    let expected = [5, 0, 0].map(Value::from);
+    assert_eq!(["failed", "input_tokens", "output_tokens"].map(|name| row[name].clone()), expected);
+}

@@ -1,0 +1,338 @@
+//! A gateway process: the real command with a written configuration, on ports and in a directory of its own.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::client::{Client, Http, Request};
+use super::config::{Channel, Key};
+use super::tls::Authority;
+use super::{PATIENCE, Raw, eventually};
+
+/// The admin token of every gateway that is not told to make one.
+pub(crate) const ADMIN_TOKEN: &str = "admin-token-it-77aa01";
+
+/// How often a start is repeated on other ports.
+const STARTS: usize = 5;
+
+/// A gateway that does not run yet.
+pub(crate) struct GatewayBuilder {
+    config: Value,
+    environment: Vec<(String, String)>,
+    authority: Option<Authority>,
+}
+
+/// A gateway without channels and keys.
+pub(crate) fn gateway() -> GatewayBuilder {
+    let config = json!({
+        "server": { "threads": 2, "grace_period": "1s" },
+        "admin": { "token": ADMIN_TOKEN },
+        "channels": [],
+        "routes": [],
+        "users": [],
+        "keys": [],
+    });
+    GatewayBuilder { config, environment: Vec::new(), authority: None }
+}
+
+impl GatewayBuilder {
+    pub(crate) fn channel(mut self, channel: Channel) -> Self {
+        push(&mut self.config["channels"], channel.0);
+        self
+    }
+
+    pub(crate) fn key(mut self, key: impl Into<Key>) -> Self {
+        let key = key.into();
+        let user = json!({ "name": key.user() });
+        if !self.config["users"].as_array().is_some_and(|users| users.contains(&user)) {
+            push(&mut self.config["users"], user);
+        }
+        push(&mut self.config["keys"], key.0);
+        self
+    }
+
+    pub(crate) fn route(mut self, route: Value) -> Self {
+        push(&mut self.config["routes"], route);
+        self
+    }
+
+    /// Any other field, by a path with dots.
+    pub(crate) fn with(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let field = path.split('.').fold(&mut self.config, |at, step| &mut at[step]);
+        *field = value.into();
+        self
+    }
+
+    /// A second listener, with TLS.
+    pub(crate) fn tls(mut self, authority: Authority) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) async fn start(self) -> Gateway {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut gateway = Gateway {
+            config: self.config,
+            environment: self.environment,
+            authority: self.authority,
+            address: unused(),
+            tls_address: unused(),
+            admin: unused(),
+            home,
+            child: None,
+            starts: 0,
+        };
+        gateway.config["data_dir"] = json!(gateway.data_dir());
+        if let Some(authority) = &gateway.authority {
+            authority.write_to(gateway.home.path());
+        }
+        gateway.start().await;
+        gateway
+    }
+}
+
+/// A running gateway. Dropping it kills it.
+pub(crate) struct Gateway {
+    config: Value,
+    environment: Vec<(String, String)>,
+    authority: Option<Authority>,
+    address: SocketAddr,
+    tls_address: SocketAddr,
+    admin: SocketAddr,
+    home: TempDir,
+    child: Option<Child>,
+    starts: usize,
+}
+
+impl Gateway {
+    /// Starts it, again if it was stopped, in the same directory.
+    pub(crate) async fn start(&mut self) {
+        for _ in 0..STARTS {
+            self.choose_ports();
+            self.write();
+            self.starts += 1;
+            let log = |name: &str| File::create(self.log_file(name)).expect("a log file");
+            let child = Command::new(env!("CARGO_BIN_EXE_weir"))
+                .args(["run", "-c"])
+                .arg(self.config_file())
+                .envs(self.environment.iter().map(|(name, value)| (name, value)))
+                .stdin(Stdio::null())
+                .stdout(log("out"))
+                .stderr(log("err"))
+                .spawn()
+                .expect("the gateway is started");
+            self.child = Some(child);
+            if self.listens().await {
+                return;
+            }
+            self.kill();
+        }
+        panic!("the gateway does not start: {}", self.stderr());
+    }
+
+    fn choose_ports(&mut self) {
+        (self.address, self.tls_address, self.admin) = (unused(), unused(), unused());
+        self.config["listen"] = match &self.authority {
+            None => json!([{ "address": self.address }]),
+            Some(_) => json!([
+                { "address": self.address },
+                { "address": self.tls_address, "tls": { "certificate": "server.pem", "private_key": "server.key" } },
+            ]),
+        };
+        self.config["admin"]["address"] = json!(self.admin);
+    }
+
+    async fn listens(&mut self) -> bool {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if self.exit_status().is_some() {
+                return false;
+            }
+            let tls = self.authority.as_ref().map_or(self.address, |_| self.tls_address);
+            let mut open = true;
+            for address in [self.address, tls, self.admin] {
+                open &= tokio::net::TcpStream::connect(address).await.is_ok();
+            }
+            if open {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+
+    fn write(&self) {
+        self.write_text(&serde_json::to_string_pretty(&self.config).expect("JSON"));
+    }
+
+    /// Puts any text in place of the configuration.
+    pub(crate) fn write_text(&self, text: &str) {
+        std::fs::write(self.config_file(), text).expect("the configuration is written");
+    }
+
+    /// Changes the configuration file, and nothing else.
+    pub(crate) fn rewrite(&mut self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.config);
+        self.write();
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.home.path().join("weir.yaml")
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client of this version of HTTP.
+    pub(crate) fn over(&self, http: Http) -> Client {
+        let address = if http.is_tls() { self.tls_address } else { self.address };
+        Client::new(http, address, self.authority.as_ref())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Request {
+        self.over(Http::H1).get(path)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Request {
+        self.over(Http::H1).post(path)
+    }
+
+    /// A request to the admin listener, without its token.
+    pub(crate) fn admin_request(&self, method: &str, path: &str) -> Request {
+        Client::new(Http::H1, self.admin, None).request(method, path)
+    }
+
+    pub(crate) fn admin(&self, method: &str, path: &str) -> Request {
+        self.admin_request(method, path).header("authorization", format!("Bearer {ADMIN_TOKEN}"))
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        self.admin_request("GET", "/metrics").send().await.text()
+    }
+
+    /// A connection without any HTTP on it yet.
+    pub(crate) async fn connect(&self) -> Raw {
+        Raw::connect(self.address).await
+    }
+
+    /// All rows of usage, as the admin API gives them.
+    pub(crate) async fn usage(&self, by: &str) -> Vec<Value> {
+        let answer = self.admin("GET", &format!("/admin/api/usage?by={by}")).send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["rows"].as_array().expect("rows").clone()
+    }
+
+    /// The row of `value`, once it has `requests` requests; it must not have more.
+    pub(crate) async fn used(&self, by: &str, value: &str, requests: u64) -> Value {
+        let what = format!("{requests} requests of the {by} {value:?}");
+        let row = eventually(&what, async || {
+            let rows = self.usage(by).await;
+            let row = rows.into_iter().find(|row| row[by] == value)?;
+            (row["requests"].as_u64() >= Some(requests)).then_some(row)
+        });
+        let row = row.await;
+        assert_eq!(row["requests"], requests, "{row}");
+        row
+    }
+
+    /// Runs a command of the binary with this gateway's configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(arguments)
+            .arg("-c")
+            .arg(self.config_file())
+            .output()
+            .expect("the command runs")
+    }
+
+    /// Sends a signal by its name, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("a process").id();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("a shell");
+        assert!(sent.success(), "kill -{name}");
+    }
+
+    /// Stops it as `^C` does and gives its exit status.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        self.signal("INT");
+        let status = eventually("an end after SIGINT", async || self.exit_status()).await;
+        self.child = None;
+        status
+    }
+
+    /// Kills it: `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("its own child")
+    }
+
+    /// What the last start has printed.
+    pub(crate) fn stdout(&self) -> String {
+        self.log("out", self.starts)
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.log("err", self.starts)
+    }
+
+    fn log_file(&self, name: &str) -> PathBuf {
+        self.home.path().join(format!("{name}.{}", self.starts))
+    }
+
+    fn log(&self, name: &str, start: usize) -> String {
+        let path = self.home.path().join(format!("{name}.{start}"));
+        String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the gateway\n{}---", self.stderr());
+        }
+    }
+}
+
+fn push(list: &mut Value, item: Value) {
+    list.as_array_mut().expect("a list").push(item);
+}
+
+/// An address that nothing listens on, outside of the range from which the kernel takes ports for clients.
+fn unused() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
+        let first = u16::try_from(std::process::id() % 16_000).expect("below 16,000");
+        let port = 12_000 + (first + offset) % 20_000;
+        if let Ok(listener) = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().expect("an address");
+        }
+    }
+}
