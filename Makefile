@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS := sse json body config journal
 
-.PHONY: help setup demo test unit external fuzz-build fuzz check run build release install clean
+.PHONY: help setup demo test unit external fuzz-build fuzz check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,20 +30,22 @@ unit: ## The tests in Rust, and the fuzz targets' compilation
 	$(CARGO) test --locked --workspace
 	$(MAKE) --no-print-directory fuzz-build
 
+# The binary is the one that the tests in Rust were built with: one build for all tests.
 external: ## The demo's proof, and the tests with programs that others wrote
-	@$(CARGO) build --locked --bin weir
+	@$(CARGO) test --locked --workspace --no-run --quiet
 	$(TARGET)/debug/weir demo --once
 	tests/setup.sh external
 	tests/run-external.sh
 
 fuzz-build:
-	@cd tests/fuzz && CARGO_TARGET_DIR=target $(CARGO) build --locked
+	@cd tests/fuzz && CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz $(CARGO) check --locked
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS
 	@tests/setup.sh fuzz
+	export PATH="$(abspath $(TARGET))/tools/bin:$$PATH" CARGO_TARGET_DIR="$(abspath $(TARGET))/fuzz"
 	cd tests/fuzz
 	for target in $(FUZZ_TARGETS); do
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . "$$target" -- \
+		PATH="$(abspath $(TARGET))/tools/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . "$$target" -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=10
 	done
 
@@ -52,7 +54,7 @@ check: setup ## Formatting, lints, documentation, licences
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	tests/setup.sh deny
-	PATH="$(TARGET)/tools/bin:$$PATH" $(CARGO) deny --offline check licenses bans sources
+	PATH="$(abspath $(TARGET))/tools/bin:$$PATH" $(CARGO) deny --offline check licenses bans sources
 
 build: setup ## Build for development
 	@$(CARGO) build --locked
@@ -65,4 +67,3 @@ run: release ## Run the gateway with conf/weir.yaml
 
 clean: ## Remove what was built
 	@$(CARGO) clean
-	rm -rf tests/fuzz/target

@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::ledger::{self, Ledger, LedgerError, LedgerOptions, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
+use crate::opening::Opening;
 use crate::proxy::{Shared, Snapshot, Weir};
 
 /// How often a request is tried on connections that turn out to have been closed while idle.
@@ -178,7 +179,8 @@ impl Gateway {
             metrics_token: config.admin.metrics_token.clone(),
             socket: Some(config.data_dir.join(admin::SOCKET)),
         };
-        let state = Arc::new(State { shared: self.shared.clone(), reloader });
+        let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
+        let state = Arc::new(State { shared: self.shared.clone(), reloader, opening });
         Ok((Admin::start(options, state).map_err(failed)?, made))
     }
 
@@ -273,12 +275,14 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 struct State {
     shared: Arc<Shared>,
     reloader: Option<Reloader>,
+    opening: Opening,
 }
 
 impl AdminState for State {
     fn readiness(&self) -> Vec<NotReady> {
         // A store that is down delays figures, not requests: traffic is welcome all the same.
-        Vec::new()
+        let closed = self.opening.closed().into_iter();
+        closed.map(|address| NotReady { part: "listen", message: format!("{address} is not open yet") }).collect()
     }
 
     fn metrics(&self) -> String {

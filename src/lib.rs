@@ -13,6 +13,7 @@ pub mod demo;
 pub mod ledger;
 pub mod leg;
 pub mod metrics;
+mod opening;
 pub mod proxy;
 
 pub use app::{Gateway, Reloader, StartError};

@@ -1,7 +1,9 @@
 """Anthropic's Python SDK gets the same objects through Weir as from the provider."""
 
 import asyncio
+import os
 import unittest
+import unittest.mock
 
 import anthropic
 import common
@@ -88,6 +90,18 @@ class Messages(common.TwoWays):
 
         demo = common.demo()
         self.compare(ask, (both(demo.mock, demo.mock_key), both(demo.gateway, demo.key)))
+
+    def test_a_client_that_is_told_by_its_environment(self):
+        def told(address, key):
+            environment = {"ANTHROPIC_BASE_URL": f"http://{address}", "ANTHROPIC_API_KEY": key}
+            with unittest.mock.patch.dict(os.environ, environment):
+                return anthropic.Anthropic()
+
+        def ask(anthropic):
+            return anthropic.messages.create(**ASKED).model_dump()
+
+        demo = common.demo()
+        self.compare(ask, (told(demo.mock, demo.mock_key), told(demo.gateway, demo.key)))
 
     def test_the_asynchronous_client(self):
         def ask(anthropic):

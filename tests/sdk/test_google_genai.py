@@ -2,7 +2,9 @@
 the API."""
 
 import asyncio
+import os
 import unittest
+import unittest.mock
 
 import common
 from google import genai
@@ -96,6 +98,18 @@ class Models(common.TwoWays):
             return [dump(chat.send_message(text)) for text in (ASKED, "And where does it begin?")]
 
         self.compare_versions(ask)
+
+    def test_a_client_that_is_told_by_its_environment(self):
+        def told(address, key):
+            environment = {"GOOGLE_GEMINI_BASE_URL": f"http://{address}", "GEMINI_API_KEY": key}
+            with unittest.mock.patch.dict(os.environ, environment):
+                return genai.Client()
+
+        def ask(genai):
+            return dump(genai.models.generate_content(model=MODEL, contents=ASKED))
+
+        demo = common.demo()
+        self.compare(ask, (told(demo.mock, demo.mock_key), told(demo.gateway, demo.key)))
 
     def test_the_asynchronous_client(self):
         def ask(genai):

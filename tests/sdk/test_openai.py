@@ -1,7 +1,9 @@
 """OpenAI's Python SDK gets the same objects through Weir as from the provider."""
 
 import asyncio
+import os
 import unittest
+import unittest.mock
 
 import common
 import openai
@@ -106,6 +108,19 @@ class Chat(common.TwoWays):
             return asyncio.run(chunks())
 
         self.compare(ask, clients(openai.AsyncOpenAI))
+
+
+    def test_a_client_that_is_told_by_its_environment(self):
+        def told(address, key):
+            environment = {"OPENAI_BASE_URL": f"http://{address}/v1", "OPENAI_API_KEY": key}
+            with unittest.mock.patch.dict(os.environ, environment):
+                return openai.OpenAI()
+
+        def ask(openai):
+            return openai.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES).model_dump()
+
+        demo = common.demo()
+        self.compare(ask, (told(demo.mock, demo.mock_key), told(demo.gateway, demo.key)))
 
 
 class Completions(common.TwoWays):

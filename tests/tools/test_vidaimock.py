@@ -6,14 +6,12 @@ https://crates.io/crates/vidaimock
 
 import concurrent.futures
 import json
-import os
 import tempfile
 import unittest
-from pathlib import Path
 
 import local
 
-VIDAIMOCK = Path(os.environ.get("VIDAIMOCK_BIN", local.ROOT / "target/tools/bin/vidaimock"))
+VIDAIMOCK = local.tool("vidaimock", "bin/vidaimock")
 FIGURES = ["requests", "failed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
            "reasoning_tokens"]
 MODELS = {"openai": ["gpt-*", "o4-*", "text-embedding-*"], "anthropic": ["claude-*"], "gemini": ["gemini-*"]}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The tests with programs that others wrote. Needs a built `weir` and `tests/setup.sh external`.
+#
+# Every server is on a free port of 127.0.0.1 and ends with its part.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+readonly TARGET=${CARGO_TARGET_DIR:-target}
+# What is on this machine is asked directly, whatever proxy the environment names.
+export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+# A part takes seconds; this is for the busiest of machines.
+readonly SECONDS_EACH=180
+passed=0 failed=0
+
+# part NAME TEST...: a part passes if all its tests do.
+part() {
+    local name=$1 start=$SECONDS outcome=passed test output
+    shift
+    for test in "$@"; do
+        # --foreground would leave what a test has started; without it the whole group is ended.
+        if ! output=$(timeout --kill-after=20 "$SECONDS_EACH" "$TARGET/venv/bin/python" "$test" 2>&1); then
+            printf '%s\n' "$output"
+            outcome=FAILED
+        elif [[ $output != *"Ran "[1-9]* ]]; then
+            printf '%s: no test ran\n' "$test"
+            outcome=FAILED
+        fi
+        grep -o 'Ran [0-9]* tests*' <<<"$output" | sed "s|^|  $test: |"
+    done
+    printf '%s: %s in %d s\n' "$name" "$outcome" $((SECONDS - start))
+    if [[ $outcome == passed ]]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
+part "official Python SDKs" tests/sdk/test_openai.py tests/sdk/test_anthropic.py tests/sdk/test_google_genai.py
+part "metering before vidaimock" tests/tools/test_vidaimock.py
+part "metrics under promtool" tests/tools/test_promtool.py
+part "curl lines of the demo" tests/tools/test_demo.py
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[[ $failed == 0 ]]

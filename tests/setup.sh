@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Installs what is lacking, and only that: tests/setup.sh build|external|deny|fuzz ...
+#
+# Programs that Debian has come from Debian. The rest goes below the build's own folder, where
+# `make clean` removes it; one of the right version that is already on the PATH is used instead.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly VIDAIMOCK=0.3.1 CARGO_DENY=0.20.2 CARGO_FUZZ=0.13.2
+readonly TARGET=${CARGO_TARGET_DIR:-target}
+readonly TOOLS=$TARGET/tools
+PATH=$TOOLS/bin:$PATH
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+as_root() {
+    if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+update_once() {
+    [[ -n ${updated:-} ]] || as_root apt-get -qq update
+    updated=1
+}
+
+# packages PACKAGE...: Debian's packages, without what they recommend.
+packages() {
+    local lacking=() package
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || lacking+=("$package")
+    done
+    [[ ${#lacking[@]} == 0 ]] && return
+    say "installing ${lacking[*]}"
+    update_once
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${lacking[@]}" >/dev/null
+}
+
+# crate NAME VERSION COMMAND OPTION...: a program from crates.io, unless COMMAND prints that version.
+crate() {
+    local name=$1 version=$2 command=$3
+    shift 3
+    [[ $($command --version 2>/dev/null) == *" $version" ]] && return
+    say "compiling $name $version; this takes some minutes"
+    cargo install --quiet --locked --root "$TOOLS" --version "$version" "$@" "$name"
+}
+
+# What the crates with C in them are built with.
+build() {
+    packages build-essential cmake ca-certificates
+}
+
+# The providers' SDKs, vidaimock, promtool and curl.
+external() {
+    packages curl ca-certificates
+    python
+    # It need not be fast, and an optimised build takes twice as long.
+    crate vidaimock "$VIDAIMOCK" vidaimock --debug
+    promtool
+}
+
+python() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3 python3-venv
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say 'Python 3.11 or later is needed'; exit 1; }
+    local wanted=tests/sdk/requirements.txt installed=$TARGET/venv/requirements.txt
+    cmp -s "$wanted" "$installed" && return
+    say "installing the SDKs of $wanted"
+    python3 -m venv --clear "$TARGET/venv"
+    "$TARGET/venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$installed"
+}
+
+# Unpacked and not installed: Debian's package would start a server.
+promtool() {
+    type -P promtool >/dev/null || [[ -x $TOOLS/prometheus/usr/bin/promtool ]] && return
+    say 'unpacking promtool'
+    update_once
+    local folder
+    folder=$(mktemp -d)
+    (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download prometheus >/dev/null)
+    rm -rf "$TOOLS/prometheus"
+    mkdir -p "$TOOLS/prometheus"
+    dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$TOOLS/prometheus" ./usr/bin/promtool
+    rm -r "$folder"
+}
+
+deny() {
+    crate cargo-deny "$CARGO_DENY" 'cargo deny'
+}
+
+fuzz() {
+    build
+    crate cargo-fuzz "$CARGO_FUZZ" 'cargo fuzz'
+}
+
+[[ $# -gt 0 ]] || { say 'what for? build, external, deny or fuzz'; exit 2; }
+for part in "$@"; do
+    case $part in
+        build | external | deny | fuzz) "$part" ;;
+        *)
+            say "there is no part '$part'"
+            exit 2
+            ;;
+    esac
+done
