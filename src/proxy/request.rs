@@ -26,7 +26,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Pingora's first phase. `true`: the answer has been written here.
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
-    session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
+    // None: Pingora has found that the connection must not be used again, as after two framings.
+    if session.downstream_session.get_keepalive().is_some() {
+        session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
+    }
     session.downstream_session.set_total_drain_timeout(Some(DRAIN));
     // A fast client's next request can arrive before Pingora is through with this one: without this,
     // its connection would be cut.
