@@ -194,6 +194,30 @@ async fn a_stream_in_flight_survives_a_reload_that_removes_all_it_uses() {
 }
 
 #[tokio::test]
+async fn reloads_under_load_disturb_nobody() {
+    let upstream = ok().await;
+    let gateway = gateway().channel(openai(upstream.address())).key("alice").start().await;
+    let client = gateway.over(crate::support::Http::H1);
+    let requests = async {
+        for _ in 0..40 {
+            let batch = (0..16).map(|_| client.post(CHAT).key("alice").body(BODY).send());
+            for answer in futures::future::join_all(batch).await {
+                assert_eq!((answer.status, answer.broken), (200, false));
+            }
+        }
+    };
+    let reloads = async {
+        for version in 2..42 {
+            let reload = gateway.admin("POST", "/admin/api/reload").send().await;
+            assert_eq!(reload.json(), json!({"version": version}));
+        }
+    };
+    tokio::join!(requests, reloads);
+    let row = gateway.used("key", "alice", 640).await;
+    assert_eq!((&row["failed"], &row["input_tokens"]), (&json!(0), &json!(6_400)));
+}
+
+#[tokio::test]
 async fn check_says_by_its_exit_code_what_a_file_is_worth() {
     let gateway = gateway().key(key_named("alice")).start().await;
     let good = gateway.command(&["check"]);

@@ -128,6 +128,22 @@ async fn a_pooled_connection_that_the_upstream_closes_just_as_it_is_used_is_no_e
 }
 
 #[tokio::test]
+async fn a_large_body_is_sent_again_whole_when_a_pooled_connection_turns_out_closed() {
+    let fine = || answer(200, &[], "{}");
+    let body = format!(r#"{{"x":"{}","model":"gpt-4o"}}"#, "0123456789".repeat(300_000));
+    for end in [Script::default().before_body().close(), Script::default().before_body().reset()] {
+        let upstream = upstream([fine(), end, fine()]).await;
+        let gateway = gateway_to(&upstream).await;
+        assert_eq!(ask(&gateway).await.status, 200);
+        is_pooled().await;
+        let answer = gateway.post(PATHS[0].0).key("alice").body(body.clone()).send().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(crate::support::sha256(&upstream.received().pop().unwrap().body), crate::support::sha256(&body));
+        assert_eq!(upstream.heads(), 3);
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_may_have_been_answered_is_not_sent_again() {
     let fine = answer(200, &[], "{}");
     let upstream = upstream([fine.clone(), raw_answer("HTTP/1.1 2").close(), fine]).await;

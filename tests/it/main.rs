@@ -8,6 +8,7 @@ mod admin;
 mod bodies;
 mod canary;
 mod channels;
+mod clients;
 mod commands;
 mod crash;
 mod credentials;
