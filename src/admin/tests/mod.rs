@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::*;
+use crate::ledger::By;
 use crate::metrics::Metrics;
 
 const TOKEN: &str = "weir-admin-test";
