@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(parse(&[("by", by.name())]), Ok(query));
         }
         for step in Step::ALL {
-            let query = UsageQuery { by: By::Key, from: None, to: None, step: Some(step) };
+            let query = UsageQuery { by: By::Key, step: Some(step), ..UsageQuery::default() };
             assert_eq!(parse(&[("step", step.name()), ("by", "key")]), Ok(query));
         }
     }
@@ -148,7 +148,7 @@ mod tests {
     fn times_are_read_in_both_forms() {
         let query = parse(&[("by", "model"), ("from", "1764633600"), ("to", "2025-12-03T00:00:00Z")]);
         let (from, to) = (Some(1_764_633_600_000), Some(1_764_720_000_000));
-        assert_eq!(query, Ok(UsageQuery { by: By::Model, from, to, step: None }));
+        assert_eq!(query, Ok(UsageQuery { by: By::Model, from, to, ..UsageQuery::default() }));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl AdminState for Gateway {
     }
 
     fn usage(&self, query: &UsageQuery) -> Result<Vec<Value>, UsageError> {
-        *self.asked.lock().unwrap() = Some(*query);
+        *self.asked.lock().unwrap() = Some(query.clone());
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_running.fetch_max(running, Ordering::SeqCst);
         while self.held.load(Ordering::SeqCst) {
