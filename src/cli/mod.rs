@@ -54,7 +54,8 @@ struct Source {
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
     let environment = env_logger::Env::new().filter_or("WEIR_LOG", "warn,weir=info");
-    env_logger::Builder::from_env(environment).init();
+    // Pingora's debug lines hold heads as they came, and with them credentials.
+    env_logger::Builder::from_env(environment).filter_module("pingora", log::LevelFilter::Warn).init();
     match Arguments::parse().command {
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Run(source) => run::run(&source.config),

@@ -20,6 +20,11 @@ async fn ask(gateway: &Gateway) -> crate::support::Answer {
     gateway.post(PATHS[0].0).key("alice").body(PATHS[0].1).send().await
 }
 
+/// A connection goes back to the pool just after its answer has gone to the client.
+async fn is_pooled() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
 async fn assert_is_refused(gateway: &Gateway, status: u16, message: &str, kinds: [&str; 3]) {
     for ((path, body), kind) in PATHS.into_iter().zip(kinds) {
         let answer = gateway.post(path).key("alice").body(body).send().await;
@@ -112,6 +117,7 @@ async fn a_pooled_connection_that_the_upstream_closes_just_as_it_is_used_is_no_e
         let upstream = upstream([fine(), end, fine()]).await;
         let gateway = gateway_to(&upstream).await;
         assert_eq!(ask(&gateway).await.status, 200);
+        is_pooled().await;
         assert_eq!(ask(&gateway).await.status, 200, "it was asked again, over a new connection");
         let received = upstream.received();
         let connections: Vec<usize> = received.iter().map(|request| request.connection).collect();
@@ -127,6 +133,7 @@ async fn a_request_that_may_have_been_answered_is_not_sent_again() {
     let upstream = upstream([fine.clone(), raw_answer("HTTP/1.1 2").close(), fine]).await;
     let gateway = gateway_to(&upstream).await;
     assert_eq!(ask(&gateway).await.status, 200);
+    is_pooled().await;
     assert_eq!(ask(&gateway).await.status, 502, "a byte of an answer had come");
     assert_eq!(upstream.heads(), 2);
     assert_eq!(ask(&gateway).await.status, 200);

@@ -4,11 +4,17 @@
 
 mod support;
 
+mod admin;
 mod bodies;
+mod canary;
+mod crash;
 mod credentials;
 mod editing;
 mod faults;
 mod keep_alive;
+mod ledger;
 mod models;
 mod routes;
 mod streams;
+mod strict;
+mod tls;

@@ -156,11 +156,15 @@ pub(crate) struct Streamed {
 impl Streamed {
     /// The next piece; `None` at the end, clean or not.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        match self.response.chunk().await {
-            Ok(piece) => piece,
-            Err(_) => {
-                self.answer.broken = true;
-                None
+        loop {
+            match self.response.chunk().await {
+                // HTTP/2 may tell the end by an empty frame.
+                Ok(Some(piece)) if piece.is_empty() => {}
+                Ok(piece) => return piece,
+                Err(_) => {
+                    self.answer.broken = true;
+                    return None;
+                }
             }
         }
     }

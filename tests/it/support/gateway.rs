@@ -118,8 +118,10 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts it, again if it was stopped, in the same directory.
     pub(crate) async fn start(&mut self) {
-        for _ in 0..STARTS {
-            self.choose_ports();
+        for attempt in 0..STARTS {
+            if self.starts == 0 || attempt > 0 {
+                self.choose_ports();
+            }
             self.write();
             self.starts += 1;
             let log = |name: &str| File::create(self.log_file(name)).expect("a log file");
@@ -315,7 +317,9 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- stderr of the gateway\n{}---", self.stderr());
+            let log = self.stderr();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- stderr of the gateway\n{}\n---", lines[lines.len().saturating_sub(20)..].join("\n"));
         }
     }
 }

@@ -71,6 +71,13 @@ impl Raw {
         tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("{text:?} does not come"));
     }
 
+    /// Closes its own side and gives all that still comes.
+    pub(crate) async fn leave(mut self) -> Vec<u8> {
+        let read = async { while wire::more(&mut self.stream, &mut self.buffer).await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_millis(150), read).await;
+        self.buffer
+    }
+
     /// Whether nothing comes for a while.
     pub(crate) async fn is_silent(&mut self) -> bool {
         let is_empty = self.buffer.is_empty();
