@@ -141,6 +141,7 @@ impl Gateway {
         connector.ca_file = config.server.upstream_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
         let mut options = HttpServerOptions::default();
         options.h2c = true;
+        options.h2_idle_timeout = Some(config.server.keepalive_timeout);
         let mut service = ProxyServiceBuilder::new(server, Weir::new(self.shared.clone()))
             .name("weir")
             .custom(Leg::new(Some(connector)), Arc::new(|_, _, _| Box::pin(async { None })))

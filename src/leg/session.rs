@@ -81,6 +81,10 @@ pub(super) struct Wire {
     id: UniqueIDType,
     /// Whether the request is whole on the wire.
     sent: AtomicBool,
+    /// Whether the answer is whole: what is left of the request interests nobody any more.
+    answered: AtomicBool,
+    /// Told whenever a body that comes through [`Writer`] moves on, so that the clocks start anew.
+    progress: Notify,
 }
 
 impl Wire {
@@ -108,11 +112,19 @@ enum Step {
 impl LegSession {
     pub(super) fn new(stream: Stream, reused: bool) -> Self {
         let id = stream.id();
-        Self::over(Arc::new(Wire { stream: Mutex::new(stream), id, sent: AtomicBool::new(false) }), reused)
+        let wire = Wire {
+            stream: Mutex::new(stream),
+            id,
+            sent: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            progress: Notify::new(),
+        };
+        Self::over(Arc::new(wire), reused)
     }
 
     pub(super) fn over(wire: Arc<Wire>, reused: bool) -> Self {
         wire.sent.store(false, Ordering::Relaxed);
+        wire.answered.store(false, Ordering::Relaxed);
         Self {
             wire,
             input: BytesMut::new(),
@@ -166,6 +178,7 @@ impl LegSession {
         });
         let deadline = deadline.unwrap_or_else(|| Instant::now() + *idle);
         let step = timeout_at(deadline, step);
+        let uploads = !wire.sent.load(Ordering::Relaxed);
         let stepped = match stop {
             None => step.await,
             Some(stop) => tokio::select! {
@@ -174,6 +187,7 @@ impl LegSession {
                     *failed = true;
                     return Error::e_explain(ErrorType::InternalError, "the body was stopped");
                 }
+                () = wire.progress.notified(), if uploads => return Ok(Step::Sent),
             },
         };
         match stepped {
@@ -279,6 +293,8 @@ impl Session for LegSession {
             match take_response(&mut self.input, &self.method) {
                 Ok(Some(head)) if head.header.status.is_informational() => {
                     interim += 1;
+                    // It has spoken, so the request has reached it: sending it again could do it twice.
+                    self.reused = false;
                     if interim > MAX_INTERIM {
                         self.failed = true;
                         return Error::e_explain(ErrorType::InvalidHTTPHeader, "too many interim responses");
@@ -319,6 +335,9 @@ impl Session for LegSession {
                 self.failed = true;
                 Error::because(ErrorType::InvalidHTTPHeader, "reading the response body", e)
             })?;
+            if self.body.is_done() {
+                self.wire.answered.store(true, Ordering::Relaxed);
+            }
             if !data.is_empty() || self.body.is_done() {
                 return Ok(Some(data));
             }
@@ -433,9 +452,19 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&self, mut data: Bytes) -> Result<()> {
-        let write = std::future::poll_fn(|cx| self.wire.poll_write_all(cx, &mut data));
-        match tokio::time::timeout(self.idle, write).await {
+    /// Writes all of `data`, or nothing more at all once the upstream has answered without it.
+    async fn write(&mut self, mut data: Bytes) -> Result<()> {
+        let Self { wire, idle, finished, .. } = self;
+        let write = std::future::poll_fn(|cx| match wire.poll_write_all(cx, &mut data) {
+            Poll::Pending | Poll::Ready(Err(_)) if wire.answered.load(Ordering::Relaxed) => {
+                *finished = true;
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        });
+        let written = tokio::time::timeout(*idle, write).await;
+        wire.progress.notify_one();
+        match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(Error::because(ErrorType::WriteError, "writing the body to the upstream", e)),
             Err(_) => Error::e_explain(ErrorType::WriteTimedout, "the upstream does not take the body"),
@@ -477,6 +506,7 @@ impl BodyWrite for Writer {
             return Error::e_explain(ErrorType::WriteError, "the body is shorter than announced");
         }
         self.wire.sent.store(true, Ordering::Relaxed);
+        self.wire.progress.notify_one();
         Ok(())
     }
 
