@@ -9,6 +9,7 @@ mod bodies;
 mod canary;
 mod crash;
 mod credentials;
+mod edges;
 mod editing;
 mod faults;
 mod keep_alive;
