@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Authority, Gate, Gateway, Http, Mock, Script, Upstream, answer, anthropic, chunked, gateway, gemini, mock, openai,
-    raw_answer, secret_of, upstream,
+    raw_answer, secret_of, sha256, upstream,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -252,6 +252,73 @@ async fn a_stream_that_falls_silent_is_given_up_and_broken_for_the_client() {
     upstream.closed().await;
     let row = gateway.used("key", "alice", 1).await;
     assert_eq!((&row["failed"], &row["output_tokens"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_large_answer_passes_byte_for_byte_and_its_usage_at_the_end_counts() {
+    let usage = r#""usage":{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16}"#;
+    let plain = format!(r#"{{"data":"{}",{usage}}}"#, "0123456789".repeat(2_000_000));
+    let giant = [event(&"word ".repeat(500_000)), event("x"), report(9, 7), "data: [DONE]\n\n".to_owned()].concat();
+    for http in Http::ALL {
+        let upstream = upstream([
+            answer(200, &[("content-type", "application/json")], &plain),
+            giant.as_bytes().chunks(100_003).fold(chunked(200, &[SSE]), Script::chunk).last_chunk(),
+        ])
+        .await;
+        let gateway = gateway_to(&upstream).await;
+        for (body, expected) in [(PLAIN, &plain), (STREAMED, &giant)] {
+            let answer = gateway.over(http).post(CHAT).key("alice").body(body).send().await;
+            assert_eq!((answer.status, answer.broken, answer.body.len()), (200, false, expected.len()), "{http:?}");
+            assert_eq!(answer.sha256(), sha256(expected), "{http:?}");
+        }
+        let row = gateway.used("key", "alice", 2).await;
+        let expected = [0, 18, 14, 3].map(Value::from);
+        assert_eq!(["failed", "input_tokens", "output_tokens", "events"].map(|name| row[name].clone()), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_the_upstream_back_and_not_the_answer_in_memory() {
+    let piece = "0123456789".repeat(100_000);
+    let sent = Gate::new();
+    let many = (0..200).fold(chunked(200, &[SSE]), |script, _| script.chunk(&piece));
+    let upstream = upstream([many.last_chunk().opens(&sent)]).await;
+    let gateway = gateway_to(&upstream).await;
+    let mut client = gateway.connect().await;
+    let key = format!("x-api-key: {}", secret_of("alice"));
+    client.send_head(&format!("POST {CHAT}"), &[&key, &format!("content-length: {}", STREAMED.len())]).await;
+    client.send(STREAMED).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!sent.is_open(), "200 MB are not taken from the upstream");
+    let metrics = gateway.metrics().await;
+    let line = metrics.lines().find(|line| line.starts_with("process_resident_memory_bytes ")).expect("a process");
+    let resident: f64 = line.split(' ').nth(1).and_then(|figure| figure.parse().ok()).expect("a figure");
+    assert!(resident < 120e6, "{line}");
+}
+
+#[tokio::test]
+async fn what_is_only_read_again_is_not_counted_again() {
+    let body = r#"{"id":"resp_1","object":"response","usage":{"input_tokens":5,"output_tokens":6,"total_tokens":11}}"#;
+    let upstream = upstream([answer(200, &[("content-type", "application/json")], body)]).await;
+    let gateway = gateway_to(&upstream).await;
+    let made = gateway.post("/v1/responses").key("alice").body(r#"{"model":"gpt-4o","input":"x"}"#).send().await;
+    let read = gateway.get("/v1/responses/resp_1").key("alice").send().await;
+    assert_eq!((made.text().as_str(), read.text().as_str()), (body, body));
+    let row = gateway.used("key", "alice", 2).await;
+    assert_eq!((&row["input_tokens"], &row["output_tokens"]), (&json!(5), &json!(6)));
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_pass_as_they_are() {
+    let content: Vec<u8> = (0..=255_u8).cycle().take(300_000).collect();
+    let upstream = upstream([answer(200, &[("content-type", "audio/mpeg")], &content)]).await;
+    let gateway = gateway_to(&upstream).await;
+    for http in Http::ALL {
+        let answer = gateway.over(http).get("/v1/files/file-1/content").key("alice").send().await;
+        assert_eq!((answer.header("content-type"), answer.sha256()), ("audio/mpeg", sha256(&content)), "{http:?}");
+    }
+    assert_eq!(gateway.used("route", "/v1/files", 4).await["output_tokens"], 0);
 }
 
 #[tokio::test]

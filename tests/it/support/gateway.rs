@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -161,12 +161,8 @@ impl Gateway {
             if self.exit_status().is_some() {
                 return false;
             }
-            let tls = self.authority.as_ref().map_or(self.address, |_| self.tls_address);
-            let mut open = true;
-            for address in [self.address, tls, self.admin] {
-                open &= tokio::net::TcpStream::connect(address).await.is_ok();
-            }
-            if open {
+            let ready = self.admin_request("GET", "/readyz").try_send().await;
+            if ready.is_some_and(|answer| answer.status == 200) {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -195,10 +191,6 @@ impl Gateway {
 
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// A client of this version of HTTP.
@@ -306,10 +298,6 @@ impl Gateway {
     fn log(&self, name: &str, start: usize) -> String {
         let path = self.home.path().join(format!("{name}.{start}"));
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
-    }
-
-    pub(crate) fn home(&self) -> &Path {
-        self.home.path()
     }
 }
 

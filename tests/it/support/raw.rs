@@ -22,7 +22,6 @@ pub(crate) struct RawAnswer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
-    pub(crate) end: End,
 }
 
 impl Raw {
@@ -53,22 +52,13 @@ impl Raw {
         head.expect("an answer in time").expect("an answer before the close")
     }
 
-    /// The next answer, whole or as far as it comes.
+    /// The next answer, which must be whole.
     pub(crate) async fn answer(&mut self) -> RawAnswer {
         let head = self.head().await;
         let body = wire::body(&mut self.stream, &mut self.buffer, &head, !head.contains(" 204 "));
         let (body, end) = tokio::time::timeout(PATIENCE, body).await.expect("an answer's end in time");
-        RawAnswer { status: status(&head), head, body, end }
-    }
-
-    /// Reads until `text` has come.
-    pub(crate) async fn read_until(&mut self, text: &str) {
-        let read = async {
-            while !String::from_utf8_lossy(&self.buffer).contains(text) {
-                wire::more(&mut self.stream, &mut self.buffer).await.expect("more bytes");
-            }
-        };
-        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("{text:?} does not come"));
+        assert_eq!(end, End::Whole, "the answer to {head}");
+        RawAnswer { status: status(&head), head, body }
     }
 
     /// Closes its own side and gives all that still comes.

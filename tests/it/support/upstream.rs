@@ -24,6 +24,11 @@ impl Gate {
         Self(Arc::new(Semaphore::new(0)))
     }
 
+    /// Whether a script has opened it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.available_permits() > 0
+    }
+
     /// Lets one script pass.
     pub(crate) fn open(&self) {
         self.0.add_permits(1);
@@ -42,6 +47,7 @@ enum Step {
     Send(Bytes),
     Wait(Duration),
     Gate(Gate),
+    Opens(Gate),
     Close,
     Reset,
     /// Waits until the gateway closes, and notes that it did.
@@ -102,6 +108,11 @@ impl Script {
 
     pub(crate) fn gate(self, gate: &Gate) -> Self {
         self.then(Step::Gate(gate.clone()))
+    }
+
+    /// Tells a test that all before it is done.
+    pub(crate) fn opens(self, gate: &Gate) -> Self {
+        self.then(Step::Opens(gate.clone()))
     }
 
     pub(crate) fn close(self) -> Self {
@@ -300,6 +311,7 @@ impl Serving {
                     Step::Gate(gate) => {
                         gate.0.acquire().await.expect("an open semaphore").forget();
                     }
+                    Step::Opens(gate) => gate.open(),
                     Step::Close => return Last::Close,
                     Step::Reset => return Last::Reset,
                     Step::UntilClosed => {
