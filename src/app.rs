@@ -17,7 +17,7 @@ use weir_filters::secret::Secret;
 
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
 use crate::config::{self, Config};
-use crate::ledger::{self, Ledger, LedgerError, LedgerOptions, WhenLocked};
+use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
@@ -141,6 +141,7 @@ impl Gateway {
         connector.ca_file = config.server.upstream_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
         let mut options = HttpServerOptions::default();
         options.h2c = true;
+        options.h2_idle_timeout = Some(config.server.keepalive_timeout);
         let mut service = ProxyServiceBuilder::new(server, Weir::new(self.shared.clone()))
             .name("weir")
             .custom(Leg::new(Some(connector)), Arc::new(|_, _, _| Box::pin(async { None })))
@@ -294,9 +295,8 @@ impl AdminState for State {
         metrics.encode()
     }
 
-    fn usage(&self, query: &admin::UsageQuery) -> Result<Vec<serde_json::Value>, UsageError> {
-        let query = usage_query(query);
-        Ok(self.shared.ledger.usage(&query).iter().map(|row| row.to_json(query.by)).collect())
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError> {
+        Ok(self.shared.ledger.usage(query).iter().map(|row| row.to_json(query.by)).collect())
     }
 
     fn reload(&self) -> Result<u64, Vec<String>> {
@@ -304,29 +304,5 @@ impl AdminState for State {
             Some(reloader) => reloader.reload(),
             None => Err(vec!["this gateway was not started from a configuration file".into()]),
         }
-    }
-}
-
-/// The ledger's question for the admin API's.
-pub(crate) fn usage_query(query: &admin::UsageQuery) -> ledger::UsageQuery {
-    ledger::UsageQuery {
-        by: match query.by {
-            admin::By::Key => ledger::By::Key,
-            admin::By::User => ledger::By::User,
-            admin::By::Model => ledger::By::Model,
-            admin::By::Channel => ledger::By::Channel,
-            admin::By::Route => ledger::By::Route,
-            admin::By::Day => ledger::By::Day,
-        },
-        from: query.from,
-        to: query.to,
-        step: query.step.map(|step| match step {
-            admin::Step::Minute => ledger::Step::Minute,
-            admin::Step::Hour => ledger::Step::Hour,
-            admin::Step::Day => ledger::Step::Day,
-            admin::Step::Month => ledger::Step::Month,
-        }),
-        key_id: None,
-        user: None,
     }
 }

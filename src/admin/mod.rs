@@ -22,8 +22,10 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use weir_filters::secret::Secret;
 
-pub use self::api::usage::{By, Step, UsageError, UsageQuery};
+pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
+use crate::ledger::UsageQuery;
+
 use self::server::{Doors, Limits, Shared};
 
 /// The name of the socket in the data directory.

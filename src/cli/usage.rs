@@ -4,21 +4,21 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use crate::admin;
 use crate::admin::client::{Client, ClientError};
 use crate::config::Config;
-use crate::ledger;
+use crate::ledger::{self, By, Step};
 
 use super::{fail, load};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// What makes a row
-    #[arg(long, value_enum)]
-    by: By,
+    #[arg(long, value_parser = PossibleValuesParser::new(By::ALL.map(By::name)))]
+    by: String,
     /// From this time on, inclusive: RFC 3339 or seconds since 1970
     #[arg(long)]
     from: Option<String>,
@@ -26,8 +26,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     to: Option<String>,
     /// One row for each step of time
-    #[arg(long, value_enum)]
-    step: Option<Step>,
+    #[arg(long, value_parser = PossibleValuesParser::new(Step::ALL.map(Step::name)))]
+    step: Option<String>,
     /// Print JSON, as the admin API does
     #[arg(long)]
     json: bool,
@@ -35,33 +35,14 @@ pub(super) struct Arguments {
     source: super::Source,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum By {
-    Key,
-    User,
-    Model,
-    Channel,
-    Route,
-    Day,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Step {
-    Minute,
-    Hour,
-    Day,
-    Month,
-}
-
 impl Arguments {
     /// The same question as the admin API's parameters.
     fn parameters(&self) -> Vec<(String, String)> {
-        let name = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_owned());
         [
-            ("by", name(self.by.to_possible_value())),
+            ("by", Some(self.by.clone())),
             ("from", self.from.clone()),
             ("to", self.to.clone()),
-            ("step", self.step.and_then(|step| name(step.to_possible_value()))),
+            ("step", self.step.clone()),
         ]
         .into_iter()
         .filter_map(|(parameter, value)| Some((parameter.to_owned(), value?)))
@@ -126,8 +107,7 @@ fn from_ledger(config: &Config, parameters: &[(String, String)]) -> Result<Value
     if !directory.exists() {
         return Err(format!("{}: no gateway runs, and there is no ledger", directory.display()));
     }
-    let query = admin::UsageQuery::parse(parameters).map_err(|e| e.to_string())?;
-    let query = crate::app::usage_query(&query);
+    let query = admin::api::usage::parse(parameters).map_err(|e| e.to_string())?;
     let ledger = ledger::read_only(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
     let rows: Vec<Value> = ledger.usage(&query).iter().map(|row| row.to_json(query.by)).collect();
     Ok(Value::Array(rows))

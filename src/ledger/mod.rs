@@ -38,7 +38,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use counters::Counters;
 pub use journal::Position;
-pub use journal::segment::{Corrupt, CorruptKind, decode_segment};
+pub use journal::segment::{Corrupt, CorruptKind, decode_segment, segment_around};
 pub use query::{By, KeySpend, KeyTotal, OperationTotal, Step, UsageQuery, UsageRow};
 pub use record::{Outcome, Settlement};
 

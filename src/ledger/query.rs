@@ -37,6 +37,9 @@ pub enum By {
 }
 
 impl By {
+    /// Every one.
+    pub const ALL: [By; 6] = [By::Key, By::User, By::Model, By::Channel, By::Route, By::Day];
+
     /// The name in queries and in rows.
     pub const fn name(self) -> &'static str {
         match self {
@@ -61,6 +64,21 @@ pub enum Step {
     Day,
     /// A calendar month of UTC.
     Month,
+}
+
+impl Step {
+    /// Every one.
+    pub const ALL: [Step; 4] = [Step::Minute, Step::Hour, Step::Day, Step::Month];
+
+    /// The name in queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Step::Minute => "minute",
+            Step::Hour => "hour",
+            Step::Day => "day",
+            Step::Month => "month",
+        }
+    }
 }
 
 /// A question.

@@ -11,7 +11,8 @@ use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::upstreams::peer::{ALPN, Peer};
 
 use super::pool::Pool;
-use super::session::{LegSession, Wire, is_silent};
+use super::session::LegSession;
+use super::wire::{Wire, is_silent};
 
 /// How long an idle connection is kept if the peer does not say: below the shortest limit in common
 /// use among the servers in front of LLM APIs (60 s), so that it is seldom closed under a request.

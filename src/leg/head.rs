@@ -99,6 +99,8 @@ fn judge(mut header: ResponseHeader, method: &Method, persistent: bool) -> Resul
         }
         Framing::Chunked
     } else if let Some(length) = length {
+        // The same length said twice is one length; the client gets it once.
+        header.insert_header(CONTENT_LENGTH, length).map_err(|_| HeadError::Framing)?;
         Framing::Length(length)
     } else {
         keep_alive = false;

@@ -14,6 +14,7 @@ mod connector;
 mod head;
 mod pool;
 mod session;
+mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,9 @@ const SHARDS: usize = 16;
 /// The most idle connections a shard keeps for one upstream; the oldest goes first. It bounds
 /// descriptors, and is above what a thread's burst leaves behind.
 const MAX_IDLE: usize = 256;
+/// How often a shard drops what has expired, whichever upstream it belongs to: a host that moved to
+/// another address, or a channel that a reload removed, is never asked for again.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Idle values by upstream. `C` is a connection; the pool never looks into it.
 #[derive(Debug)]
@@ -18,11 +21,15 @@ pub(super) struct Pool<C> {
     shards: Box<[Mutex<Shard<C>>]>,
 }
 
-type Shard<C> = HashMap<u64, Vec<(C, Instant)>>;
+#[derive(Debug)]
+struct Shard<C> {
+    idle: HashMap<u64, Vec<(C, Instant)>>,
+    swept: Option<Instant>,
+}
 
 impl<C> Pool<C> {
     pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(Shard { idle: HashMap::new(), swept: None })).collect() }
     }
 
     /// The most recently used connection to `upstream`: of this thread, else of another one.
@@ -35,7 +42,7 @@ impl<C> Pool<C> {
             } else {
                 self.shards[(own + i) % SHARDS].try_lock().ok()?
             };
-            let idle = shard.get_mut(&upstream)?;
+            let idle = shard.idle.get_mut(&upstream)?;
             let (connection, until) = idle.pop()?;
             // The newest has the latest deadline: if it is over, so are all below it.
             if until <= now {
@@ -49,10 +56,16 @@ impl<C> Pool<C> {
     /// Keeps `connection` for `idle_timeout`.
     pub(super) fn put(&self, upstream: u64, connection: C, idle_timeout: Duration, now: Instant) {
         let mut shard = self.shards[shard_of_this_thread()].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let idle = shard.entry(upstream).or_default();
-        let expired = idle.iter().take_while(|(_, until)| *until <= now).count();
+        if shard.swept.is_none_or(|swept| now >= swept + SWEEP_EVERY) {
+            shard.swept = Some(now);
+            shard.idle.retain(|_, idle| {
+                idle.retain(|(_, until)| *until > now);
+                !idle.is_empty()
+            });
+        }
+        let idle = shard.idle.entry(upstream).or_default();
         let surplus = (idle.len() + 1).saturating_sub(MAX_IDLE);
-        idle.drain(..expired.max(surplus));
+        idle.drain(..surplus);
         idle.push((connection, now + idle_timeout));
     }
 }
@@ -87,6 +100,15 @@ mod tests {
         pool.put(1, "a", MINUTE, now);
         assert_eq!(pool.take(1, now + MINUTE), None);
         assert_eq!(pool.take(1, now), None, "it was dropped");
+    }
+
+    #[test]
+    fn connections_to_upstreams_that_nobody_asks_for_are_dropped() {
+        let (pool, now) = (Pool::new(), Instant::now());
+        let gone = std::sync::Arc::new(());
+        pool.put(1, gone.clone(), MINUTE, now);
+        pool.put(2, std::sync::Arc::new(()), MINUTE, now + 2 * MINUTE);
+        assert_eq!(std::sync::Arc::strong_count(&gone), 1);
     }
 
     #[test]

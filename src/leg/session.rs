@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method};
 use pingora_core::protocols::http::custom::client::Session;
@@ -19,12 +18,13 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::{Digest, Stream, UniqueIDType};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{BodyReader, Framing};
 use super::head::{Head, take_response, write_request};
+use super::wire::{Wire, Writer};
 
 /// What one read asks for. An event of a stream is far smaller; a plain answer often fits.
 const READ_SIZE: usize = 16 * 1024;
@@ -73,33 +73,6 @@ pub struct LegSession {
     stop: Option<Arc<Notify>>,
 }
 
-/// The connection, shared by the exchange and the writer of its body; both run in one task, so the
-/// lock is never waited for.
-#[derive(Debug)]
-pub(super) struct Wire {
-    stream: Mutex<Stream>,
-    id: UniqueIDType,
-    /// Whether the request is whole on the wire.
-    sent: AtomicBool,
-}
-
-impl Wire {
-    fn stream(&self) -> MutexGuard<'_, Stream> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll_write_all(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<io::Result<()>> {
-        let mut stream = self.stream();
-        while data.has_remaining() {
-            match ready!(Pin::new(&mut *stream).poll_write(cx, data))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => data.advance(n),
-            }
-        }
-        Pin::new(&mut *stream).poll_flush(cx)
-    }
-}
-
 enum Step {
     Read(usize),
     Sent,
@@ -107,12 +80,12 @@ enum Step {
 
 impl LegSession {
     pub(super) fn new(stream: Stream, reused: bool) -> Self {
-        let id = stream.id();
-        Self::over(Arc::new(Wire { stream: Mutex::new(stream), id, sent: AtomicBool::new(false) }), reused)
+        Self::over(Arc::new(Wire::new(stream)), reused)
     }
 
     pub(super) fn over(wire: Arc<Wire>, reused: bool) -> Self {
         wire.sent.store(false, Ordering::Relaxed);
+        wire.answered.store(false, Ordering::Relaxed);
         Self {
             wire,
             input: BytesMut::new(),
@@ -166,6 +139,7 @@ impl LegSession {
         });
         let deadline = deadline.unwrap_or_else(|| Instant::now() + *idle);
         let step = timeout_at(deadline, step);
+        let uploads = !wire.sent.load(Ordering::Relaxed);
         let stepped = match stop {
             None => step.await,
             Some(stop) => tokio::select! {
@@ -174,6 +148,7 @@ impl LegSession {
                     *failed = true;
                     return Error::e_explain(ErrorType::InternalError, "the body was stopped");
                 }
+                () = wire.progress.notified(), if uploads => return Ok(Step::Sent),
             },
         };
         match stepped {
@@ -279,6 +254,8 @@ impl Session for LegSession {
             match take_response(&mut self.input, &self.method) {
                 Ok(Some(head)) if head.header.status.is_informational() => {
                     interim += 1;
+                    // It has spoken, so the request has reached it: sending it again could do it twice.
+                    self.reused = false;
                     if interim > MAX_INTERIM {
                         self.failed = true;
                         return Error::e_explain(ErrorType::InvalidHTTPHeader, "too many interim responses");
@@ -319,6 +296,9 @@ impl Session for LegSession {
                 self.failed = true;
                 Error::because(ErrorType::InvalidHTTPHeader, "reading the response body", e)
             })?;
+            if self.body.is_done() {
+                self.wire.answered.store(true, Ordering::Relaxed);
+            }
             if !data.is_empty() || self.body.is_done() {
                 return Ok(Some(data));
             }
@@ -420,78 +400,4 @@ impl Session for LegSession {
     fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
         Some(Box::new(()))
     }
-}
-
-/// Writes a body that comes through Pingora's body phase.
-struct Writer {
-    wire: Arc<Wire>,
-    chunked: bool,
-    /// What is left of the announced length.
-    left: Option<u64>,
-    finished: bool,
-    idle: Duration,
-}
-
-impl Writer {
-    async fn write(&self, mut data: Bytes) -> Result<()> {
-        let write = std::future::poll_fn(|cx| self.wire.poll_write_all(cx, &mut data));
-        match tokio::time::timeout(self.idle, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(Error::because(ErrorType::WriteError, "writing the body to the upstream", e)),
-            Err(_) => Error::e_explain(ErrorType::WriteTimedout, "the upstream does not take the body"),
-        }
-    }
-}
-
-#[async_trait]
-impl BodyWrite for Writer {
-    async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
-        let data = data.split_to(data.len());
-        if self.finished || data.is_empty() {
-            return Ok(());
-        }
-        if self.chunked {
-            let mut framed = Vec::with_capacity(data.len() + 20);
-            framed.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-            framed.extend_from_slice(&data);
-            framed.extend_from_slice(b"\r\n");
-            return self.write(framed.into()).await;
-        }
-        // More than was announced would be read as another request by the upstream.
-        let left = self.left.and_then(|left| left.checked_sub(data.len() as u64));
-        let Some(left) = left else {
-            return Error::e_explain(ErrorType::WriteError, "the body is longer than announced");
-        };
-        self.left = Some(left);
-        self.write(data).await
-    }
-
-    async fn finish(&mut self) -> Result<()> {
-        if self.finished {
-            return Ok(());
-        }
-        self.finished = true;
-        if self.chunked {
-            self.write(Bytes::from_static(b"0\r\n\r\n")).await?;
-        } else if self.left.is_some_and(|left| left > 0) {
-            return Error::e_explain(ErrorType::WriteError, "the body is shorter than announced");
-        }
-        self.wire.sent.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn cleanup(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn upgrade_body_writer(&mut self) {}
-}
-
-/// Whether an idle connection is still silent and open: one that said something, or closed, is not
-/// to be used again.
-pub(super) fn is_silent(wire: &Wire) -> bool {
-    let mut probe = [0; 1];
-    let mut stream = wire.stream();
-    let read = std::pin::pin!(stream.read(&mut probe));
-    read.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
 }

@@ -5,6 +5,7 @@
 
 mod context;
 mod finish;
+mod http10;
 mod reply;
 mod request;
 mod response;
@@ -18,6 +19,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
+use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -57,6 +59,10 @@ impl ProxyHttp for Weir {
         Context::new(self.shared.clone())
     }
 
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        modules.add_module(Box::new(http10::Unchunked));
+    }
+
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         request::arrive(session, ctx).await
     }
@@ -90,7 +96,7 @@ impl ProxyHttp for Weir {
         upstream_response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        response::head(session, upstream_response, ctx)
+        response::head(session, upstream_response, ctx).await
     }
 
     fn upstream_response_body_filter(

@@ -18,8 +18,8 @@ use crate::metrics::AuthFailure;
 use super::context::{Context, Stage};
 use super::{Snapshot, finish};
 
-/// How much of an oversized body is read and thrown away, so that its sender gets to see the
-/// refusal before it sees the connection close.
+/// How much of a body that nobody wants is read and thrown away, so that its sender gets to see the
+/// answer before it sees the connection close.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Refuses. The connection stays open unless its body is too large to be read to the end.
@@ -130,12 +130,15 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
         ctx.outcome = Some(Outcome::Refused);
     }
     finish::ended(Some(error), ctx);
-    let answered = session.response_written().is_some();
+    let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
     let refusal = match ctx.refused.take() {
         Some(refusal) => refusal,
         None => match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, ErrorType::ReadTimedout) => Refusal::BodyIncomplete,
-            (ErrorSource::Downstream, ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError) => {
+            (
+                ErrorSource::Downstream,
+                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::H2Error,
+            ) => {
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
             (ErrorSource::Downstream, _) => Refusal::BadBody { what: "the request cannot be read".into() },
@@ -158,6 +161,9 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
     };
     let code = refusal.status();
     if answered {
+        if !session.as_mut().is_body_done() {
+            linger(session).await;
+        }
         return FailToProxy { error_code: code, can_reuse_downstream: false };
     }
     log::warn!("request {}: {}: {}", ctx.id(), refusal.reason(), error.etype().as_str());
@@ -166,7 +172,7 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
     session.set_keepalive(None);
     // Whether it is written or not, nothing more can be said.
     let _ = write(session, ctx, code, "application/json", &refusal.headers(), body.into()).await;
-    if matches!(refusal, Refusal::BodyTooLarge { .. }) {
+    if !session.as_mut().is_body_done() {
         linger(session).await;
     }
     FailToProxy { error_code: code, can_reuse_downstream: false }
@@ -198,7 +204,8 @@ async fn write(
     // that waits for 100 may never send it, and its next request must not be taken for it.
     let waits = session.req_header().headers.contains_key(EXPECT);
     session.downstream_session.set_close_on_response_before_downstream_finish(waits);
-    let empty = body.is_empty();
+    // HTTP/2 would send the bytes that a HEAD must not have.
+    let empty = body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(header), empty).await?;
     if !empty {
         session.write_response_body(Some(body), true).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::{Error, ErrorType, Result};
@@ -24,16 +24,25 @@ use super::{Snapshot, reply};
 /// again.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long a client may neither take a byte of its answer nor send one of its body. Whoever stops
+/// for longer would hold an upstream's connection, and buffers, for nothing.
+const STALL: Duration = Duration::from_secs(60);
+/// Pieces of a body smaller than this are joined: a client that sends single bytes would otherwise
+/// cost a hundred times their number in memory.
+const SMALL_PIECE: usize = 8 * 1024;
+
 /// Pingora's first phase. `true`: the answer has been written here.
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
-    // None: Pingora has found that the connection must not be used again, as after two framings.
-    if session.downstream_session.get_keepalive().is_some() {
-        session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
-    }
     session.downstream_session.set_total_drain_timeout(Some(DRAIN));
-    // A fast client's next request can arrive before Pingora is through with this one: without this,
-    // its connection would be cut.
-    session.downstream_session.set_pipelining_enabled(true);
+    session.downstream_session.set_write_timeout(Some(STALL));
+    // Where Pingora gives the connection up (HTTP/1.0, two ways of framing in one head, a stop of the
+    // process), it stays given up.
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
+        // A fast client's next request can arrive before Pingora is through with this one: without
+        // this, its connection would be cut.
+        session.downstream_session.set_pipelining_enabled(true);
+    }
     let snapshot = ctx.snapshot.clone();
     let head = session.req_header();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
@@ -233,7 +242,12 @@ async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operatio
         return Ok(Body { pieces: Vec::new(), facts, more: None });
     }
     if expects {
-        session.as_mut().write_continue_response().await.map_err(broken)?;
+        // The interim answer is none: the connection is to live on although the body is unread.
+        let client = &mut session.downstream_session;
+        client.set_close_on_response_before_downstream_finish(false);
+        let told = client.write_continue_response().await;
+        client.set_close_on_response_before_downstream_finish(true);
+        told.map_err(broken)?;
     }
     if !json {
         let more = length.map_or(Framing::Chunked, Framing::Length);
@@ -242,13 +256,25 @@ async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operatio
     let mut scanner = BodyScanner::new();
     let mut pieces = Vec::new();
     let mut read = 0;
-    while let Some(piece) = session.read_request_body().await.map_err(broken)? {
+    let mut small = BytesMut::new();
+    while let Some(piece) = next_piece(session).await? {
         read += piece.len();
         if read > limit {
             return Err(Refusal::BodyTooLarge { limit }.into());
         }
         scanner.feed(&piece);
-        pieces.push(piece);
+        if piece.len() < SMALL_PIECE {
+            small.extend_from_slice(&piece);
+        }
+        if small.len() >= 2 * SMALL_PIECE || (piece.len() >= SMALL_PIECE && !small.is_empty()) {
+            pieces.push(small.split().freeze());
+        }
+        if piece.len() >= SMALL_PIECE {
+            pieces.push(piece);
+        }
+    }
+    if !small.is_empty() {
+        pieces.push(small.freeze());
     }
     ctx.request_bytes = read as u64;
     let facts = match facts_of(&mut scanner) {
@@ -258,6 +284,14 @@ async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operatio
         Err(refusal) => return Err(refusal.into()),
     };
     Ok(Body { pieces, facts, more: None })
+}
+
+/// The next piece of the client's body. HTTP/2 has no timer of its own for it.
+async fn next_piece(session: &mut Session) -> std::result::Result<Option<Bytes>, Stop> {
+    match tokio::time::timeout(STALL, session.read_request_body()).await {
+        Ok(piece) => piece.map_err(broken),
+        Err(_) => Err(broken(Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body"))),
+    }
 }
 
 fn head_method(session: &Session) -> Method {

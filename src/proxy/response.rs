@@ -17,7 +17,7 @@ use super::context::{Context, Exchange};
 use super::finish;
 
 /// Cleans the head and picks the meter.
-pub(super) fn head(session: &Session, header: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+pub(super) async fn head(session: &Session, header: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     ctx.status = header.status.as_u16();
     let id = ctx.id();
     let Some(exchange) = &mut ctx.exchange else { return Ok(()) };
@@ -65,6 +65,9 @@ pub(super) fn head(session: &Session, header: &mut ResponseHeader, ctx: &mut Con
     if empty {
         exchange.complete = true;
         finish::settle(ctx);
+        if let Some(position) = ctx.exchange.as_ref().and_then(|exchange| exchange.position) {
+            ctx.shared.ledger.synced(position).await;
+        }
     }
     Ok(())
 }

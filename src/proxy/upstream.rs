@@ -119,7 +119,8 @@ pub(super) fn not_connected(peer: &HttpPeer, ctx: &mut Context, error: Box<Error
 /// the body is still here: the upstream closed the connection just as it was used.
 pub(super) fn failed(session: &Session, ctx: &Context, mut error: Box<Error>, reused: bool) -> Box<Error> {
     let resendable = ctx.exchange.as_ref().is_some_and(|exchange| exchange.more.is_none());
-    let unanswered = ctx.status == 0 && session.response_written().is_none();
+    let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
+    let unanswered = ctx.status == 0 && !answered;
     error.retry.decide_reuse(reused && resendable && unanswered);
     error
 }

@@ -12,6 +12,7 @@ mod clients;
 mod commands;
 mod crash;
 mod credentials;
+mod edges;
 mod editing;
 mod faults;
 mod keep_alive;

@@ -13,81 +13,7 @@ use serde_json::json;
 use super::answer;
 use crate::admin::server::{Failed, Shared};
 use crate::admin::time::parse_ms;
-
-/// A question about the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UsageQuery {
-    /// What the rows are.
-    pub by: By,
-    /// From when on, in milliseconds since 1970-01-01 UTC, inclusive.
-    pub from: Option<u64>,
-    /// Until when, in the same unit, exclusive.
-    pub to: Option<u64>,
-    /// One row for each of these; without it one row for the whole time.
-    pub step: Option<Step>,
-}
-
-/// What the rows of an answer are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// Client keys, by name.
-    Key,
-    /// Users, by name.
-    User,
-    /// Models that clients asked for.
-    Model,
-    /// Channels, by name.
-    Channel,
-    /// Routes, by path.
-    Route,
-    /// Days, UTC.
-    Day,
-}
-
-impl By {
-    /// Every grouping.
-    pub const ALL: [By; 6] = [By::Key, By::User, By::Model, By::Channel, By::Route, By::Day];
-
-    /// Its name in queries and rows.
-    pub const fn name(self) -> &'static str {
-        match self {
-            By::Key => "key",
-            By::User => "user",
-            By::Model => "model",
-            By::Channel => "channel",
-            By::Route => "route",
-            By::Day => "day",
-        }
-    }
-}
-
-/// The length of a row's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A minute.
-    Minute,
-    /// An hour.
-    Hour,
-    /// A day, UTC.
-    Day,
-    /// A calendar month, UTC.
-    Month,
-}
-
-impl Step {
-    /// Every step.
-    pub const ALL: [Step; 4] = [Step::Minute, Step::Hour, Step::Day, Step::Month];
-
-    /// Its name in queries.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Step::Minute => "minute",
-            Step::Hour => "hour",
-            Step::Day => "day",
-            Step::Month => "month",
-        }
-    }
-}
+use crate::ledger::{By, Step, UsageQuery};
 
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,41 +37,39 @@ impl UsageError {
     }
 }
 
-impl UsageQuery {
-    /// Reads the parameters of a query string, decoded. Unknown and repeated ones are mistakes: a misspelt `from`
-    /// would otherwise be answered with everything.
-    ///
-    /// # Errors
-    /// [`UsageError::Invalid`] for the first mistake.
-    pub fn parse(parameters: &[(String, String)]) -> Result<Self, UsageError> {
-        let (mut by, mut from, mut to, mut step) = (None, None, None, None);
-        for (name, value) in parameters {
-            let slot = match name.as_str() {
-                "by" => &mut by,
-                "from" => &mut from,
-                "to" => &mut to,
-                "step" => &mut step,
-                _ => {
-                    return Err(UsageError::invalid(name, "unknown parameter; there are by, from, to and step"));
-                }
-            };
-            if slot.replace(value.as_str()).is_some() {
-                return Err(UsageError::invalid(name, "given more than once"));
+/// Reads the parameters of a query string, decoded. Unknown and repeated ones are mistakes: a misspelt `from`
+/// would otherwise be answered with everything.
+///
+/// # Errors
+/// [`UsageError::Invalid`] for the first mistake.
+pub fn parse(parameters: &[(String, String)]) -> Result<UsageQuery, UsageError> {
+    let (mut by, mut from, mut to, mut step) = (None, None, None, None);
+    for (name, value) in parameters {
+        let slot = match name.as_str() {
+            "by" => &mut by,
+            "from" => &mut from,
+            "to" => &mut to,
+            "step" => &mut step,
+            _ => {
+                return Err(UsageError::invalid(name, "unknown parameter; there are by, from, to and step"));
             }
-        }
-        let by = match by {
-            None => return Err(UsageError::invalid("by", one_of(By::ALL.map(By::name)))),
-            Some(value) => choose("by", value, By::ALL, By::name)?,
         };
-        let step = step.map(|value| choose("step", value, Step::ALL, Step::name)).transpose()?;
-        let (from, to) = (time("from", from)?, time("to", to)?);
-        if let (Some(from), Some(to)) = (from, to)
-            && from > to
-        {
-            return Err(UsageError::invalid("to", "is before from"));
+        if slot.replace(value.as_str()).is_some() {
+            return Err(UsageError::invalid(name, "given more than once"));
         }
-        Ok(Self { by, from, to, step })
     }
+    let by = match by {
+        None => return Err(UsageError::invalid("by", one_of(By::ALL.map(By::name)))),
+        Some(value) => choose("by", value, By::ALL, By::name)?,
+    };
+    let step = step.map(|value| choose("step", value, Step::ALL, Step::name)).transpose()?;
+    let (from, to) = (time("from", from)?, time("to", to)?);
+    if let (Some(from), Some(to)) = (from, to)
+        && from > to
+    {
+        return Err(UsageError::invalid("to", "is before from"));
+    }
+    Ok(UsageQuery { by, from, to, step, ..UsageQuery::default() })
 }
 
 /// Answers the request.
@@ -156,7 +80,7 @@ pub(super) async fn get(
     let Ok(Query(parameters)) = parameters else {
         return answer::error(StatusCode::BAD_REQUEST, "the query string cannot be read");
     };
-    let query = match UsageQuery::parse(&parameters) {
+    let query = match parse(&parameters) {
         Ok(query) => query,
         Err(error) => return refused(&error),
     };
@@ -202,7 +126,7 @@ mod tests {
 
     fn parse(parameters: &[(&str, &str)]) -> Result<UsageQuery, (String, String)> {
         let owned: Vec<_> = parameters.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
-        UsageQuery::parse(&owned).map_err(|error| match error {
+        super::parse(&owned).map_err(|error| match error {
             UsageError::Invalid { parameter, message } => (parameter, message),
             UsageError::Unavailable(message) => panic!("{message}"),
         })
@@ -211,11 +135,11 @@ mod tests {
     #[test]
     fn every_grouping_and_step_is_known_by_its_name() {
         for by in By::ALL {
-            let query = UsageQuery { by, from: None, to: None, step: None };
+            let query = UsageQuery { by, ..UsageQuery::default() };
             assert_eq!(parse(&[("by", by.name())]), Ok(query));
         }
         for step in Step::ALL {
-            let query = UsageQuery { by: By::Key, from: None, to: None, step: Some(step) };
+            let query = UsageQuery { by: By::Key, step: Some(step), ..UsageQuery::default() };
             assert_eq!(parse(&[("step", step.name()), ("by", "key")]), Ok(query));
         }
     }
@@ -224,7 +148,7 @@ mod tests {
     fn times_are_read_in_both_forms() {
         let query = parse(&[("by", "model"), ("from", "1764633600"), ("to", "2025-12-03T00:00:00Z")]);
         let (from, to) = (Some(1_764_633_600_000), Some(1_764_720_000_000));
-        assert_eq!(query, Ok(UsageQuery { by: By::Model, from, to, step: None }));
+        assert_eq!(query, Ok(UsageQuery { by: By::Model, from, to, ..UsageQuery::default() }));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use reqwest::StatusCode;
 
 use super::*;
+use crate::ledger::Step;
 use crate::metrics::AuthFailure;
 
 #[tokio::test]
@@ -71,7 +72,7 @@ async fn usage_asks_the_state_what_the_query_says() {
     let body = r#"{"rows":[{"key":"alice-laptop","requests":3}]}"#;
     assert_eq!(bench.get(path, Some(TOKEN)).await, (200, body.into()));
     let (from, to) = (Some(1_764_633_600_000), Some(1_764_720_000_000));
-    let expected = UsageQuery { by: By::Key, from, to, step: Some(Step::Hour) };
+    let expected = UsageQuery { by: By::Key, from, to, step: Some(Step::Hour), ..UsageQuery::default() };
     assert_eq!(*bench.gateway.asked.lock().unwrap(), Some(expected));
     assert_eq!(bench.get("/admin/api/usage?by=route", Some(TOKEN)).await, (200, r#"{"rows":[]}"#.into()));
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::*;
+use crate::ledger::By;
 use crate::metrics::Metrics;
 
 const TOKEN: &str = "weir-admin-test";
@@ -52,7 +53,7 @@ impl AdminState for Gateway {
     }
 
     fn usage(&self, query: &UsageQuery) -> Result<Vec<Value>, UsageError> {
-        *self.asked.lock().unwrap() = Some(*query);
+        *self.asked.lock().unwrap() = Some(query.clone());
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_running.fetch_max(running, Ordering::SeqCst);
         while self.held.load(Ordering::SeqCst) {

@@ -241,6 +241,20 @@ pub fn decode_segment(bytes: &[u8], mut each: impl FnMut(Result<Settlement, Corr
     });
 }
 
+/// A sealed segment around any payloads, so that fuzzing reaches behind the checksums.
+#[doc(hidden)]
+pub fn segment_around(payloads: &[Vec<u8>]) -> Vec<u8> {
+    const SALT: u32 = 0x5EED_5EED;
+    let mut bytes = Header { shard: 0, seq: 1, salt: SALT }.encode().to_vec();
+    for payload in payloads {
+        let mut frame = vec![0; FRAME_HEAD];
+        frame.extend_from_slice(payload);
+        seal_frame(&mut frame, SALT);
+        bytes.extend_from_slice(&frame);
+    }
+    bytes
+}
+
 impl Malformed {
     /// The same, with the place of the frame of `payload`.
     pub(crate) fn at(self, at: u64, payload: &[u8]) -> Corrupt {

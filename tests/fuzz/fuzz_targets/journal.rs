@@ -1,10 +1,30 @@
-//! Any bytes as a journal segment: no panic, and what is read is a record or a report of damage.
+//! Any payloads in a journal segment, then any damage to it: no panic, each sound frame is a record or
+//! a report, and damage to one frame takes no other with it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use weir::ledger::{decode_segment, segment_around};
 
-fuzz_target!(|data: &[u8]| {
-    let mut seen = 0_usize;
-    weir::ledger::decode_segment(data, |_| seen += 1);
-    assert!(seen <= data.len() + 1);
+fuzz_target!(|input: (Vec<Vec<u8>>, Vec<(u16, u8)>, Vec<u8>)| {
+    let (payloads, damage, raw) = input;
+    // What is longer than the largest record, or empty, is no frame.
+    let payloads: Vec<_> = payloads.into_iter().filter(|p| (1..4096).contains(&p.len())).take(64).collect();
+    let count = |bytes: &[u8]| {
+        let (mut records, mut reports) = (0_usize, 0_usize);
+        decode_segment(bytes, |found| if found.is_ok() { records += 1 } else { reports += 1 });
+        (records, reports)
+    };
+    let mut segment = segment_around(&payloads);
+    let (records, reports) = count(&segment);
+    assert_eq!(records + reports, payloads.len());
+
+    let size = segment.len();
+    for (at, with) in &damage {
+        segment[usize::from(*at) % size] ^= with;
+    }
+    let (left, _) = count(&segment);
+    if damage.len() == 1 {
+        assert!(left <= records && left + 1 >= records, "{left} of {records}");
+    }
+    count(&raw);
 });
