@@ -39,10 +39,10 @@ pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<b
     // process), it stays given up.
     if session.get_keepalive().is_some() {
         session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
-        // A fast client's next request can arrive before Pingora is through with this one: without
-        // this, its connection would be cut.
-        session.downstream_session.set_pipelining_enabled(true);
     }
+    // A fast client's next request can arrive before Pingora is through with this one, and some send a
+    // stray line end behind a body: without this, the connection, and a stream on it, would be cut.
+    session.downstream_session.set_pipelining_enabled(true);
     let snapshot = ctx.snapshot.clone();
     let head = session.req_header();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
