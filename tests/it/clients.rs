@@ -9,7 +9,7 @@ async fn open() -> (Upstream, Gateway) {
     let usage = r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
     let (first, last) = EVENTS.split_at(EVENTS.find("data: [DONE]").unwrap());
     let script = chunked(200, &[("content-type", "text/event-stream")]);
-    let script = script.chunk(first).chunk(format!("{usage}\n\n")).chunk(last).last_chunk();
+    let script = script.chunk(first).chunk(format!("{usage}\n\n")).wait(30).chunk(last).last_chunk();
     let upstream = upstream([script]).await;
     let gateway = gateway().channel(openai(upstream.address())).key("alice").start().await;
     (upstream, gateway)
@@ -121,4 +121,22 @@ async fn an_upload_whose_client_leaves_ends_at_the_upstream_too() {
     }
     let row = gateway.used("key", "alice", 2).await;
     assert_eq!((&row["failed"], &row["output_tokens"]), (&2.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn a_stray_line_end_behind_a_body_cuts_no_answer() {
+    let (upstream, gateway) = open().await;
+    for lines in ["", "connection: close\r\n"] {
+        let request = request("POST /v1/chat/completions HTTP/1.1", lines);
+        let (_, answer) = sent(&gateway, &format!("{request}\r\n")).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, EVENTS), "at once, {lines}");
+        let mut client = gateway.connect().await;
+        let heads = upstream.heads();
+        client.send(&request).await;
+        eventually("the request", async || (upstream.heads() > heads).then_some(())).await;
+        client.send("\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, EVENTS), "later, {lines}");
+    }
+    assert_eq!(gateway.used("key", "alice", 4).await["failed"], 0);
 }
