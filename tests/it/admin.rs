@@ -54,8 +54,7 @@ async fn metrics_say_what_happened() {
     gateway.post(CHAT).key("alice").body(r#"{"model":"gpt-unlisted"}"#).send().await;
     gateway.get("/nothing").send().await;
     gateway.used("key", "alice", 2).await;
-    let metrics = gateway.metrics().await;
-    for line in [
+    let lines = [
         "weir_http_requests_total{code=\"200\",route=\"/v1/chat/completions\"} 2",
         "weir_http_requests_total{code=\"401\",route=\"/v1/chat/completions\"} 1",
         "weir_http_requests_total{code=\"404\",route=\"unmatched\"} 1",
@@ -74,9 +73,13 @@ async fn metrics_say_what_happened() {
         "weir_config_version 1",
         "weir_config_last_reload_success 1",
         "weir_build_info{version=\"0.1.0\"} 1",
-    ] {
-        assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in\n{metrics}");
-    }
+    ];
+    // An answer is with its client a moment before its request is over.
+    let metrics = eventually("every line", async || {
+        let metrics = gateway.metrics().await;
+        lines.iter().all(|line| metrics.contains(&format!("\n{line}\n"))).then_some(metrics)
+    })
+    .await;
     for never in ["alice", "nobody", "gpt-unlisted", "127.0.0.1"] {
         assert!(!metrics.contains(never), "{never}");
     }

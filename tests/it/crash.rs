@@ -28,7 +28,7 @@ fn load(gateway: &Gateway, number: usize, whole: &Whole, next: &Arc<AtomicU64>) 
                 "model": model,
                 "max_tokens": 100,
                 "stream": i % 2 == 0,
-                "messages": [{"role": "user", "content": "word ".repeat(1 + i as usize % 9)}],
+                "messages": [{"role": "user", "content": "word ".repeat(usize::try_from(1 + i % 9).expect("small"))}],
             });
             if provider == "gpt" && i % 2 == 0 {
                 body["stream_options"] = json!({"include_usage": true});

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Mock, Upstream, answer, anthropic, gateway, gemini, mock, openai, sha256, upstream};
+use crate::support::{Mock, Script, Upstream, answer, anthropic, gateway, gemini, mock, openai, sha256, upstream};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -168,7 +168,7 @@ async fn a_cut_usage_chunk_leaves_the_same_stream_however_it_is_split() {
     let expected = [kept[0], kept[1], done].concat();
     let scripts = [1, 3, 17, 64, 1000].map(|size| {
         let script = crate::support::chunked(200, &[("content-type", "text/event-stream")]);
-        whole.as_bytes().chunks(size).fold(script, |script, piece| script.chunk(piece)).last_chunk()
+        whole.as_bytes().chunks(size).fold(script, Script::chunk).last_chunk()
     });
     let with_length = answer(200, &[("content-type", "text/event-stream")], &whole);
     let count = scripts.len() as u64 + 1;

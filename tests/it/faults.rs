@@ -162,9 +162,8 @@ async fn a_lie_about_the_length_does_not_poison_the_next_request() {
     let too_short = raw_answer(format!("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlie!{forged}"));
     let after_chunks =
         raw_answer(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nlie!\r\n0\r\n\r\n{forged}"));
-    let both = raw_answer(format!(
-        "HTTP/1.1 200 OK\r\ncontent-length: 40\r\ntransfer-encoding: chunked\r\n\r\n4\r\nlie!\r\n0\r\n\r\n"
-    ));
+    let both =
+        raw_answer("HTTP/1.1 200 OK\r\ncontent-length: 40\r\ntransfer-encoding: chunked\r\n\r\n4\r\nlie!\r\n0\r\n\r\n");
     let late = raw_answer("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlie!").wait(30).send(forged);
     let bodiless = raw_answer(format!("HTTP/1.1 204 No Content\r\n\r\n{forged}"));
     for (script, body) in [(too_short, "lie!"), (after_chunks, "lie!"), (both, "lie!"), (late, "lie!"), (bodiless, "")]

@@ -77,13 +77,12 @@ async fn send(mix: &[(Asked, Value)], mock: &Mock, gateway: &Gateway) -> [Vec<(S
         };
         let events = if served { mock.ledger().pop().unwrap().events } else { 0 };
         for (rows, value) in expected.iter_mut().zip(asked) {
-            let row = match rows.iter_mut().position(|(name, _)| name == value) {
-                Some(at) => &mut rows[at].1,
-                None => {
-                    rows.push(((*value).to_owned(), [0; 9]));
-                    &mut rows.last_mut().unwrap().1
-                }
-            };
+            let known = rows.iter().position(|(name, _)| name == value);
+            let at = known.unwrap_or_else(|| {
+                rows.push(((*value).to_owned(), [0; 9]));
+                rows.len() - 1
+            });
+            let row = &mut rows[at].1;
             row.iter_mut().zip(figures).for_each(|(sum, figure)| *sum += figure);
             row[2] += events;
         }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Authority, Gateway, Http, Upstream, answer, chunked, gateway, mock, openai};
+use crate::support::{Authority, Gateway, Http, Script, Upstream, answer, chunked, gateway, mock, openai};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -59,7 +59,7 @@ async fn an_upstream_with_a_certificate_of_a_private_authority_is_reached() {
         let stream = chunked(200, &[("content-type", "text/event-stream")]);
         let scripts = [
             answer(200, &[("content-type", "application/json")], "{}"),
-            events.iter().fold(stream, |script, event| script.chunk(event)).last_chunk(),
+            events.iter().fold(stream, Script::chunk).last_chunk(),
         ];
         let upstream = Upstream::over_tls(scripts, authority.acceptor()).await;
         let gateway = gateway_to(&upstream, host, Some(authority)).await;
