@@ -242,6 +242,36 @@ async fn a_stream_that_the_upstream_cuts_is_broken_for_the_client_too() {
     }
 }
 
+/// Servers such as vLLM report what they have used so far with every piece: the last word before a cut is no final one.
+#[tokio::test]
+async fn a_report_that_went_on_is_final_only_if_the_stream_ended() {
+    let piece = |so_far: u64| {
+        let usage = json!({"prompt_tokens": 20, "completion_tokens": so_far, "total_tokens": 20 + so_far});
+        let choices = json!([{"index": 0, "delta": {"content": "w"}, "finish_reason": null}]);
+        format!("data: {}\n\n", json!({"choices": choices, "usage": usage}))
+    };
+    let pieces = format!("{}{}", piece(1), piece(2));
+    let scripts = [
+        chunked(200, &[SSE]).chunk(&pieces).close(),
+        chunked(200, &[SSE]).chunk(&pieces).chunk("data: [DONE]\n\n").last_chunk(),
+    ];
+    let upstream = upstream(scripts).await;
+    let gateway = gateway_to(&upstream).await;
+    for broken in [true, false] {
+        let answer = gateway.post(CHAT).key("alice").body(STREAMED).send().await;
+        assert_eq!((answer.status, answer.broken), (200, broken));
+    }
+    let row = gateway.used("key", "alice", 2).await;
+    assert_eq!((&row["input_tokens"], &row["output_tokens"]), (&json!(40), &json!(4)));
+    let metrics = gateway.metrics().await;
+    for source in ["partial", "upstream"] {
+        assert!(
+            metrics.contains(&format!("\nweir_usage_source_total{{source=\"{source}\"}} 1\n")),
+            "{source}: {metrics}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_given_up_and_broken_for_the_client() {
     let upstream = upstream([chunked(200, &[SSE]).chunk(event("one")).until_closed()]).await;
