@@ -118,11 +118,11 @@ pub fn config(
         },
         channels: vec![
             channel("openai", Protocol::OpenAi, &OPENAI_MODELS),
-            channel("mistral", Protocol::OpenAi, &["mistral-*"]),
-            channel("anthropic", Protocol::Anthropic, &["claude-*"]),
-            channel("gemini", Protocol::Gemini, &["gemini-*"]),
-            channel("miniai", Protocol::OpenAi, &["miniai-*"]),
-            channel("ollama", Protocol::OpenAi, &["llama*"]),
+            channel("mistral", Protocol::OpenAi, &["mistral-large", "mistral-*"]),
+            channel("anthropic", Protocol::Anthropic, &["claude-sonnet-4-5", "claude-*"]),
+            channel("gemini", Protocol::Gemini, &["gemini-2.5-flash", "gemini-*"]),
+            channel("miniai", Protocol::OpenAi, &["miniai-large", "miniai-*"]),
+            channel("ollama", Protocol::OpenAi, &["llama3.2", "llama*"]),
         ],
         routes: vec![
             route(MINIAI_ROUTE, Operation::OpenAiChat, "miniai", "/miniai/v2/chat/completions"),
@@ -148,7 +148,9 @@ pub fn config(
 }
 
 /// What the channel `openai` serves: OpenAI's models and the compatible providers' whose habits the mock shows.
-const OPENAI_MODELS: [&str; 13] = [
+const OPENAI_MODELS: [&str; 15] = [
+    "gpt-4o-mini",
+    "gpt-5-mini",
     "gpt-*",
     "o1*",
     "o3*",
