@@ -11,7 +11,9 @@ use pingora_proxy::Session;
 use weir_filters::credential::{present, strip_query};
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
-use weir_filters::request::{BodyFacts, BodyScanner, Edit, apply, ask_for_usage, set_model, without_model_and_stream};
+use weir_filters::request::{
+    BodyError, BodyFacts, BodyScanner, Edit, apply, ask_for_usage, set_model, without_model_and_stream,
+};
 use weir_filters::route::{Match, Operation, UpstreamPath};
 use weir_filters::target;
 
@@ -115,7 +117,7 @@ async fn admit(
 
     let body = read_body(session, ctx, route.operation).await?;
     let after_body = Instant::now();
-    let (facts, length) = (body.facts, ctx.request_bytes);
+    let facts = body.facts;
     let model = route.model.map(str::to_owned).or_else(|| facts.as_ref()?.model.as_ref().map(|m| m.value.to_string()));
     if let Some(model) = &model {
         ctx.model = model.as_str().into();
@@ -140,7 +142,6 @@ async fn admit(
     let plan = plan(&route, channel, path, query.as_deref(), model.as_deref(), facts.as_ref());
     ctx.operation = Some(plan.operation);
     let pieces = if plan.edits.is_empty() { body.pieces } else { apply(&body.pieces, &plan.edits) };
-    log::debug!("request {}: {length} bytes for channel {}", ctx.id(), channel.name());
     ctx.exchange = Some(Exchange {
         channel: channel.clone(),
         key: channel.next_key(),
@@ -238,7 +239,8 @@ async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operatio
     let json = operation != Operation::OpenAiOther || is_json(&head.headers);
     let expects = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if session.as_mut().is_body_empty() || matches!(head_method(session), Method::GET) {
-        let facts = if names_a_model(operation) { Some(facts_of(&mut BodyScanner::new())?) } else { None };
+        let facts =
+            if names_a_model(operation) { Some(BodyScanner::new().finish().map_err(|e| unusable(&e))?) } else { None };
         return Ok(Body { pieces: Vec::new(), facts, more: None });
     }
     if expects {
@@ -277,11 +279,12 @@ async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operatio
         pieces.push(small.freeze());
     }
     ctx.request_bytes = read as u64;
-    let facts = match facts_of(&mut scanner) {
+    let facts = match scanner.finish() {
         Ok(facts) => Some(facts),
-        // What passes through unread need not be an object.
-        Err(_) if !names_a_model(operation) => None,
-        Err(refusal) => return Err(refusal.into()),
+        // What passes through unread need not be an object; but one with two models could be metered
+        // under one and served under the other.
+        Err(e) if !names_a_model(operation) && e != BodyError::DuplicateModel => None,
+        Err(e) => return Err(unusable(&e).into()),
     };
     Ok(Body { pieces, facts, more: None })
 }
@@ -298,8 +301,8 @@ fn head_method(session: &Session) -> Method {
     session.req_header().method.clone()
 }
 
-fn facts_of(scanner: &mut BodyScanner) -> std::result::Result<BodyFacts, Refusal> {
-    scanner.finish().map_err(|e| Refusal::BadBody { what: e.to_string() })
+fn unusable(error: &BodyError) -> Refusal {
+    Refusal::BadBody { what: error.to_string() }
 }
 
 fn broken(error: Box<Error>) -> Stop {

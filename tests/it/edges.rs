@@ -121,6 +121,19 @@ async fn an_upstream_that_refuses_an_upload_early_is_heard_at_once() {
 }
 
 #[tokio::test]
+async fn two_models_are_refused_also_where_none_is_needed() {
+    let upstream = upstream([answer(200, &[], "{}")]).await;
+    let gateway = gateway_to(upstream.address(), "2s", "2s").await;
+    let ask = async |body: &'static str| {
+        let request = gateway.post("/v1/moderations").key("alice").header("content-type", "application/json");
+        request.body(body).send().await.status
+    };
+    assert_eq!(ask(r#"{"model":"a","input":"x","model":"b"}"#).await, 400);
+    assert_eq!(ask("[1, 2]").await, 200, "what is no object passes as it is");
+    assert_eq!(upstream.only().body, b"[1, 2]");
+}
+
+#[tokio::test]
 async fn a_length_said_twice_reaches_the_client_once() {
     let upstream = upstream([raw_answer("HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\n{}")]).await;
     let gateway = gateway_to(upstream.address(), "2s", "2s").await;
