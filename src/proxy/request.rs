@@ -115,7 +115,7 @@ async fn admit(
     let query = query.map(|query| strip_query(query).into_owned());
     let until_body = ctx.arrived.elapsed();
 
-    let body = read_body(session, ctx, route.operation).await?;
+    let body = read_body(session, ctx, &route).await?;
     let after_body = Instant::now();
     let facts = body.facts;
     let model = route.model.map(str::to_owned).or_else(|| facts.as_ref()?.model.as_ref().map(|m| m.value.to_string()));
@@ -124,7 +124,7 @@ async fn admit(
         if !admitted.permits_model(model) {
             return Err(Refusal::ModelNotPermitted { model: model.as_str().into() }.into());
         }
-    } else if names_a_model(route.operation) {
+    } else if names_a_model(&route) {
         return Err(Refusal::ModelMissing.into());
     } else if admitted.has_model_limits() {
         // Without a model nothing says what would be used: a file of batch requests can ask for any.
@@ -229,18 +229,18 @@ struct Body {
 
 /// Reads a JSON body whole: its model may be its last member, two models are refused before anyone
 /// is asked, and a body that is held can be sent again. Uploads are not held; they stream.
-async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operation) -> std::result::Result<Body, Stop> {
+async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) -> std::result::Result<Body, Stop> {
     let limit = ctx.snapshot.max_body;
     let head = session.req_header();
     let length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(Refusal::BodyTooLarge { limit }.into());
     }
-    let json = operation != Operation::OpenAiOther || is_json(&head.headers);
+    let json = route.operation != Operation::OpenAiOther || is_json(&head.headers);
     let expects = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if session.as_mut().is_body_empty() || matches!(head_method(session), Method::GET) {
         let facts =
-            if names_a_model(operation) { Some(BodyScanner::new().finish().map_err(|e| unusable(&e))?) } else { None };
+            if names_a_model(route) { Some(BodyScanner::new().finish().map_err(|e| unusable(&e))?) } else { None };
         return Ok(Body { pieces: Vec::new(), facts, more: None });
     }
     if expects {
@@ -283,7 +283,7 @@ async fn read_body(session: &mut Session, ctx: &mut Context, operation: Operatio
         Ok(facts) => Some(facts),
         // What passes through unread need not be an object; but one with two models could be metered
         // under one and served under the other.
-        Err(e) if !names_a_model(operation) && e != BodyError::DuplicateModel => None,
+        Err(e) if !names_a_model(route) && e != BodyError::DuplicateModel => None,
         Err(e) => return Err(unusable(&e).into()),
     };
     Ok(Body { pieces, facts, more: None })
@@ -324,10 +324,10 @@ pub(super) fn more_body(body: Option<&Bytes>, ctx: &mut Context) -> Result<()> {
     Ok(())
 }
 
-/// Whether the body must name a model.
-fn names_a_model(operation: Operation) -> bool {
+/// Whether the body must name a model: the path does not.
+fn names_a_model(route: &Match<'_>) -> bool {
     matches!(
-        operation,
+        route.operation,
         Operation::OpenAiChat
             | Operation::OpenAiCompletions
             | Operation::OpenAiEmbeddings
@@ -335,7 +335,7 @@ fn names_a_model(operation: Operation) -> bool {
             | Operation::OllamaChat
             | Operation::AnthropicMessages
             | Operation::AnthropicCountTokens
-    )
+    ) || (route.operation.protocol() == Protocol::Gemini && route.model.is_none())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Gateway, answer, chunked, gateway, openai, raw_answer, secret_of, upstream};
+use crate::support::{Gateway, answer, chunked, gateway, gemini, openai, raw_answer, secret_of, upstream};
 
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
 
@@ -131,6 +131,17 @@ async fn two_models_are_refused_also_where_none_is_needed() {
     assert_eq!(ask(r#"{"model":"a","input":"x","model":"b"}"#).await, 400);
     assert_eq!(ask("[1, 2]").await, 200, "what is no object passes as it is");
     assert_eq!(upstream.only().body, b"[1, 2]");
+}
+
+#[tokio::test]
+async fn a_chat_of_gemini_must_name_its_model() {
+    let upstream = upstream([answer(200, &[], "{}")]).await;
+    let gateway = gateway().channel(gemini(upstream.address())).key("alice").start().await;
+    let ask = async |body: &'static str| gateway.post("/gemini/v1/chat").key("alice").body(body).send().await;
+    let refused = ask(r#"{"contents":[]}"#).await;
+    assert_eq!((refused.status, &refused.json()["error"]["status"]), (400, &"INVALID_ARGUMENT".into()));
+    assert_eq!(ask("no object").await.status, 400);
+    assert_eq!(upstream.heads(), 0);
 }
 
 #[tokio::test]
