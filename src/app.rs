@@ -8,23 +8,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::connectors::ConnectorOptions;
+use pingora_core::listeners::ListenerConfig;
 use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_core::services::listening::Service;
-use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
+use pingora_proxy::HttpProxy;
 use weir_filters::secret::Secret;
 
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
 use crate::config::{self, Config};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
+use crate::front::Front;
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
 use crate::proxy::{Shared, Snapshot, Weir};
 
-/// How often a request is tried on connections that turn out to have been closed while idle.
-const MAX_TRIES: usize = 3;
 /// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
 const NO_POOL: usize = 1;
 
@@ -119,8 +120,16 @@ impl Gateway {
         let snapshot = Snapshot::new(1, config, &metrics);
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
-        let live = ArcSwap::from_pointee(snapshot);
-        Ok(Self { shared: Arc::new(Shared { live, ledger: Arc::new(ledger), metrics }) })
+        let mut connector = ConnectorOptions::new(NO_POOL);
+        connector.ca_file = config.server.upstream_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
+        Ok(Self {
+            shared: Arc::new(Shared {
+                live: ArcSwap::from_pointee(snapshot),
+                ledger: Arc::new(ledger),
+                metrics,
+                leg: Leg::new(Some(connector)),
+            }),
+        })
     }
 
     /// The ledger.
@@ -136,28 +145,29 @@ impl Gateway {
         &self,
         server: &Arc<ServerConf>,
         config: &Config,
-    ) -> Result<Service<HttpProxy<Weir, Leg>>, StartError> {
-        let mut connector = ConnectorOptions::new(NO_POOL);
-        connector.ca_file = config.server.upstream_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
+    ) -> Result<Service<Front<HttpProxy<Weir>>>, StartError> {
         let mut options = HttpServerOptions::default();
+        // Whoever begins with HTTP/2's preface is handed on, and must be understood.
         options.h2c = true;
         options.h2_idle_timeout = Some(config.server.keepalive_timeout);
-        let mut service = ProxyServiceBuilder::new(server, Weir::new(self.shared.clone()))
-            .name("weir")
-            .custom(Leg::new(Some(connector)), Arc::new(|_, _, _| Box::pin(async { None })))
-            .server_options(options)
-            .build();
+        let mut proxy = HttpProxy::new(Weir::new(self.shared.clone()), server.clone());
+        proxy.server_options = Some(options);
+        proxy.handle_init_modules();
+        let shared = self.shared.clone();
+        let front = Front::new(Arc::new(proxy), move || shared.live.load().keepalive_timeout);
+        let mut service = Service::new("weir".to_owned(), front);
         for listen in &config.listen {
             let address = listen.address.to_string();
             let Some(tls) = &listen.tls else {
-                service.add_tcp(&address);
+                service.add_listener(ListenerConfig::tcp(&address).l4_buffer(L4BufferSettings::unbuffered()));
                 continue;
             };
             let (certificate, key) = (tls.certificate.to_string_lossy(), tls.private_key.to_string_lossy());
             let mut settings = TlsSettings::intermediate(&certificate, &key)
                 .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
             settings.enable_h2();
-            service.add_tls_with_settings(&address, None, settings);
+            let listener = ListenerConfig::tcp(&address).tls(settings);
+            service.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
         }
         Ok(service)
     }
@@ -217,7 +227,6 @@ fn server_conf(config: &Config) -> ServerConf {
         grace_period_seconds: Some(config.server.grace_period.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         upgrade_sock: config.data_dir.join("upgrade.sock").to_string_lossy().into_owned(),
-        max_retries: MAX_TRIES,
         ..ServerConf::default()
     }
 }

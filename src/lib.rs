@@ -10,6 +10,8 @@ pub mod channels;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod front;
+mod http1;
 pub mod ledger;
 pub mod leg;
 pub mod metrics;

@@ -15,6 +15,21 @@ use crate::secret::Secret;
 /// dates and lengths. Providers' keys have forty and more.
 const MIN_ECHO: usize = 8;
 
+/// What concerns one connection only (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "proxy-authenticate",
+];
+/// How the names begin of what Weir says itself.
+const OF_WEIR: &str = "x-weir-";
+
 /// What is stripped and set beside what always is.
 #[derive(Debug, Clone, Default)]
 pub struct HeaderPolicy {
@@ -50,17 +65,19 @@ impl HeaderPolicy {
         }
     }
 
-    /// Whether a header of the upstream's answer is kept from the client.
-    pub fn strips_response(&self, name: &HeaderName) -> bool {
-        let framing = name == http::header::TRANSFER_ENCODING;
-        (is_hop_by_hop(name) && !framing) || is_of_weir(name) || self.strip_response.contains(name)
+    /// Whether a header of the upstream's answer is kept from the client. Case does not matter.
+    pub fn strips_response(&self, name: &[u8]) -> bool {
+        let named = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        HOP_BY_HOP.iter().any(|other| named(other))
+            || name.get(..OF_WEIR.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(OF_WEIR.as_bytes()))
+            || self.strip_response.iter().any(|other| named(other.as_str()))
     }
 }
 
 /// Whether an upstream repeats its key in a header's value.
-pub fn echoes(value: &HeaderValue, secret: &Secret) -> bool {
+pub fn echoes(value: &[u8], secret: &Secret) -> bool {
     let secret = secret.expose().as_bytes();
-    secret.len() >= MIN_ECHO && memmem::find(value.as_bytes(), secret).is_some()
+    secret.len() >= MIN_ECHO && value.len() >= secret.len() && memmem::find(value, secret).is_some()
 }
 
 /// The names that `Connection` makes hop-by-hop; nearly always none, and then nothing is allocated.
@@ -76,18 +93,7 @@ fn nominated(headers: &HeaderMap) -> HashSet<HeaderName> {
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-            | "proxy-authenticate"
-    )
+    HOP_BY_HOP.contains(&name.as_str())
 }
 
 /// `accept-encoding` is among them because only what Weir can decode can be metered; `expect` because
@@ -97,7 +103,7 @@ fn is_own_of_the_leg(name: &HeaderName) -> bool {
 }
 
 fn is_of_weir(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-weir-")
+    name.as_str().starts_with(OF_WEIR)
 }
 
 #[cfg(test)]

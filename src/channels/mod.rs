@@ -10,9 +10,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::{HeaderName, HeaderValue};
+use weir_filters::credential::upstream_header;
 use weir_filters::protocol::Protocol;
 
 use crate::config;
+use crate::leg::Origin;
 
 use resolve::Resolver;
 
@@ -21,7 +24,10 @@ use resolve::Resolver;
 pub struct Channel {
     config: config::Channel,
     name: Arc<str>,
-    host_header: http::HeaderValue,
+    name_value: Option<HeaderValue>,
+    host_header: HeaderValue,
+    host: Arc<str>,
+    credentials: Vec<Option<(HeaderName, HeaderValue)>>,
     next_key: AtomicUsize,
     resolver: Resolver,
     index: usize,
@@ -35,7 +41,10 @@ impl Channel {
         let authority = if url.port == default_port { host } else { format!("{host}:{}", url.port) };
         Self {
             name: config.name.as_str().into(),
-            host_header: http::HeaderValue::from_str(&authority).unwrap_or_else(|_| http::HeaderValue::from_static("")),
+            name_value: HeaderValue::from_str(&config.name).ok(),
+            host_header: HeaderValue::from_str(&authority).unwrap_or_else(|_| HeaderValue::from_static("")),
+            host: url.host.as_str().into(),
+            credentials: config.keys.iter().map(|key| upstream_header(config.protocol, &key.value).ok()).collect(),
             next_key: AtomicUsize::new(0),
             resolver: Resolver::new(&url.host, url.port),
             config,
@@ -46,6 +55,11 @@ impl Channel {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Its name, as a header's value.
+    pub fn name_value(&self) -> Option<&HeaderValue> {
+        self.name_value.as_ref()
     }
 
     /// Its place in the configuration: the index of its metric handles.
@@ -59,7 +73,7 @@ impl Channel {
     }
 
     /// The value of the `Host` header for it.
-    pub fn host_header(&self) -> &http::HeaderValue {
+    pub fn host_header(&self) -> &HeaderValue {
         &self.host_header
     }
 
@@ -73,9 +87,15 @@ impl Channel {
         &self.config.keys[place]
     }
 
-    /// An address of its host. Names are looked up anew every half minute.
-    pub async fn address(&self) -> std::io::Result<SocketAddr> {
-        self.resolver.address().await
+    /// The header that carries the key at a place; `None` if the key cannot be in one.
+    pub fn credential(&self, place: usize) -> Option<&(HeaderName, HeaderValue)> {
+        self.credentials.get(place)?.as_ref()
+    }
+
+    /// Where its connections lead. Names are looked up anew every half minute.
+    pub(crate) async fn origin(&self) -> std::io::Result<Origin> {
+        let address = self.resolver.address().await?;
+        Ok(Origin { address, host: self.host.clone(), tls: self.config.base_url.tls })
     }
 
     /// Says that the address that was given last cannot be reached, so that another one is given next.

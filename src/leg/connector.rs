@@ -1,33 +1,45 @@
 //! Connections to upstreams: new ones, and the pool of those that are idle.
 
+use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use pingora_core::Result;
-use pingora_core::connectors::http::custom::{Connection, Connector};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::protocols::tls::CustomALPN;
-use pingora_core::upstreams::peer::{ALPN, Peer};
+use pingora_core::protocols::{Stream, TcpKeepalive};
+use pingora_core::upstreams::peer::{ALPN, HttpPeer};
+use tokio::io::AsyncReadExt;
 
+use super::exchange::Exchange;
 use super::pool::Pool;
-use super::session::LegSession;
-use super::wire::{Wire, is_silent};
 
-/// How long an idle connection is kept if the peer does not say: below the shortest limit in common
-/// use among the servers in front of LLM APIs (60 s), so that it is seldom closed under a request.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How long an idle connection is kept: below the shortest limit in common use among the servers in
+/// front of LLM APIs (60 s), so that it is seldom closed under a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// A model may think for minutes without a byte. Probes keep the state of routers on the way alive, and
+/// tell an upstream that thinks from a host that is gone.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(30),
+    interval: Duration::from_secs(10),
+    count: 6,
+    user_timeout: Duration::ZERO,
+};
 
-/// The protocol of a peer whose requests go through this leg. Pingora chooses the leg by it; it is
-/// never said to an upstream.
-pub fn mark() -> ALPN {
-    ALPN::Custom(CustomALPN::new(b"weir".to_vec()))
+/// Where a connection leads. One to the same origin can serve any request for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    /// The name in the certificate.
+    pub(crate) host: Arc<str>,
+    pub(crate) tls: bool,
 }
 
-/// Connects Pingora's proxy to upstreams.
+/// Connects to upstreams.
 pub struct Leg {
     transport: TransportConnector,
-    idle: Pool<Arc<Wire>>,
+    idle: Pool<Origin, Stream>,
 }
 
 impl Leg {
@@ -35,42 +47,35 @@ impl Leg {
     pub fn new(options: Option<ConnectorOptions>) -> Self {
         Self { transport: TransportConnector::new(options), idle: Pool::new() }
     }
-}
 
-#[async_trait]
-impl Connector for Leg {
-    type Session = LegSession;
-
-    async fn get_http_session<P: Peer + Send + Sync + 'static>(
-        &self,
-        peer: &P,
-    ) -> Result<(Connection<LegSession>, bool)> {
-        let mut peer = peer.clone();
-        if let Some(options) = peer.get_mut_peer_options() {
-            options.alpn = ALPN::H1;
-        }
-        let stream = self.transport.new_stream(&peer).await?;
-        Ok((Connection::Session(LegSession::new(stream, false)), false))
-    }
-
-    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Option<LegSession> {
-        let upstream = peer.reuse_hash();
-        loop {
-            let wire = self.idle.take(upstream, Instant::now())?;
-            if is_silent(&wire) {
-                return Some(LegSession::over(wire, true));
+    /// An exchange with `origin`, over a connection that is idle or else a new one, made within
+    /// `timeout`.
+    pub(crate) async fn open(&self, origin: &Origin, timeout: Duration) -> Result<Exchange> {
+        while let Some(mut stream) = self.idle.take(origin, Instant::now()) {
+            if is_silent(&mut stream) {
+                return Ok(Exchange::new(stream, true));
             }
         }
+        let mut peer = HttpPeer::new(origin.address, origin.tls, origin.host.to_string());
+        peer.options.alpn = ALPN::H1;
+        peer.options.connection_timeout = Some(timeout);
+        peer.options.total_connection_timeout = Some(timeout);
+        peer.options.tcp_keepalive = Some(KEEPALIVE);
+        Ok(Exchange::new(self.transport.new_stream(&peer).await?, false))
     }
 
-    async fn release_http_session<P: Peer + Send + Sync + 'static>(
-        &self,
-        session: LegSession,
-        peer: &P,
-        idle_timeout: Option<Duration>,
-    ) {
-        if let Some(wire) = session.into_reusable() {
-            self.idle.put(peer.reuse_hash(), wire, idle_timeout.unwrap_or(IDLE_TIMEOUT), Instant::now());
+    /// Takes an exchange back. Its connection is kept if another exchange can follow on it.
+    pub(crate) fn close(&self, exchange: Exchange, origin: &Origin) {
+        if let Some(stream) = exchange.into_reusable() {
+            self.idle.put(origin, stream, IDLE_TIMEOUT, Instant::now());
         }
     }
+}
+
+/// Whether an idle connection is still silent and open: one that said something, or closed, is not
+/// to be used again.
+fn is_silent(stream: &mut Stream) -> bool {
+    let mut probe = [0; 1];
+    let read = std::pin::pin!(stream.read(&mut probe));
+    read.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
 }

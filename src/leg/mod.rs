@@ -1,4 +1,4 @@
-//! The upstream leg: HTTP/1.1 to an upstream, behind Pingora's phases.
+//! The upstream leg: HTTP/1.1 to an upstream.
 //!
 //! Owns the connections to upstreams: their pool, the head and body that are written, the head and
 //! body that are read, and every lie that an upstream can tell about them. It refuses to know what
@@ -6,18 +6,17 @@
 //!
 //! Pingora's own HTTP/1 leg reads a request body from the client again at each attempt, through a
 //! retry buffer of 64 KiB; a body that has been read to learn its model is larger than that, and
-//! would hang. Here a body travels with the request head (see [`Payload`]): it is written behind the
-//! head in one go, may be of any size, chunked or not, and can be sent again.
+//! would hang. It also writes head and body apart, spawns a task a request to watch its pool, and
+//! reaches the proxy through four channels. Here an exchange is polled by the task that serves the
+//! client: nothing is sent between tasks, and what was read is written on at once.
 
-mod body;
 mod connector;
-mod head;
+mod exchange;
 mod pool;
-mod session;
-mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use connector::{IDLE_TIMEOUT, Leg, mark};
-pub use session::{LegSession, Payload};
+pub use connector::Leg;
+pub(crate) use connector::Origin;
+pub(crate) use exchange::{Exchange, Upload};

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,23 +18,23 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Idle values by upstream. `C` is a connection; the pool never looks into it.
 #[derive(Debug)]
-pub(super) struct Pool<C> {
-    shards: Box<[Mutex<Shard<C>>]>,
+pub(super) struct Pool<K, C> {
+    shards: Box<[Mutex<Shard<K, C>>]>,
 }
 
 #[derive(Debug)]
-struct Shard<C> {
-    idle: HashMap<u64, Vec<(C, Instant)>>,
+struct Shard<K, C> {
+    idle: HashMap<K, Vec<(C, Instant)>>,
     swept: Option<Instant>,
 }
 
-impl<C> Pool<C> {
+impl<K: Clone + Eq + Hash, C> Pool<K, C> {
     pub(super) fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::new(Shard { idle: HashMap::new(), swept: None })).collect() }
     }
 
     /// The most recently used connection to `upstream`: of this thread, else of another one.
-    pub(super) fn take(&self, upstream: u64, now: Instant) -> Option<C> {
+    pub(super) fn take(&self, upstream: &K, now: Instant) -> Option<C> {
         let own = shard_of_this_thread();
         (0..SHARDS).find_map(|i| {
             // Another thread's shard is only looked at if that does not mean waiting.
@@ -42,7 +43,7 @@ impl<C> Pool<C> {
             } else {
                 self.shards[(own + i) % SHARDS].try_lock().ok()?
             };
-            let idle = shard.idle.get_mut(&upstream)?;
+            let idle = shard.idle.get_mut(upstream)?;
             let (connection, until) = idle.pop()?;
             // The newest has the latest deadline: if it is over, so are all below it.
             if until <= now {
@@ -54,7 +55,7 @@ impl<C> Pool<C> {
     }
 
     /// Keeps `connection` for `idle_timeout`.
-    pub(super) fn put(&self, upstream: u64, connection: C, idle_timeout: Duration, now: Instant) {
+    pub(super) fn put(&self, upstream: &K, connection: C, idle_timeout: Duration, now: Instant) {
         let mut shard = self.shards[shard_of_this_thread()].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if shard.swept.is_none_or(|swept| now >= swept + SWEEP_EVERY) {
             shard.swept = Some(now);
@@ -63,7 +64,11 @@ impl<C> Pool<C> {
                 !idle.is_empty()
             });
         }
-        let idle = shard.idle.entry(upstream).or_default();
+        // The name is only copied for the first connection to an upstream.
+        if !shard.idle.contains_key(upstream) {
+            shard.idle.insert(upstream.clone(), Vec::new());
+        }
+        let Some(idle) = shard.idle.get_mut(upstream) else { return };
         let surplus = (idle.len() + 1).saturating_sub(MAX_IDLE);
         idle.drain(..surplus);
         idle.push((connection, now + idle_timeout));
@@ -84,49 +89,49 @@ mod tests {
 
     #[test]
     fn the_newest_connection_of_the_same_upstream_is_taken() {
-        let (pool, now) = (Pool::new(), Instant::now());
-        pool.put(1, "a", MINUTE, now);
-        pool.put(1, "b", MINUTE, now);
-        pool.put(2, "c", MINUTE, now);
-        assert_eq!(pool.take(1, now), Some("b"));
-        assert_eq!(pool.take(1, now), Some("a"));
-        assert_eq!(pool.take(1, now), None);
-        assert_eq!(pool.take(2, now), Some("c"));
+        let (pool, now) = (Pool::<u64, _>::new(), Instant::now());
+        pool.put(&1, "a", MINUTE, now);
+        pool.put(&1, "b", MINUTE, now);
+        pool.put(&2, "c", MINUTE, now);
+        assert_eq!(pool.take(&1, now), Some("b"));
+        assert_eq!(pool.take(&1, now), Some("a"));
+        assert_eq!(pool.take(&1, now), None);
+        assert_eq!(pool.take(&2, now), Some("c"));
     }
 
     #[test]
     fn an_expired_connection_is_not_taken() {
-        let (pool, now) = (Pool::new(), Instant::now());
-        pool.put(1, "a", MINUTE, now);
-        assert_eq!(pool.take(1, now + MINUTE), None);
-        assert_eq!(pool.take(1, now), None, "it was dropped");
+        let (pool, now) = (Pool::<u64, _>::new(), Instant::now());
+        pool.put(&1, "a", MINUTE, now);
+        assert_eq!(pool.take(&1, now + MINUTE), None);
+        assert_eq!(pool.take(&1, now), None, "it was dropped");
     }
 
     #[test]
     fn connections_to_upstreams_that_nobody_asks_for_are_dropped() {
-        let (pool, now) = (Pool::new(), Instant::now());
+        let (pool, now) = (Pool::<u64, _>::new(), Instant::now());
         let gone = std::sync::Arc::new(());
-        pool.put(1, gone.clone(), MINUTE, now);
-        pool.put(2, std::sync::Arc::new(()), MINUTE, now + 2 * MINUTE);
+        pool.put(&1, gone.clone(), MINUTE, now);
+        pool.put(&2, std::sync::Arc::new(()), MINUTE, now + 2 * MINUTE);
         assert_eq!(std::sync::Arc::strong_count(&gone), 1);
     }
 
     #[test]
     fn a_connection_of_another_thread_is_taken_when_there_is_none_of_this_one() {
-        let (pool, now) = (Pool::new(), Instant::now());
-        pool.put(1, "a", MINUTE, now);
+        let (pool, now) = (Pool::<u64, _>::new(), Instant::now());
+        pool.put(&1, "a", MINUTE, now);
         std::thread::scope(|s| {
-            s.spawn(|| assert_eq!(pool.take(1, now), Some("a")));
+            s.spawn(|| assert_eq!(pool.take(&1, now), Some("a")));
         });
     }
 
     #[test]
     fn the_pool_is_bounded() {
-        let (pool, now) = (Pool::new(), Instant::now());
+        let (pool, now) = (Pool::<u64, _>::new(), Instant::now());
         for i in 0..=MAX_IDLE {
-            pool.put(1, i, MINUTE, now);
+            pool.put(&1, i, MINUTE, now);
         }
-        let kept: Vec<_> = std::iter::from_fn(|| pool.take(1, now)).collect();
+        let kept: Vec<_> = std::iter::from_fn(|| pool.take(&1, now)).collect();
         assert_eq!((kept.len(), kept[0], kept[MAX_IDLE - 1]), (MAX_IDLE, MAX_IDLE, 1));
     }
 }

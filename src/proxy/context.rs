@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 use weir_filters::cut::UsageCut;
 use weir_filters::key::{Admitted, KeyEntry};
 use weir_filters::meter::Meter;
@@ -14,7 +13,9 @@ use weir_filters::refusal::Refusal;
 use weir_filters::route::Operation;
 
 use crate::channels::Channel;
+use crate::front::Client;
 use crate::ledger::Outcome;
+use crate::leg::Upload;
 use crate::metrics::GaugeGuard;
 
 use super::{Shared, Snapshot, finish};
@@ -47,6 +48,8 @@ pub struct Context {
     pub(super) operation: Option<Operation>,
     /// The dialect in which a refusal is said.
     pub(super) protocol: Protocol,
+    /// Its connection, if it came over HTTP/1.1.
+    pub(super) client: Option<Arc<Client>>,
     /// Whose request it is, admitted or not.
     pub(super) key: Option<Arc<KeyEntry>>,
     pub(super) admitted: Option<Admitted>,
@@ -73,9 +76,7 @@ pub(super) struct Exchange {
     /// The body for the upstream, as far as it was read before the channel was chosen.
     pub(super) body: Vec<Bytes>,
     /// How the rest of the body is framed, if there is a rest.
-    pub(super) more: Option<Framing>,
-    /// Ends the exchange while the rest is being sent.
-    pub(super) stop: Option<Arc<Notify>>,
+    pub(super) more: Option<Upload>,
     /// Whether Weir asked the upstream for a usage report that the client did not ask for.
     pub(super) injected: bool,
     pub(super) cut: Option<UsageCut>,
@@ -93,13 +94,6 @@ pub(super) struct Exchange {
     pub(super) gauges: (GaugeGuard, Option<GaugeGuard>),
 }
 
-/// How a body that is not read in advance is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    Length(u64),
-    Chunked,
-}
-
 impl Context {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -114,6 +108,7 @@ impl Context {
             route: None,
             operation: None,
             protocol: Protocol::OpenAi,
+            client: None,
             key: None,
             admitted: None,
             refused: None,
@@ -131,6 +126,15 @@ impl Context {
     /// The request's id, as clients see it: 32 hex digits.
     pub fn id(&self) -> String {
         format!("{:032x}", self.id)
+    }
+
+    /// [`Context::id`], as a header's value.
+    pub(super) fn id_value(&self) -> http::HeaderValue {
+        let mut digits = [0; 32];
+        for (i, digit) in digits.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(self.id >> (4 * i) & 15) as usize];
+        }
+        http::HeaderValue::from_bytes(&digits).unwrap_or_else(|_| http::HeaderValue::from_static(""))
     }
 
     /// How far the request has come.

@@ -4,8 +4,8 @@
 //! `weir_filters`), where a record goes (the ledger) or who looks at it (admin).
 
 mod context;
+mod exchange;
 mod finish;
-mod http10;
 mod reply;
 mod request;
 mod response;
@@ -13,19 +13,15 @@ mod snapshot;
 mod upstream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::HeaderMap;
-use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::ledger::Ledger;
+use crate::leg::Leg;
 use crate::metrics::Metrics;
 
 pub use context::{Context, Stage};
@@ -37,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwap<Snapshot>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The way to the upstreams.
+    pub(crate) leg: Leg,
 }
 
 /// The metering proxy, as a Pingora plugin.
@@ -59,64 +57,19 @@ impl ProxyHttp for Weir {
         Context::new(self.shared.clone())
     }
 
-    fn init_downstream_modules(&self, modules: &mut HttpModules) {
-        modules.add_module(Box::new(http10::Unchunked));
-    }
-
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         request::arrive(session, ctx).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        upstream::peer(ctx).await
+    // The exchange is Weir's own (see `exchange`), in Pingora's last phase before its own would begin: it
+    // is polled by the task that serves the client, without a channel between the two.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        exchange::run(&self.shared.leg, session, ctx).await?;
+        Ok(false)
     }
 
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        upstream_request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        upstream::request(session, upstream_request, ctx)
-    }
-
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        _end_of_stream: bool,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        request::more_body(body.as_ref(), ctx)
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        session: &mut Session,
-        upstream_response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        response::head(session, upstream_response, ctx).await
-    }
-
-    fn upstream_response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Context,
-    ) -> Result<Option<Duration>> {
-        response::body(body, end_of_stream, ctx);
-        Ok(None)
-    }
-
-    async fn response_trailer_filter(
-        &self,
-        _session: &mut Session,
-        _trailers: &mut HeaderMap,
-        ctx: &mut Context,
-    ) -> Result<Option<Bytes>> {
-        Ok(response::end(ctx).await)
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        Error::e_explain(ErrorType::InternalError, "an exchange goes past Pingora's own leg")
     }
 
     async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
@@ -125,27 +78,6 @@ impl ProxyHttp for Weir {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         reply::failure(session, error, ctx).await
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        peer: &HttpPeer,
-        ctx: &mut Context,
-        error: Box<Error>,
-    ) -> Box<Error> {
-        upstream::not_connected(peer, ctx, error)
-    }
-
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        session: &mut Session,
-        error: Box<Error>,
-        ctx: &mut Context,
-        client_reused: bool,
-    ) -> Box<Error> {
-        upstream::failed(session, ctx, error, client_reused)
     }
 
     // The path may hold a credential, and a client that leaves is no error of the gateway: what ended

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName,
+    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName,
     HeaderValue, ORIGIN, VARY,
 };
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -33,7 +33,7 @@ pub(super) async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Re
     ctx.refused = Some(refusal);
     ctx.stage = Stage::Answered;
     if too_large {
-        session.set_keepalive(None);
+        close_after(ctx);
     }
     write(session, ctx, status, "application/json", &headers, body.into()).await?;
     if too_large {
@@ -168,8 +168,8 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
     }
     log::warn!("request {}: {}: {}", ctx.id(), refusal.reason(), error.etype().as_str());
     let body = refusal.body(ctx.protocol, &ctx.id());
-    // Pingora closes the client's connection after a failed exchange, so the answer says so.
-    session.set_keepalive(None);
+    // What is left of the request, or of its body, is not known: nothing may follow it.
+    close_after(ctx);
     // Whether it is written or not, nothing more can be said.
     let _ = write(session, ctx, code, "application/json", &refusal.headers(), body.into()).await;
     if !session.as_mut().is_body_done() {
@@ -200,10 +200,6 @@ async fn write(
     if let Some(origin) = &ctx.cors_origin {
         header.insert_header("access-control-allow-origin", origin)?;
     }
-    // A body that is still under way is read and thrown away, and the connection lives on; but a client
-    // that waits for 100 may never send it, and its next request must not be taken for it.
-    let waits = session.req_header().headers.contains_key(EXPECT);
-    session.downstream_session.set_close_on_response_before_downstream_finish(waits);
     // HTTP/2 would send the bytes that a HEAD must not have.
     let empty = body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(header), empty).await?;
@@ -211,6 +207,13 @@ async fn write(
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
+}
+
+/// The connection ends with the answer. A stream of HTTP/2 does so anyway.
+fn close_after(ctx: &Context) {
+    if let Some(client) = &ctx.client {
+        client.close_after();
+    }
 }
 
 async fn linger(session: &mut Session) {

@@ -18,33 +18,21 @@ use weir_filters::route::{Match, Operation, UpstreamPath};
 use weir_filters::target;
 
 use crate::channels::{Channel, NoChannel};
+use crate::front::{Asked, STALL};
+use crate::leg::Upload;
 
-use super::context::{Context, Exchange, Framing, Stage};
+use super::context::{Context, Exchange, Stage};
 use super::{Snapshot, reply};
 
-/// How long the rest of a refused request's body is read for, so that its connection can be used
-/// again.
-const DRAIN: Duration = Duration::from_secs(5);
-
-/// How long a client may neither take a byte of its answer nor send one of its body. Whoever stops
-/// for longer would hold an upstream's connection, and buffers, for nothing.
-const STALL: Duration = Duration::from_secs(60);
 /// Pieces of a body smaller than this are joined: a client that sends single bytes would otherwise
 /// cost a hundred times their number in memory.
 const SMALL_PIECE: usize = 8 * 1024;
 
 /// Pingora's first phase. `true`: the answer has been written here.
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
-    session.downstream_session.set_total_drain_timeout(Some(DRAIN));
+    ctx.client = session.req_header().extensions.get::<Asked>().map(|asked| asked.0.clone());
+    // Only HTTP/2 heeds it.
     session.downstream_session.set_write_timeout(Some(STALL));
-    // Where Pingora gives the connection up (HTTP/1.0, two ways of framing in one head, a stop of the
-    // process), it stays given up.
-    if session.get_keepalive().is_some() {
-        session.set_keepalive(Some(ctx.snapshot.keepalive_timeout.as_secs().max(1)));
-    }
-    // A fast client's next request can arrive before Pingora is through with this one, and some send a
-    // stray line end behind a body: without this, the connection, and a stream on it, would be cut.
-    session.downstream_session.set_pipelining_enabled(true);
     let snapshot = ctx.snapshot.clone();
     let head = session.req_header();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
@@ -148,7 +136,6 @@ async fn admit(
         target: plan.target,
         body: pieces,
         more: body.more,
-        stop: body.more.map(|_| Arc::default()),
         injected: plan.injected,
         cut: None,
         meter: None,
@@ -224,7 +211,7 @@ fn has_alt(query: &str) -> bool {
 struct Body {
     pieces: Vec<Bytes>,
     facts: Option<BodyFacts>,
-    more: Option<Framing>,
+    more: Option<Upload>,
 }
 
 /// Reads a JSON body whole: its model may be its last member, two models are refused before anyone
@@ -244,19 +231,14 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
         return Ok(Body { pieces: Vec::new(), facts, more: None });
     }
     if expects {
-        // The interim answer is none: the connection is to live on although the body is unread.
-        let client = &mut session.downstream_session;
-        client.set_close_on_response_before_downstream_finish(false);
-        let told = client.write_continue_response().await;
-        client.set_close_on_response_before_downstream_finish(true);
-        told.map_err(broken)?;
+        session.downstream_session.write_continue_response().await.map_err(broken)?;
     }
     if !json {
-        let more = length.map_or(Framing::Chunked, Framing::Length);
+        let more = length.map_or(Upload::Chunked, Upload::Length);
         return Ok(Body { pieces: Vec::new(), facts: None, more: Some(more) });
     }
     let mut scanner = BodyScanner::new();
-    let mut pieces = Vec::new();
+    let mut pieces: Vec<Bytes> = Vec::new();
     let mut read = 0;
     let mut small = BytesMut::new();
     while let Some(piece) = next_piece(session).await? {
@@ -265,19 +247,17 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
             return Err(Refusal::BodyTooLarge { limit }.into());
         }
         scanner.feed(&piece);
-        if piece.len() < SMALL_PIECE {
-            small.extend_from_slice(&piece);
-        }
-        if small.len() >= 2 * SMALL_PIECE || (piece.len() >= SMALL_PIECE && !small.is_empty()) {
-            pieces.push(small.split().freeze());
-        }
-        if piece.len() >= SMALL_PIECE {
+        if piece.len() >= SMALL_PIECE || read == piece.len() {
+            pieces.extend((!small.is_empty()).then(|| small.split().freeze()));
             pieces.push(piece);
+        } else {
+            small.extend_from_slice(&piece);
+            if small.len() >= 2 * SMALL_PIECE {
+                pieces.push(small.split().freeze());
+            }
         }
     }
-    if !small.is_empty() {
-        pieces.push(small.freeze());
-    }
+    pieces.extend((!small.is_empty()).then(|| small.freeze()));
     ctx.request_bytes = read as u64;
     let facts = match scanner.finish() {
         Ok(facts) => Some(facts),
@@ -310,15 +290,11 @@ fn broken(error: Box<Error>) -> Stop {
 }
 
 /// Counts a body that streams, and stops one that exceeds the cap.
-pub(super) fn more_body(body: Option<&Bytes>, ctx: &mut Context) -> Result<()> {
-    let Some(data) = body else { return Ok(()) };
+pub(super) fn more_body(data: &Bytes, ctx: &mut Context) -> Result<()> {
     ctx.request_bytes += data.len() as u64;
     let limit = ctx.snapshot.max_body;
     if ctx.request_bytes > limit as u64 {
         ctx.refused = Some(Refusal::BodyTooLarge { limit });
-        if let Some(stop) = ctx.exchange.as_ref().and_then(|exchange| exchange.stop.as_ref()) {
-            stop.notify_one();
-        }
         return Error::e_explain(ErrorType::HTTPStatus(413), "the body is larger than server.max_body");
     }
     Ok(())

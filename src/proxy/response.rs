@@ -1,109 +1,157 @@
 //! The answer: its head is cleaned, its bytes are measured and passed on.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
+use http::StatusCode;
 use pingora_core::Result;
+use pingora_core::protocols::http::date;
 use pingora_http::ResponseHeader;
-use pingora_proxy::Session;
 use weir_filters::cut::UsageCut;
 use weir_filters::decode::Encoding;
 use weir_filters::headers::echoes;
 use weir_filters::meter::{Meter, Shape};
 
 use crate::config::Durability;
+use crate::http1::{Lines, Response};
 
 use super::context::{Context, Exchange};
 use super::finish;
 
+/// The head as the client gets it.
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) reason: Option<Bytes>,
+    /// The length that it says, if it says one.
+    pub(super) length: Option<u64>,
+    lines: Lines,
+}
+
 /// Cleans the head and picks the meter.
-pub(super) async fn head(session: &Session, header: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-    ctx.status = header.status.as_u16();
-    let id = ctx.id();
-    let Some(exchange) = &mut ctx.exchange else { return Ok(()) };
+pub(super) fn head(mut head: Response, ctx: &mut Context) -> Result<Head> {
+    ctx.status = head.status.as_u16();
+    let Some(exchange) = &mut ctx.exchange else { return Ok(Head::new(head)) };
     let operation = ctx.operation.expect("an exchange has an operation");
 
-    let text = |name| header.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let shape = Shape::of(operation, text(CONTENT_TYPE));
-    let encoding = Encoding::of(text(CONTENT_ENCODING));
+    let text = |name| head.lines.get(name).and_then(|value| std::str::from_utf8(value).ok());
+    let shape = Shape::of(operation, text(&CONTENT_TYPE));
+    let encoding = Encoding::of(text(&CONTENT_ENCODING));
     exchange.stream = matches!(shape, Shape::Sse | Shape::Ndjson | Shape::JsonArray);
     if exchange.stream {
         exchange.gauges.1 = Some(ctx.shared.metrics.stream());
     }
     // A compressed stream cannot be cut without compressing it anew: then the client gets the extra
     // report, which its protocol allows, and every byte stays as it was.
-    let cut = exchange.injected && shape == Shape::Sse && encoding == Encoding::Identity && header.status.is_success();
+    let cut = exchange.injected && shape == Shape::Sse && encoding == Encoding::Identity && head.status.is_success();
     exchange.cut = cut.then(UsageCut::new);
     exchange.meter = Some(Meter::new(operation, shape, encoding));
 
     let secret = &exchange.channel.key(exchange.key).value;
-    let stripped: Vec<_> = header
-        .headers
-        .iter()
-        .filter(|(name, value)| {
-            ctx.snapshot.headers.strips_response(name) || echoes(value, secret) || nominated(&header.headers, name)
-        })
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in &stripped {
-        header.remove_header(name);
-    }
+    let nominated: Vec<Box<[u8]>> = head.lines.connection().filter(|t| !is_of_connections(t)).map(Box::from).collect();
+    head.lines.retain(|name, value| {
+        !(ctx.snapshot.headers.strips_response(name)
+            || echoes(value, secret)
+            || nominated.iter().any(|token| name.eq_ignore_ascii_case(token)))
+    });
     if cut {
-        header.remove_header(&CONTENT_LENGTH);
+        head.length = None;
     }
-    header.insert_header("x-weir-request-id", id)?;
-    header.insert_header("x-weir-channel", &**exchange.channel.name())?;
-    if let Some(origin) = &ctx.cors_origin {
-        header.insert_header("access-control-allow-origin", origin)?;
-        header.append_header(VARY, "origin")?;
+    exchange.left_to_hold = head.length;
+    Ok(Head::new(head))
+}
+
+/// Whether a token of `Connection` is about the connection, and names no header line.
+fn is_of_connections(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
+}
+
+impl Head {
+    fn new(head: Response) -> Self {
+        Self { status: head.status, reason: head.reason, length: head.length, lines: head.lines }
     }
 
-    let length = header.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    exchange.left_to_hold = length;
-    let empty =
-        length == Some(0) || matches!(ctx.status, 204 | 304) || session.req_header().method == http::Method::HEAD;
-    if empty {
-        exchange.complete = true;
-        finish::settle(ctx);
-        if let Some(position) = ctx.exchange.as_ref().and_then(|exchange| exchange.position) {
-            ctx.shared.ledger.synced(position).await;
+    /// Its lines in wire form, without those that frame the body.
+    pub(super) fn write(&self, out: &mut BytesMut, ctx: &Context) {
+        for (name, value) in self.lines.iter() {
+            line(out, name, value);
+        }
+        if self.lines.get(&DATE).is_none() {
+            line(out, b"date", date::get_cached_date().as_bytes());
+        }
+        self.set(ctx, |name, value| line(out, name.as_str().as_bytes(), value.as_bytes()));
+    }
+
+    /// The same for Pingora, which writes HTTP/2.
+    pub(super) fn to_pingora(&self, ctx: &Context) -> Result<ResponseHeader> {
+        let mut header = ResponseHeader::build_no_case(self.status, Some(self.lines.len() + 6))?;
+        for (name, value) in self.lines.iter() {
+            // What HTTP/1.1 allows in a value and HTTP/2 does not is left out.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                header.append_header(name, value)?;
+            }
+        }
+        if let Some(length) = self.length {
+            header.insert_header(http::header::CONTENT_LENGTH, length)?;
+        }
+        let mut set = Ok(false);
+        self.set(ctx, |name, value| {
+            if set.is_ok() {
+                set = header.append_header(name, value);
+            }
+        });
+        set?;
+        Ok(header)
+    }
+
+    /// What Weir says itself.
+    fn set(&self, ctx: &Context, mut put: impl FnMut(HeaderName, HeaderValue)) {
+        put(HeaderName::from_static("x-weir-request-id"), ctx.id_value());
+        if let Some(exchange) = &ctx.exchange
+            && let Some(name) = exchange.channel.name_value()
+        {
+            put(HeaderName::from_static("x-weir-channel"), name.clone());
+        }
+        if let Some(origin) = &ctx.cors_origin {
+            put(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            put(http::header::VARY, HeaderValue::from_static("origin"));
         }
     }
-    Ok(())
 }
 
-/// Whether the upstream's `Connection` header says that `name` is for this hop alone.
-fn nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let tokens = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
-    tokens.map(<[u8]>::trim_ascii).any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()))
+fn line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
-/// Measures what came and passes it on. An answer is settled before its last byte leaves: a client
-/// that has it whole has been counted.
-pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut Context) {
+/// Measures what came and gives what the client gets of it now. An answer is settled at its `end`, before
+/// its last byte leaves: a client that has it whole has been counted.
+pub(super) fn body(data: Bytes, end: bool, ctx: &mut Context) -> Bytes {
     let strict = ctx.snapshot.durability == Durability::Strict;
     let arrived = ctx.arrived;
-    let Some(exchange) = &mut ctx.exchange else { return };
-    if let Some(data) = body.take() {
+    let Some(exchange) = &mut ctx.exchange else { return data };
+    let mut passed = data;
+    if !passed.is_empty() {
         if let Some(meter) = &mut exchange.meter {
-            meter.feed(&data);
+            meter.feed(&passed);
             if exchange.first_token.is_none() && meter.has_first_token() {
                 exchange.first_token = Some(arrived.elapsed());
             }
         }
-        *body = pass(exchange, data, strict);
+        passed = pass(exchange, passed, strict);
     }
     if end && !exchange.complete {
         exchange.complete = true;
         if let Some(rest) = exchange.cut.as_mut().map(UsageCut::finish).filter(|rest| !rest.is_empty()) {
-            *body = Some(join(body.take(), rest));
+            passed = join(passed, rest);
         }
         finish::settle(ctx);
     }
+    passed
 }
 
-/// What of `data` the client gets now; never an empty piece, which would end a chunked answer.
-fn pass(exchange: &mut Exchange, data: Bytes, strict: bool) -> Option<Bytes> {
+/// What of `data` the client gets now.
+fn pass(exchange: &mut Exchange, data: Bytes, strict: bool) -> Bytes {
     let data = match &mut exchange.cut {
         Some(cut) => cut.feed(data),
         None => data,
@@ -112,36 +160,34 @@ fn pass(exchange: &mut Exchange, data: Bytes, strict: bool) -> Option<Bytes> {
         *left = left.saturating_sub(data.len() as u64);
         if *left == 0 {
             // With a length, these bytes are the end: the client would be content before the disk is.
-            exchange.held = Some(join(exchange.held.take(), data));
-            return None;
+            exchange.held = Some(join(exchange.held.take().unwrap_or_default(), data));
+            return Bytes::new();
         }
     }
-    (!data.is_empty()).then_some(data)
+    data
 }
 
 /// The end of an answer under `ledger.durability: strict`: called after the last byte and before the
 /// client is told of the end, it waits until the record is on the disk.
-pub(super) async fn end(ctx: &mut Context) -> Option<Bytes> {
+pub(super) async fn end(ctx: &mut Context) -> Bytes {
     if let Some(exchange) = &mut ctx.exchange {
         exchange.complete = true;
     }
     finish::settle(ctx);
-    let exchange = ctx.exchange.as_mut()?;
+    let Some(exchange) = &mut ctx.exchange else { return Bytes::new() };
     if let Some(position) = exchange.position {
         ctx.shared.ledger.synced(position).await;
     }
     let rest = exchange.cut.as_mut().map(UsageCut::finish).unwrap_or_default();
-    Some(join(exchange.held.take(), rest)).filter(|bytes| !bytes.is_empty())
+    join(exchange.held.take().unwrap_or_default(), rest)
 }
 
-fn join(before: Option<Bytes>, after: Bytes) -> Bytes {
-    match before {
-        Some(before) if !before.is_empty() => {
-            let mut joined = BytesMut::with_capacity(before.len() + after.len());
-            joined.extend_from_slice(&before);
-            joined.extend_from_slice(&after);
-            joined.freeze()
-        }
-        _ => after,
+fn join(before: Bytes, after: Bytes) -> Bytes {
+    if before.is_empty() {
+        return after;
     }
+    let mut joined = BytesMut::with_capacity(before.len() + after.len());
+    joined.extend_from_slice(&before);
+    joined.extend_from_slice(&after);
+    joined.freeze()
 }

@@ -1,54 +1,29 @@
-//! The way out: the peer, and the request as the upstream gets it.
+//! The way out: where the request goes, and what the upstream gets.
 
-use std::time::Duration;
+use std::time::Instant;
 
-use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{Method, Uri};
-use pingora_core::protocols::TcpKeepalive;
-use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use bytes::{Bytes, BytesMut};
+use http::Method;
 use pingora_core::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
-use pingora_proxy::Session;
-use weir_filters::credential::upstream_header;
 
-use crate::config::Durability;
+use crate::config::Timeouts;
 use crate::ledger::Outcome;
-use crate::leg::{self, Payload};
+use crate::leg::{self, Origin, Upload};
 
-use super::context::{Context, Framing};
+use super::context::Context;
 use super::finish;
 
-/// A model may think for minutes without a byte. Probes keep the state of routers on the way alive, and
-/// tell an upstream that thinks from a host that is gone.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(30),
-    interval: Duration::from_secs(10),
-    count: 6,
-    user_timeout: Duration::ZERO,
-};
-
-/// Where the chosen channel is.
-pub(super) async fn peer(ctx: &mut Context) -> Result<Box<HttpPeer>> {
-    let exchange = ctx.exchange.as_ref().ok_or_else(no_channel)?;
-    let channel = &exchange.channel;
-    let (url, timeouts) = (&channel.config().base_url, channel.config().timeouts);
-    let address = channel
-        .address()
+/// Where the chosen channel is, and how long it may take.
+pub(super) async fn origin(ctx: &mut Context) -> Result<(Origin, Timeouts)> {
+    let channel = &ctx.exchange.as_ref().ok_or_else(no_channel)?.channel;
+    let origin = channel
+        .origin()
         .await
         .or_err(ErrorType::ConnectError, "looking the upstream's name up")
         .map_err(Error::into_up)
         .inspect_err(|_| ctx.outcome = Some(Outcome::UpstreamError))?;
-    let mut peer = HttpPeer::new(address, url.tls, url.host.clone());
-    peer.options.alpn = leg::mark();
-    peer.options.connection_timeout = Some(timeouts.connect);
-    peer.options.total_connection_timeout = Some(timeouts.connect);
-    peer.options.read_timeout = Some(timeouts.first_byte.max(timeouts.idle));
-    peer.options.write_timeout = Some(timeouts.idle);
-    peer.options.idle_timeout = Some(leg::IDLE_TIMEOUT);
-    peer.options.tcp_keepalive = Some(KEEPALIVE);
-    Ok(Box::new(peer))
+    Ok((origin, channel.config().timeouts))
 }
 
 fn no_channel() -> Box<Error> {
@@ -56,60 +31,65 @@ fn no_channel() -> Box<Error> {
 }
 
 /// Writes the upstream's request anew: nothing of the client's head goes on unseen.
-pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    let start = std::time::Instant::now();
+pub(super) fn send(client: &RequestHeader, ctx: &mut Context, leg: &mut leg::Exchange) -> Result<()> {
+    let start = Instant::now();
     let exchange = ctx.exchange.as_mut().ok_or_else(no_channel)?;
-    let channel = exchange.channel.config();
-    let client = session.req_header();
-
-    let mut parts: Parts = http::Request::new(()).into_parts().0;
-    parts.method = client.method.clone();
-    parts.uri = exchange.target.parse::<Uri>().or_err(ErrorType::InternalError, "the upstream's path")?;
-    let headers = &mut parts.headers;
-    headers.reserve(client.headers.len() + 4);
-    headers.insert(HOST, exchange.channel.host_header().clone());
-    ctx.snapshot.headers.request(&client.headers, |name, value| {
-        headers.append(name, value.clone());
-    });
+    let length: usize = exchange.body.iter().map(Bytes::len).sum();
+    let mut head = Head(BytesMut::with_capacity(1024 + if length <= 2048 { length } else { 0 }));
+    head.text(client.method.as_str().as_bytes());
+    head.text(b" ");
+    head.text(target(&exchange.target)?);
+    head.text(b" HTTP/1.1\r\n");
+    head.line("host", exchange.channel.host_header().as_bytes());
+    ctx.snapshot.headers.request(&client.headers, |name, value| head.line(name.as_str(), value.as_bytes()));
     // A compressed answer hides its usage; no decision of the client's depends on the coding.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let key = &exchange.channel.key(exchange.key).value;
-    let (name, value) = upstream_header(channel.protocol, key)
-        .or_err(ErrorType::InternalError, "the upstream key is no header value")?;
-    headers.insert(name, value);
+    head.line("accept-encoding", b"identity");
+    let (name, value) = exchange.channel.credential(exchange.key).ok_or_else(|| {
+        Error::explain(ErrorType::InternalError, "the upstream key is no header value")
+    })?;
+    head.line(name.as_str(), value.as_bytes());
     match exchange.more {
-        Some(Framing::Chunked) => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        Some(Framing::Length(length)) => {
-            headers.insert(CONTENT_LENGTH, length.into());
-        }
-        None => {
-            let length: usize = exchange.body.iter().map(Bytes::len).sum();
-            // RFC 9110, 8.6: no length for an empty body where none is expected.
-            if length > 0 || !matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE) {
-                headers.insert(CONTENT_LENGTH, length.into());
-            }
-        }
+        Some(Upload::Chunked) => head.line("transfer-encoding", b"chunked"),
+        Some(Upload::Length(length)) => head.line("content-length", length.to_string().as_bytes()),
+        // RFC 9110, 8.6: no length for an empty body where none is expected.
+        None if length == 0 && matches!(client.method, Method::GET | Method::HEAD | Method::DELETE) => {}
+        None => head.line("content-length", length.to_string().as_bytes()),
     }
-    parts.extensions.insert(Payload {
-        body: exchange.body.clone(),
-        more: exchange.more.is_some(),
-        first_byte: channel.timeouts.first_byte,
-        idle: channel.timeouts.idle,
-        hold_end: ctx.snapshot.durability == Durability::Strict,
-        stop: exchange.stop.clone(),
-    });
-    *upstream = RequestHeader::from(parts);
+    head.text(b"\r\n");
+    leg.send(client.method.clone(), head.0, &exchange.body, exchange.more);
     exchange.asked = Some(start);
     ctx.overhead += start.elapsed();
     Ok(())
 }
 
+/// The path and query that are asked for, which must be a single word.
+fn target(target: &str) -> Result<&[u8]> {
+    if target.bytes().all(|b| b > b' ' && b != 0x7f) && target.starts_with('/') {
+        return Ok(target.as_bytes());
+    }
+    Error::e_explain(ErrorType::InternalError, "the upstream's path is no request target")
+}
+
+struct Head(BytesMut);
+
+impl Head {
+    fn text(&mut self, text: &[u8]) {
+        self.0.extend_from_slice(text);
+    }
+
+    fn line(&mut self, name: &str, value: &[u8]) {
+        self.0.reserve(name.len() + value.len() + 4);
+        self.text(name.as_bytes());
+        self.text(b": ");
+        self.text(value);
+        self.text(b"\r\n");
+    }
+}
+
 /// The upstream could not be reached: its next address is tried by the next request.
-pub(super) fn not_connected(peer: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
-    if let (Some(exchange), Some(address)) = (&ctx.exchange, peer.address().as_inet()) {
-        exchange.channel.is_unreachable(*address);
+pub(super) fn not_connected(origin: &Origin, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
+    if let Some(exchange) = &ctx.exchange {
+        exchange.channel.is_unreachable(origin.address);
     }
     ctx.outcome = Some(finish::blame(&error, false));
     error
@@ -117,10 +97,8 @@ pub(super) fn not_connected(peer: &HttpPeer, ctx: &mut Context, error: Box<Error
 
 /// A try failed. One on a connection that had been idle is repeated if no byte of an answer came and
 /// the body is still here: the upstream closed the connection just as it was used.
-pub(super) fn failed(session: &Session, ctx: &Context, mut error: Box<Error>, reused: bool) -> Box<Error> {
+pub(super) fn failed(ctx: &Context, mut error: Box<Error>, reused: bool) -> Box<Error> {
     let resendable = ctx.exchange.as_ref().is_some_and(|exchange| exchange.more.is_none());
-    let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
-    let unanswered = ctx.status == 0 && !answered;
-    error.retry.decide_reuse(reused && resendable && unanswered);
+    error.retry.decide_reuse(reused && resendable && ctx.status == 0);
     error
 }

@@ -9,7 +9,7 @@ const MAX_TRAILERS: usize = 16 * 1024;
 
 /// How the end of a body is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// There is none.
     Empty,
     /// So many bytes.
@@ -22,7 +22,7 @@ pub(super) enum Framing {
 
 /// What is wrong with a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyError {
+pub(crate) enum BodyError {
     #[error("the connection closed in the middle of the body")]
     Early,
     #[error("a chunk size is not a hexadecimal number")]
@@ -46,10 +46,10 @@ enum State {
 
 /// Takes a body out of what was read.
 #[derive(Debug)]
-pub(super) struct BodyReader(State);
+pub(crate) struct BodyReader(State);
 
 impl BodyReader {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(crate) fn new(framing: Framing) -> Self {
         Self(match framing {
             Framing::Empty | Framing::Length(0) => State::Done,
             Framing::Length(length) => State::Length(length),
@@ -58,13 +58,13 @@ impl BodyReader {
         })
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.0 == State::Done
     }
 
     /// Moves what belongs to the body out of `input`, without its framing. Bytes behind the body's
     /// end, and a chunk line that is not whole yet, stay there.
-    pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Bytes, BodyError> {
+    pub(crate) fn take(&mut self, input: &mut BytesMut) -> Result<Bytes, BodyError> {
         match self.0 {
             State::Done => Ok(Bytes::new()),
             State::UntilClose => Ok(input.split().freeze()),
@@ -79,7 +79,7 @@ impl BodyReader {
     }
 
     /// Called when the connection was closed: fine only where that is how the body ends.
-    pub(super) fn close(&mut self) -> Result<(), BodyError> {
+    pub(crate) fn close(&mut self) -> Result<(), BodyError> {
         match self.0 {
             State::Done => Ok(()),
             State::UntilClose => {

@@ -1,0 +1,513 @@
+//! A client's connection, shared by the loop that reads its requests, the session that Pingora has and
+//! the exchange that answers it. All three run in one task, so the lock is never waited for.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{StatusCode, Version};
+use pingora_core::protocols::Stream;
+use pingora_core::{Error, ErrorType, Result};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::time::Instant;
+
+use crate::http1::{Alarm, BodyReader, Framing, Request, RequestError, take_request};
+
+use super::output::Output;
+
+/// What the first read of a request asks for. Nearly every head, and a small body, fit.
+const SMALL_READ: usize = 4 * 1024;
+/// What later reads of a body ask for.
+const LARGE_READ: usize = 64 * 1024;
+/// How much of the requests behind the one being answered is read ahead.
+const READ_AHEAD: usize = 4 * 1024;
+/// How long a client may neither take a byte of its answer nor send one of its body. Whoever stops for
+/// longer would hold an upstream's connection, and buffers, for nothing.
+pub(crate) const STALL: Duration = Duration::from_secs(60);
+
+/// How long the end of a connection may take to be said.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A connection.
+pub(crate) struct Client(Mutex<Connection>);
+
+/// How an answer's end is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Out {
+    /// Its head has not been written.
+    Waiting,
+    Length(u64),
+    Chunked,
+    UntilClose,
+    Done,
+}
+
+struct Connection {
+    /// `None` once it was handed on.
+    stream: Option<Stream>,
+    input: BytesMut,
+    /// Where the search for the head's end goes on.
+    searched: usize,
+    body: BodyReader,
+    body_bytes: u64,
+    version: Version,
+    head_only: bool,
+    expects: bool,
+    keep_alive: bool,
+    out: Out,
+    output: Output,
+    alarm: Alarm,
+}
+
+/// What came on a connection that waits for a request.
+pub(super) enum Next {
+    Request(Box<Request>),
+    /// The client begins to speak HTTP/2.
+    Http2,
+    /// What it sent is no request.
+    Bad(RequestError),
+    /// It left, or stayed silent for too long.
+    End,
+}
+
+/// With what a client begins that knows that the server speaks HTTP/2 (RFC 9113, 3.4).
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Client {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self(Mutex::new(Connection {
+            stream: Some(stream),
+            input: BytesMut::new(),
+            searched: 0,
+            body: BodyReader::new(Framing::Empty),
+            body_bytes: 0,
+            version: Version::HTTP_11,
+            head_only: false,
+            expects: false,
+            keep_alive: true,
+            out: Out::Done,
+            output: Output::default(),
+            alarm: Alarm::default(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next request: its first byte within `idle`, its whole head within `header` of that.
+    pub(super) async fn next(&self, idle: Duration, header: Duration) -> Next {
+        let mut begun = !self.lock().input.is_empty();
+        let mut due = Instant::now() + if begun { header } else { idle };
+        poll_fn(|cx| {
+            let c = &mut *self.lock();
+            loop {
+                if !c.input.is_empty() && HTTP_2.starts_with(&c.input[..c.input.len().min(HTTP_2.len())]) {
+                    if c.input.len() >= HTTP_2.len() {
+                        return Poll::Ready(Next::Http2);
+                    }
+                } else {
+                    match take_request(&mut c.input, &mut c.searched) {
+                        Ok(Some(request)) => {
+                            c.begin(&request);
+                            return Poll::Ready(Next::Request(Box::new(request)));
+                        }
+                        Ok(None) => {}
+                        Err(e) => return Poll::Ready(Next::Bad(e)),
+                    }
+                }
+                match c.poll_fill(cx, SMALL_READ) {
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        if !begun {
+                            begun = true;
+                            due = Instant::now() + header;
+                        }
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Next::End),
+                    Poll::Pending => {
+                        if c.input.is_empty() {
+                            // A connection that waits costs no buffer.
+                            c.input = BytesMut::new();
+                        }
+                        return c.alarm.poll(cx, due).map(|()| Next::End);
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// The connection and what was read of it, to be handed on.
+    pub(super) fn take(&self) -> Option<(Stream, BytesMut)> {
+        let mut c = self.lock();
+        let input = std::mem::take(&mut c.input);
+        c.stream.take().map(|stream| (stream, input))
+    }
+
+    /// Whether the body has been read to its end.
+    pub(crate) fn is_body_done(&self) -> bool {
+        self.lock().body.is_done()
+    }
+
+    /// How much of the body has been read.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.lock().body_bytes
+    }
+
+    /// Closes the connection after the answer, which says so if its head is still to be written.
+    pub(crate) fn close_after(&self) {
+        self.lock().keep_alive = false;
+    }
+
+    /// Whether the head of the answer has been written.
+    pub(super) fn is_answered(&self) -> bool {
+        self.lock().out != Out::Waiting
+    }
+
+    /// What was sent is no request: an answer follows, and then the close.
+    pub(super) fn refused(&self) {
+        let mut c = self.lock();
+        (c.out, c.keep_alive, c.head_only, c.version) = (Out::Waiting, false, false, Version::HTTP_11);
+    }
+
+    /// Ends what is sent and listens for a while: a client whose bytes are refused unread may never see
+    /// the answer.
+    pub(super) async fn linger(&self, time: Duration) {
+        self.shutdown().await;
+        let due = Instant::now() + time;
+        poll_fn(|cx| {
+            let c = &mut *self.lock();
+            loop {
+                c.input.clear();
+                match c.poll_fill(cx, LARGE_READ) {
+                    Poll::Ready(Ok(n)) if n > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return c.alarm.poll(cx, due),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Ends the connection.
+    pub(super) async fn close(&self) {
+        self.shutdown().await;
+        self.lock().stream = None;
+    }
+
+    async fn shutdown(&self) {
+        let mut due = None;
+        poll_fn(|cx| {
+            let c = &mut *self.lock();
+            let Some(stream) = &mut c.stream else { return Poll::Ready(()) };
+            if Pin::new(stream).poll_shutdown(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // TLS has something to say at the end, which nobody may take.
+            let due = *due.get_or_insert_with(|| Instant::now() + GOODBYE);
+            c.alarm.poll(cx, due)
+        })
+        .await;
+    }
+
+    /// The next piece of the request's body; `None` at its end.
+    pub(crate) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        self.lock().poll_body(cx)
+    }
+
+    /// [`Client::poll_body`], for as long as a client may pause.
+    pub(crate) async fn body(&self) -> Result<Option<Bytes>> {
+        let mut due = None;
+        poll_fn(|cx| {
+            let c = &mut *self.lock();
+            let piece = c.poll_body(cx);
+            if piece.is_ready() {
+                return piece;
+            }
+            let due = *due.get_or_insert_with(|| Instant::now() + STALL);
+            c.alarm.poll(cx, due).map(|()| {
+                c.keep_alive = false;
+                Err(Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body").into_down())
+            })
+        })
+        .await
+    }
+
+    /// Ready when the client has left although its answer is not whole. What else it sends is the
+    /// beginning of its next request.
+    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        let c = &mut *self.lock();
+        while c.input.len() < READ_AHEAD {
+            match ready!(c.poll_fill(cx, 1024)) {
+                Ok(0) => {
+                    c.keep_alive = false;
+                    return Poll::Ready(
+                        Error::explain(ErrorType::ConnectionClosed, "the client closed its connection").into_down(),
+                    );
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    c.keep_alive = false;
+                    return Poll::Ready(
+                        Error::because(ErrorType::ReadError, "reading from the client", e).into_down(),
+                    );
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Ready when `due` has come.
+    pub(crate) fn poll_alarm(&self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        self.lock().alarm.poll(cx, due)
+    }
+
+    /// Queues the head of the answer: `lines` writes its header lines, without those that frame the body
+    /// or speak of the connection. `length` is the one that the head is to say.
+    pub(crate) fn head(
+        &self,
+        status: StatusCode,
+        reason: Option<&[u8]>,
+        length: Option<u64>,
+        lines: impl FnOnce(&mut BytesMut),
+    ) {
+        self.lock().head(status, reason, length, lines);
+    }
+
+    /// Queues a piece of the answer's body.
+    pub(crate) fn piece(&self, data: Bytes) {
+        self.lock().piece(data);
+    }
+
+    /// Queues the end of the answer.
+    pub(crate) fn end(&self) {
+        self.lock().end();
+    }
+
+    /// Writes what is queued.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        let mut due = None;
+        poll_fn(|cx| {
+            let c = &mut *self.lock();
+            let Some(stream) = &mut c.stream else { return Poll::Ready(Err(gone())) };
+            match c.output.poll_flush(cx, stream) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(e)) => {
+                    c.keep_alive = false;
+                    Poll::Ready(Err(Error::because(ErrorType::WriteError, "writing to the client", e).into_down()))
+                }
+                Poll::Pending => {
+                    let due = *due.get_or_insert_with(|| Instant::now() + STALL);
+                    c.alarm.poll(cx, due).map(|()| {
+                        c.keep_alive = false;
+                        Err(Error::explain(ErrorType::WriteTimedout, "the client does not take its answer")
+                            .into_down())
+                    })
+                }
+            }
+        })
+        .await
+    }
+
+    /// Whether another request may follow: the answer is whole and the body, if any of it is left, was
+    /// read within `drain` and thrown away.
+    pub(super) async fn is_reusable(&self, drain: Duration) -> bool {
+        {
+            let c = self.lock();
+            if !c.keep_alive || c.out != Out::Done || !c.output.is_empty() {
+                return false;
+            }
+            if c.body.is_done() {
+                return true;
+            }
+        }
+        let due = Instant::now() + drain;
+        poll_fn(|cx| {
+            let c = &mut *self.lock();
+            loop {
+                match c.poll_body(cx) {
+                    Poll::Ready(Ok(Some(_))) => {}
+                    Poll::Ready(Ok(None)) => return Poll::Ready(true),
+                    Poll::Ready(Err(_)) => return Poll::Ready(false),
+                    Poll::Pending => return c.alarm.poll(cx, due).map(|()| false),
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Connection {
+    fn begin(&mut self, request: &Request) {
+        self.body = BodyReader::new(request.framing);
+        self.body_bytes = 0;
+        self.version = request.parts.version;
+        self.head_only = request.parts.method == http::Method::HEAD;
+        self.expects = request.expects;
+        self.keep_alive = request.keep_alive;
+        self.out = Out::Waiting;
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        self.input.reserve(size);
+        std::pin::pin!(stream.read_buf(&mut self.input)).poll(cx)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        loop {
+            if self.body.is_done() {
+                return Poll::Ready(Ok(None));
+            }
+            match self.body.take(&mut self.input) {
+                Ok(data) if !data.is_empty() => {
+                    self.expects = false;
+                    self.body_bytes += data.len() as u64;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Ok(_) if self.body.is_done() => return Poll::Ready(Ok(None)),
+                Ok(_) => {}
+                Err(e) => {
+                    self.keep_alive = false;
+                    let error = Error::because(ErrorType::InvalidHTTPHeader, "reading the request's body", e);
+                    return Poll::Ready(Err(error.into_down()));
+                }
+            }
+            match ready!(self.poll_fill(cx, LARGE_READ)) {
+                Ok(0) => {
+                    self.keep_alive = false;
+                    let error = Error::explain(ErrorType::ConnectionClosed, "the client left in mid-body");
+                    return Poll::Ready(Err(error.into_down()));
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    self.keep_alive = false;
+                    let error = Error::because(ErrorType::ReadError, "reading the request's body", e);
+                    return Poll::Ready(Err(error.into_down()));
+                }
+            }
+        }
+    }
+
+    fn head(
+        &mut self,
+        status: StatusCode,
+        reason: Option<&[u8]>,
+        length: Option<u64>,
+        lines: impl FnOnce(&mut BytesMut),
+    ) {
+        if self.out != Out::Waiting {
+            return;
+        }
+        let old = self.version == Version::HTTP_10;
+        let out = self.output.tail();
+        out.reserve(1024);
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
+        out.extend_from_slice(b"\r\n");
+        lines(out);
+        if status.is_informational() {
+            // Only `100 Continue` is ever said: the client has been told to send its body.
+            self.expects = false;
+            out.extend_from_slice(b"\r\n");
+            return;
+        }
+        let bodiless = self.head_only || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.out = match length {
+            _ if bodiless => Out::Done,
+            Some(0) => Out::Done,
+            Some(length) => Out::Length(length),
+            None if old => Out::UntilClose,
+            None => Out::Chunked,
+        };
+        if let Some(length) = length {
+            out.extend_from_slice(b"content-length: ");
+            decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        } else if self.out == Out::Chunked {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        // A client that waits for 100 may never send its body, and its next request must not be taken
+        // for it.
+        self.keep_alive &= self.out != Out::UntilClose && !(self.expects && !self.body.is_done());
+        match (self.keep_alive, old) {
+            (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+            (true, false) => {}
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn piece(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        match &mut self.out {
+            Out::Length(left) => {
+                let n = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= n as u64;
+                if *left == 0 {
+                    self.out = Out::Done;
+                }
+                self.output.push(data.slice(..n));
+            }
+            Out::Chunked => {
+                let tail = self.output.tail();
+                hexadecimal(tail, data.len());
+                tail.extend_from_slice(b"\r\n");
+                self.output.push(data);
+                self.output.tail().extend_from_slice(b"\r\n");
+            }
+            Out::UntilClose => self.output.push(data),
+            Out::Waiting | Out::Done => {}
+        }
+    }
+
+    fn end(&mut self) {
+        match self.out {
+            Out::Chunked => self.output.tail().extend_from_slice(b"0\r\n\r\n"),
+            // Shorter than announced: only a close can tell.
+            Out::Length(_) => self.keep_alive = false,
+            Out::UntilClose | Out::Done | Out::Waiting => {}
+        }
+        self.out = Out::Done;
+    }
+}
+
+fn gone() -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, "the connection was handed on").into_down()
+}
+
+fn decimal(out: &mut BytesMut, n: u64) {
+    let mut digits = [0; 20];
+    let (mut at, mut n) = (digits.len(), n);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn hexadecimal(out: &mut BytesMut, n: usize) {
+    let mut digits = [0; 16];
+    let (mut at, mut n) = (digits.len(), n);
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[n & 15];
+        n >>= 4;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}

@@ -1,0 +1,134 @@
+//! The header lines of a message as they were written: their case, order and repetition stay.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+
+/// Where a piece of a head lies in it.
+#[derive(Clone, Copy)]
+struct Place(u32, u32);
+
+/// A head's lines. Names are compared without regard to case.
+#[derive(Clone, Default)]
+pub(crate) struct Lines {
+    head: Bytes,
+    lines: Vec<(Place, Place)>,
+}
+
+impl Lines {
+    /// Notes where the lines lie that were parsed out of `head`.
+    pub(super) fn find(head: &[u8], parsed: &[httparse::Header<'_>]) -> Found {
+        let base = head.as_ptr() as usize;
+        let place = |text: &[u8]| {
+            let start = (text.as_ptr() as usize).saturating_sub(base);
+            let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+            Place(place(start), place(start + text.len()))
+        };
+        Found(parsed.iter().map(|line| (place(line.name.as_bytes()), place(line.value))).collect())
+    }
+
+    /// The lines of `head`, which has the bytes in which they were found.
+    pub(super) fn new(head: Bytes, found: Found) -> Self {
+        Self { head, lines: found.0 }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Names and values, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines.iter().map(|&(name, value)| (self.at(name), self.at(value)))
+    }
+
+    /// The same; the values are parts of the head, without a copy.
+    pub(super) fn shared(&self) -> impl Iterator<Item = (&[u8], Bytes)> {
+        self.iter().map(|(name, value)| (name, self.head.slice_ref(value)))
+    }
+
+    /// The value of the first line of that name.
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.all(name).next()
+    }
+
+    /// The values of all lines of that name.
+    pub(crate) fn all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let name = name.as_str().as_bytes();
+        self.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Leaves out every line that `keep` does not want.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let Self { head, lines } = self;
+        lines.retain(|&(name, value)| keep(at(head, name), at(head, value)));
+    }
+
+    /// The tokens of every `Connection` line.
+    pub(crate) fn connection(&self) -> impl Iterator<Item = &[u8]> {
+        self.all(&CONNECTION).flat_map(|value| value.split(|&b| b == b',')).map(<[u8]>::trim_ascii)
+    }
+
+    /// What `Connection` says of the connection's life; `persistent` if it says nothing.
+    pub(super) fn keep_alive(&self, persistent: bool) -> bool {
+        let mut said = persistent;
+        for token in self.connection() {
+            if token.eq_ignore_ascii_case(b"close") {
+                return false;
+            }
+            said |= token.eq_ignore_ascii_case(b"keep-alive");
+        }
+        said
+    }
+
+    /// Whether the body is in chunks. Only a single `chunked` is understood: no other coding was offered
+    /// or asked for, so none may be used.
+    pub(super) fn is_chunked(&self) -> Result<bool, BadFraming> {
+        let mut values = self.all(&TRANSFER_ENCODING);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(false),
+            (Some(value), None) if value.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
+            _ => Err(BadFraming),
+        }
+    }
+
+    /// The length of the body. The same one may be said more than once; two are a contradiction.
+    pub(super) fn content_length(&self) -> Result<Option<u64>, BadFraming> {
+        let mut length = None;
+        for value in self.all(&CONTENT_LENGTH) {
+            for text in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+                if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
+                    return Err(BadFraming);
+                }
+                let n = text.iter().fold(0, |n, &b| n * 10 + u64::from(b - b'0'));
+                if length.replace(n).is_some_and(|before| before != n) {
+                    return Err(BadFraming);
+                }
+            }
+        }
+        Ok(length)
+    }
+
+    fn at(&self, place: Place) -> &[u8] {
+        at(&self.head, place)
+    }
+}
+
+/// Where lines lie, until the head in which they were found is taken out of its buffer.
+pub(super) struct Found(Vec<(Place, Place)>);
+
+/// Lengths or codings that contradict each other, or are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadFraming;
+
+fn at(head: &[u8], place: Place) -> &[u8] {
+    head.get(place.0 as usize..place.1 as usize).unwrap_or_default()
+}
+
+// A value may be a credential, or repeat one.
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
+    }
+}

@@ -1,0 +1,17 @@
+//! HTTP/1.1 on the wire, as both sides of the gateway need it.
+//!
+//! Owns where a message's head and body end (RFC 9112) and when something is late. It refuses to know
+//! who is at the other end: that is [`front`](crate::front) for clients and [`leg`](crate::leg) for
+//! upstreams.
+
+mod alarm;
+mod body;
+mod lines;
+mod request;
+mod response;
+
+pub(crate) use alarm::Alarm;
+pub(crate) use body::{BodyReader, Framing};
+pub(crate) use lines::Lines;
+pub(crate) use request::{Request, RequestError, take_request};
+pub(crate) use response::{Response, ResponseError, take_response};

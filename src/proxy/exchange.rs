@@ -1,0 +1,237 @@
+//! The exchange between a client and an upstream: the phases in their order, and every wait.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use crate::config::Durability;
+use crate::front::{Client, STALL};
+use crate::http1::Alarm;
+use crate::leg::{Exchange, Leg, Step};
+
+use super::context::Context;
+use super::{request, response, upstream};
+
+/// How often a request is tried on connections that turn out to have been closed while idle.
+const MAX_TRIES: usize = 3;
+
+/// Serves an admitted request: asks the upstream, and passes its answer on.
+pub(super) async fn run(leg: &Leg, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        let (origin, timeouts) = upstream::origin(ctx).await?;
+        let mut exchange = match leg.open(&origin, timeouts.connect).await {
+            Ok(exchange) => exchange,
+            Err(e) => return Err(upstream::not_connected(&origin, ctx, e.into_up())),
+        };
+        let reused = exchange.is_reused();
+        let served = serve(&mut exchange, session, ctx, timeouts.first_byte, timeouts.idle).await;
+        leg.close(exchange, &origin);
+        let Err(error) = served else { return Ok(()) };
+        let error = upstream::failed(ctx, error, reused);
+        if !error.retry.retry() || tries == MAX_TRIES {
+            return Err(error);
+        }
+        tries += 1;
+    }
+}
+
+async fn serve(
+    exchange: &mut Exchange,
+    session: &mut Session,
+    ctx: &mut Context,
+    first_byte: Duration,
+    idle: Duration,
+) -> Result<()> {
+    upstream::send(session.req_header(), ctx, exchange)?;
+    let own = ctx.client.clone();
+    let mut client = match &own {
+        Some(client) => Side::Own(client),
+        None => Side::Pingora { session: &mut session.downstream_session, alarm: Alarm::default() },
+    };
+    let mut wait = Wait { first_byte, idle, last: Instant::now() };
+    let head = loop {
+        if let Some(head) = exchange.take_head()? {
+            break head;
+        }
+        wait.for_either(exchange, &mut client, ctx).await?;
+    };
+    let head = response::head(head, ctx)?;
+    client.head(&head, ctx).await?;
+    // Under `strict` the end is told only when its record is on the disk; otherwise an answer is settled
+    // before its last byte leaves.
+    let strict = ctx.snapshot.durability == Durability::Strict;
+    loop {
+        let data = exchange.take_body()?;
+        let done = exchange.is_done();
+        let data = response::body(data, done && !strict, ctx);
+        client.piece(data, done && !strict).await?;
+        if done {
+            break;
+        }
+        client.flush().await?;
+        wait.for_either(exchange, &mut client, ctx).await?;
+    }
+    if strict {
+        client.flush().await?;
+        client.piece(response::end(ctx).await, true).await?;
+    }
+    client.flush().await
+}
+
+/// Waits for the upstream, the client, or too long.
+struct Wait {
+    first_byte: Duration,
+    idle: Duration,
+    last: Instant,
+}
+
+impl Wait {
+    /// Moves on whichever side has something to say. An error is one that ends the exchange.
+    async fn for_either(&mut self, exchange: &mut Exchange, client: &mut Side<'_>, ctx: &mut Context) -> Result<()> {
+        let event = match client {
+            Side::Own(client) => self.own(exchange, client).await?,
+            Side::Pingora { session, alarm } => self.pingora(exchange, session, alarm).await?,
+        };
+        self.last = Instant::now();
+        match event {
+            Event::Read(0) => exchange.closed(),
+            Event::Read(_) | Event::Sent => Ok(()),
+            Event::Upload(Some(data)) => {
+                request::more_body(&data, ctx)?;
+                exchange.upload(data)
+            }
+            Event::Upload(None) => exchange.uploaded(),
+        }
+    }
+
+    async fn own(&self, exchange: &mut Exchange, client: &Client) -> Result<Event> {
+        poll_fn(|cx| {
+            if let Poll::Ready(step) = exchange.poll_step(cx) {
+                return Poll::Ready(step.map(Event::from));
+            }
+            if exchange.wants_more() {
+                if let Poll::Ready(piece) = client.poll_body(cx) {
+                    return Poll::Ready(piece.map(Event::Upload));
+                }
+            } else if !exchange.is_uploading() {
+                if let Poll::Ready(gone) = client.poll_gone(cx) {
+                    return Poll::Ready(Err(gone));
+                }
+            }
+            let (due, error) = self.due(exchange);
+            ready!(client.poll_alarm(cx, due));
+            Poll::Ready(Err(error()))
+        })
+        .await
+    }
+
+    async fn pingora(
+        &self,
+        exchange: &mut Exchange,
+        session: &mut ServerSession,
+        alarm: &mut Alarm,
+    ) -> Result<Event> {
+        let wants = exchange.wants_more();
+        let uploading = exchange.is_uploading();
+        let mut from_client = pin!(async {
+            if uploading && !wants {
+                return std::future::pending().await;
+            }
+            session.read_body_or_idle(!uploading).await
+        });
+        poll_fn(|cx| {
+            if let Poll::Ready(step) = exchange.poll_step(cx) {
+                return Poll::Ready(step.map(Event::from));
+            }
+            if let Poll::Ready(piece) = from_client.as_mut().poll(cx) {
+                return Poll::Ready(piece.map(Event::Upload).map_err(|e| e.into_down()));
+            }
+            let (due, error) = self.due(exchange);
+            ready!(alarm.poll(cx, due));
+            Poll::Ready(Err(error()))
+        })
+        .await
+    }
+
+    /// Until when there may be silence, and whose fault it is then.
+    fn due(&self, exchange: &Exchange) -> (Instant, fn() -> Box<Error>) {
+        match exchange.due(self.first_byte, self.idle, self.last) {
+            Some(due) => (due, || {
+                Error::explain(ErrorType::ReadTimedout, "the upstream was silent for too long").into_up()
+            }),
+            None => (self.last + STALL, || {
+                Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body").into_down()
+            }),
+        }
+    }
+}
+
+enum Event {
+    Sent,
+    Read(usize),
+    Upload(Option<Bytes>),
+}
+
+impl From<Step> for Event {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Sent => Self::Sent,
+            Step::Read(n) => Self::Read(n),
+        }
+    }
+}
+
+/// The client: of HTTP/1.1, whose connection is Weir's own, or of HTTP/2, which Pingora speaks.
+enum Side<'a> {
+    Own(&'a Arc<Client>),
+    Pingora { session: &'a mut ServerSession, alarm: Alarm },
+}
+
+impl Side<'_> {
+    async fn head(&mut self, head: &response::Head, ctx: &Context) -> Result<()> {
+        match self {
+            Self::Own(client) => {
+                client.head(head.status, head.reason.as_deref(), head.length, |out| head.write(out, ctx));
+                Ok(())
+            }
+            Self::Pingora { session, .. } => {
+                session.write_response_header(Box::new(head.to_pingora(ctx)?)).await.map_err(|e| e.into_down())
+            }
+        }
+    }
+
+    /// Passes a piece on; `end`: nothing follows. The client of HTTP/1.1 gets it with the next flush.
+    async fn piece(&mut self, data: Bytes, end: bool) -> Result<()> {
+        match self {
+            Self::Own(client) => {
+                client.piece(data);
+                if end {
+                    client.end();
+                }
+                Ok(())
+            }
+            Self::Pingora { session, .. } => {
+                if data.is_empty() && !end {
+                    return Ok(());
+                }
+                session.write_response_body(data, end).await.map_err(|e| e.into_down())
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        match self {
+            Self::Own(client) => client.flush().await,
+            Self::Pingora { .. } => Ok(()),
+        }
+    }
+}
