@@ -14,4 +14,4 @@ pub(crate) use alarm::Alarm;
 pub(crate) use body::{BodyReader, Framing};
 pub(crate) use lines::Lines;
 pub(crate) use request::{Request, RequestError, take_request};
-pub(crate) use response::{Response, ResponseError, take_response};
+pub(crate) use response::{Response, take_response};

@@ -25,7 +25,7 @@ pub(crate) enum RequestError {
     BareLineFeed,
     #[error("the request target cannot be understood")]
     Target,
-    #[error("the request has no Host, or more than one")]
+    #[error("the request has no Host, more than one, or one that its target contradicts")]
     Host,
     #[error("the request has a length or transfer coding that cannot be right")]
     Framing,
@@ -123,6 +123,12 @@ fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Re
     if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err(RequestError::Host);
     }
+    // RFC 9112, 3.2.2: of a target with a host in it, `Host` says the same.
+    if let (Some(authority), Some(host)) = (uri.authority(), lines.get(&HOST))
+        && !host.eq_ignore_ascii_case(authority.as_str().as_bytes())
+    {
+        return Err(RequestError::Host);
+    }
     let framing = match length {
         _ if chunked => Framing::Chunked,
         None | Some(0) => Framing::Empty,
@@ -218,6 +224,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nhost: w\nx: y\r\n\r\n", RequestError::BareLineFeed),
             ("\nGET / HTTP/1.1\r\nhost: w\r\n\r\n", RequestError::BareLineFeed),
             ("GET / HTTP/1.1\r\n\r\n", RequestError::Host),
+            ("GET http://a/ HTTP/1.1\r\nhost: b\r\n\r\n", RequestError::Host),
             ("GET / HTTP/1.1\r\nhost : w\r\n\r\n", RequestError::Parse(httparse::Error::HeaderName)),
             ("GET / HTTP/1.1\r\nhost: w\r\nx: a\r\n b\r\n\r\n", RequestError::Parse(httparse::Error::HeaderName)),
             ("GET / HTTP/1.1\r\nhost: w\r\nx: a\0\r\n\r\n", RequestError::Parse(httparse::Error::HeaderValue)),

@@ -19,4 +19,4 @@ mod tests;
 
 pub use connector::Leg;
 pub(crate) use connector::Origin;
-pub(crate) use exchange::{Exchange, Upload};
+pub(crate) use exchange::{Exchange, Step, Upload};

@@ -140,8 +140,11 @@ impl Wait {
         session: &mut ServerSession,
         alarm: &mut Alarm,
     ) -> Result<Event> {
-        let wants = exchange.wants_more();
-        let uploading = exchange.is_uploading();
+        let (wants, uploading) = (exchange.wants_more(), exchange.is_uploading());
+        if uploading && session.is_body_done() {
+            // Pingora would wait for the client to leave.
+            return Ok(Event::Upload(None));
+        }
         let mut from_client = pin!(async {
             if uploading && !wants {
                 return std::future::pending().await;

@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub(super) models: Vec<Vec<Box<str>>>,
     pub(super) handles: Handles,
     pub(super) max_body: usize,
-    pub(super) keepalive_timeout: Duration,
+    pub(crate) keepalive_timeout: Duration,
     pub(super) durability: Durability,
 }
 
