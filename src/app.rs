@@ -19,8 +19,8 @@ use weir_filters::secret::Secret;
 
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
 use crate::config::{self, Config};
-use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::front::Front;
+use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
@@ -224,6 +224,9 @@ impl Gateway {
 fn server_conf(config: &Config) -> ServerConf {
     ServerConf {
         threads: config.server.threads,
+        // A connection stays on the thread that took it: its upstream's connection, its timers and its
+        // journal shard are there too, and no thread wakes another.
+        work_stealing: false,
         grace_period_seconds: Some(config.server.grace_period.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         upgrade_sock: config.data_dir.join("upgrade.sock").to_string_lossy().into_owned(),

@@ -252,9 +252,7 @@ impl Client {
                 Ok(_) => {}
                 Err(e) => {
                     c.keep_alive = false;
-                    return Poll::Ready(
-                        Error::because(ErrorType::ReadError, "reading from the client", e).into_down(),
-                    );
+                    return Poll::Ready(Error::because(ErrorType::ReadError, "reading from the client", e).into_down());
                 }
             }
         }
@@ -304,8 +302,7 @@ impl Client {
                     let due = *due.get_or_insert_with(|| Instant::now() + STALL);
                     c.alarm.poll(cx, due).map(|()| {
                         c.keep_alive = false;
-                        Err(Error::explain(ErrorType::WriteTimedout, "the client does not take its answer")
-                            .into_down())
+                        Err(Error::explain(ErrorType::WriteTimedout, "the client does not take its answer").into_down())
                     })
                 }
             }
@@ -436,8 +433,7 @@ impl Connection {
         // A client that waits for 100 may never send its body, and its next request must not be taken
         // for it.
         self.keep_alive &= self.out != Out::UntilClose && !(self.expects && !self.body.is_done());
-        let connection: &[u8] =
-            if self.keep_alive { b"connection: keep-alive\r\n" } else { b"connection: close\r\n" };
+        let connection: &[u8] = if self.keep_alive { b"connection: keep-alive\r\n" } else { b"connection: close\r\n" };
         out.extend_from_slice(connection);
         out.extend_from_slice(b"\r\n");
     }

@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
+use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use pingora_core::protocols::raw_connect::ProxyDigest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What was read, in front of the connection.

@@ -140,8 +140,8 @@ fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Re
     for (name, value) in lines.shared() {
         let bad = |_| RequestError::Parse(httparse::Error::HeaderName);
         let name = HeaderName::from_bytes(name).map_err(bad)?;
-        let value = HeaderValue::from_maybe_shared(value)
-            .map_err(|_| RequestError::Parse(httparse::Error::HeaderValue))?;
+        let value =
+            HeaderValue::from_maybe_shared(value).map_err(|_| RequestError::Parse(httparse::Error::HeaderValue))?;
         parts.headers.append(name, value);
     }
     if chunked {

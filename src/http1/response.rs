@@ -99,9 +99,8 @@ fn judge(
     };
     // The length is said anew, once; the coding is each connection's own.
     let (coding, said) = (http::header::TRANSFER_ENCODING.as_str(), CONTENT_LENGTH.as_str());
-    lines.retain(|name, _| {
-        !name.eq_ignore_ascii_case(said.as_bytes()) && !name.eq_ignore_ascii_case(coding.as_bytes())
-    });
+    lines
+        .retain(|name, _| !name.eq_ignore_ascii_case(said.as_bytes()) && !name.eq_ignore_ascii_case(coding.as_bytes()));
     Ok(Response { status, reason, lines, framing, length, keep_alive })
 }
 

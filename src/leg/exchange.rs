@@ -282,7 +282,9 @@ impl Exchange {
                     self.interim += 1;
                     if self.interim > MAX_INTERIM {
                         self.failed = true;
-                        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "too many interim responses").into_up());
+                        return Err(
+                            Error::explain(ErrorType::InvalidHTTPHeader, "too many interim responses").into_up()
+                        );
                     }
                 }
                 Ok(Some(head)) => {

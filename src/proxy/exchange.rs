@@ -134,12 +134,7 @@ impl Wait {
         .await
     }
 
-    async fn pingora(
-        &self,
-        exchange: &mut Exchange,
-        session: &mut ServerSession,
-        alarm: &mut Alarm,
-    ) -> Result<Event> {
+    async fn pingora(&self, exchange: &mut Exchange, session: &mut ServerSession, alarm: &mut Alarm) -> Result<Event> {
         let (wants, uploading) = (exchange.wants_more(), exchange.is_uploading());
         if uploading && session.is_body_done() {
             // Pingora would wait for the client to leave.
@@ -168,9 +163,9 @@ impl Wait {
     /// Until when there may be silence, and whose fault it is then.
     fn due(&self, exchange: &Exchange) -> (Instant, fn() -> Box<Error>) {
         match exchange.due(self.first_byte, self.idle, self.last) {
-            Some(due) => (due, || {
-                Error::explain(ErrorType::ReadTimedout, "the upstream was silent for too long").into_up()
-            }),
+            Some(due) => {
+                (due, || Error::explain(ErrorType::ReadTimedout, "the upstream was silent for too long").into_up())
+            }
             None => (self.last + STALL, || {
                 Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body").into_down()
             }),

@@ -1,8 +1,8 @@
 //! The answer: its head is cleaned, its bytes are measured and passed on.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use pingora_core::Result;
 use pingora_core::protocols::http::date;
 use pingora_http::ResponseHeader;

@@ -44,9 +44,10 @@ pub(super) fn send(client: &RequestHeader, ctx: &mut Context, leg: &mut leg::Exc
     ctx.snapshot.headers.request(&client.headers, |name, value| head.line(name.as_str(), value.as_bytes()));
     // A compressed answer hides its usage; no decision of the client's depends on the coding.
     head.line("accept-encoding", b"identity");
-    let (name, value) = exchange.channel.credential(exchange.key).ok_or_else(|| {
-        Error::explain(ErrorType::InternalError, "the upstream key is no header value")
-    })?;
+    let (name, value) = exchange
+        .channel
+        .credential(exchange.key)
+        .ok_or_else(|| Error::explain(ErrorType::InternalError, "the upstream key is no header value"))?;
     head.line(name.as_str(), value.as_bytes());
     match exchange.more {
         Some(Upload::Chunked) => head.line("transfer-encoding", b"chunked"),
