@@ -15,14 +15,16 @@ use pingora_core::{Error, ErrorType, Result};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::http1::{Alarm, BodyReader, Framing, Request, RequestError, take_request};
+use crate::http1::{self, Alarm, BodyReader, Framing, Request, RequestError, take_request};
 
 use super::output::Output;
 
-/// What the first read of a request asks for. Nearly every head, and a small body, fit.
-const SMALL_READ: usize = 4 * 1024;
-/// What later reads of a body ask for.
+/// What a read asks for that may bring anything: a head, with a body or without.
+const SHARED_READ: usize = 16 * 1024;
+/// What a read asks for of a long body.
 const LARGE_READ: usize = 64 * 1024;
+/// How much room for the next request an idle connection keeps.
+const KEPT_ROOM: usize = 2 * 1024;
 /// How much of the requests behind the one being answered is read ahead.
 const READ_AHEAD: usize = 4 * 1024;
 /// How long a client may neither take a byte of its answer nor send one of its body. Whoever stops for
@@ -120,7 +122,7 @@ impl Client {
                         Err(e) => return Poll::Ready(Next::Bad(e)),
                     }
                 }
-                match c.poll_fill(cx, SMALL_READ) {
+                match c.poll_fill(cx) {
                     Poll::Ready(Ok(n)) if n > 0 => {
                         if !begun {
                             begun = true;
@@ -129,8 +131,7 @@ impl Client {
                     }
                     Poll::Ready(_) => return Poll::Ready(Next::End),
                     Poll::Pending => {
-                        if c.input.is_empty() {
-                            // A connection that waits costs no buffer.
+                        if c.input.is_empty() && c.input.capacity() > KEPT_ROOM {
                             c.input = BytesMut::new();
                         }
                         return c.alarm.poll(cx, due).map(|()| Next::End);
@@ -183,7 +184,7 @@ impl Client {
             let c = &mut *self.lock();
             loop {
                 c.input.clear();
-                match c.poll_fill(cx, LARGE_READ) {
+                match c.poll_fill(cx) {
                     Poll::Ready(Ok(n)) if n > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => return c.alarm.poll(cx, due),
@@ -242,7 +243,8 @@ impl Client {
     pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
         let c = &mut *self.lock();
         while c.input.len() < READ_AHEAD {
-            match ready!(c.poll_fill(cx, 1024)) {
+            let Some(stream) = &mut c.stream else { return Poll::Pending };
+            match ready!(http1::poll_read(cx, stream, &mut c.input, READ_AHEAD)) {
                 Ok(0) => {
                     c.keep_alive = false;
                     return Poll::Ready(
@@ -349,9 +351,13 @@ impl Connection {
         self.out = Out::Waiting;
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        self.input.reserve(size);
+        let Some(left) = self.body.left().filter(|left| *left >= SHARED_READ as u64) else {
+            return http1::poll_read(cx, stream, &mut self.input, SHARED_READ);
+        };
+        // So much is sure to come: it is read to where it stays.
+        self.input.reserve(usize::try_from(left).unwrap_or(usize::MAX).min(LARGE_READ));
         std::pin::pin!(stream.read_buf(&mut self.input)).poll(cx)
     }
 
@@ -374,7 +380,7 @@ impl Connection {
                     return Poll::Ready(Err(error.into_down()));
                 }
             }
-            match ready!(self.poll_fill(cx, LARGE_READ)) {
+            match ready!(self.poll_fill(cx)) {
                 Ok(0) => {
                     self.keep_alive = false;
                     let error = Error::explain(ErrorType::ConnectionClosed, "the client left in mid-body");

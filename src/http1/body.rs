@@ -62,6 +62,14 @@ impl BodyReader {
         self.0 == State::Done
     }
 
+    /// How much is still to come, if that is known.
+    pub(crate) fn left(&self) -> Option<u64> {
+        match self.0 {
+            State::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
     /// Moves what belongs to the body out of `input`, without its framing. Bytes behind the body's
     /// end, and a chunk line that is not whole yet, stay there.
     pub(crate) fn take(&mut self, input: &mut BytesMut) -> Result<Bytes, BodyError> {

@@ -9,9 +9,11 @@ mod body;
 mod lines;
 mod request;
 mod response;
+mod scratch;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use body::{BodyReader, Framing};
 pub(crate) use lines::Lines;
 pub(crate) use request::{Request, RequestError, take_request};
 pub(crate) use response::{Response, take_response};
+pub(crate) use scratch::poll_read;

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri, Version};
@@ -88,7 +88,9 @@ pub(crate) fn take_request(input: &mut BytesMut, searched: &mut usize) -> Result
     let start = (target.as_ptr() as usize).saturating_sub(input.as_ptr() as usize);
     let target = start..start + target.len();
     let found = Lines::find(input, parsed.headers);
-    let head = input.split_to(length).freeze();
+    // A copy, because a request lives as long as its answer: its buffer is free for what comes next.
+    let head = Bytes::copy_from_slice(&input[..length]);
+    input.advance(length);
     let uri = Uri::from_maybe_shared(head.slice(target)).map_err(|_| RequestError::Target)?;
     judge(method, uri, version, &Lines::new(head, found)).map(Some)
 }

@@ -56,6 +56,11 @@ impl Leg {
                 return Ok(Exchange::new(stream, true));
             }
         }
+        // Boxed, because it is large and seldom: every waiting request would hold its room.
+        Box::pin(self.connect(origin, timeout)).await
+    }
+
+    async fn connect(&self, origin: &Origin, timeout: Duration) -> Result<Exchange> {
         let mut peer = HttpPeer::new(origin.address, origin.tls, origin.host.to_string());
         peer.options.alpn = ALPN::H1;
         peer.options.connection_timeout = Some(timeout);

@@ -14,13 +14,14 @@ use pingora_core::{Error, ErrorType, Result, RetryType};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::http1::{BodyReader, Framing, Response, take_response};
+use crate::http1::{self, BodyReader, Framing, Response, take_response};
 
-/// What the first reads of an answer ask for: an event of a stream is far smaller, a plain answer often
-/// fits.
-const SMALL_READ: usize = 4 * 1024;
-/// What a read asks for once one was filled: whoever sends so fast sends more.
-const LARGE_READ: usize = 32 * 1024;
+/// What a read asks for that may bring anything: an event of a stream, or fifty of them.
+const SHARED_READ: usize = 16 * 1024;
+/// What a read asks for of a long body.
+const LARGE_READ: usize = 64 * 1024;
+/// How much room for the next read is kept while nothing comes.
+const KEPT_ROOM: usize = 4 * 1024;
 /// Bodies up to this size are copied behind the head, so that both leave in one write.
 const JOINED_BODY: usize = 32 * 1024;
 /// How many interim (1xx) heads are passed over before the upstream counts as broken.
@@ -52,7 +53,6 @@ pub(crate) struct Exchange {
     stream: Stream,
     /// Read, but not passed on yet.
     input: BytesMut,
-    read_size: usize,
     /// The part of the request that the upstream has not taken yet: it is written while the answer
     /// is awaited, because an upstream may answer (and refuse) before it has read everything.
     outgoing: VecDeque<Bytes>,
@@ -79,7 +79,6 @@ impl Exchange {
         Self {
             stream,
             input: BytesMut::new(),
-            read_size: SMALL_READ,
             outgoing: VecDeque::new(),
             waiting: 0,
             upload: None,
@@ -204,23 +203,27 @@ impl Exchange {
         if self.sent.is_none() && self.poll_send(cx).is_ready() {
             return Poll::Ready(Ok(Step::Sent));
         }
-        if self.input.capacity() - self.input.len() < self.read_size / 4 {
-            self.input.reserve(self.read_size);
-        }
-        let room = self.input.capacity() - self.input.len();
-        let read = ready!(std::pin::pin!(self.stream.read_buf(&mut self.input)).poll(cx));
+        let read = ready!(self.poll_read(cx));
         Poll::Ready(match read {
-            Ok(n) => {
-                if n == room {
-                    self.read_size = LARGE_READ;
-                }
-                Ok(Step::Read(n))
-            }
+            Ok(n) => Ok(Step::Read(n)),
             Err(e) => {
                 self.failed = true;
                 Err(self.broken(ErrorType::ReadError, "reading from the upstream", e))
             }
         })
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { stream, input, body, .. } = self;
+        let Some(left) = body.left().filter(|left| *left >= SHARED_READ as u64) else {
+            if input.is_empty() && input.capacity() > KEPT_ROOM {
+                *input = BytesMut::new();
+            }
+            return http1::poll_read(cx, stream, input, SHARED_READ);
+        };
+        // So much is sure to come: it is read to where it stays.
+        input.reserve(usize::try_from(left).unwrap_or(usize::MAX).min(LARGE_READ));
+        std::pin::pin!(stream.read_buf(input)).poll(cx)
     }
 
     /// Ready when something of an upload left, so that there may be room for more.

@@ -64,8 +64,7 @@ async fn serve(
         }
         wait.for_either(exchange, &mut client, ctx).await?;
     };
-    let head = response::head(head, ctx)?;
-    client.head(&head, ctx).await?;
+    client.head(response::head(head, ctx)?, ctx).await?;
     // Under `strict` the end is told only when its record is on the disk; otherwise an answer is settled
     // before its last byte leaves.
     let strict = ctx.snapshot.durability == Durability::Strict;
@@ -195,7 +194,7 @@ enum Side<'a> {
 }
 
 impl Side<'_> {
-    async fn head(&mut self, head: &response::Head, ctx: &Context) -> Result<()> {
+    async fn head(&mut self, head: response::Head, ctx: &Context) -> Result<()> {
         match self {
             Self::Own(client) => {
                 client.head(head.status, head.reason.as_deref(), head.length, |out| head.write(out, ctx));

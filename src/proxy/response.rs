@@ -31,6 +31,8 @@ pub(super) fn head(mut head: Response, ctx: &mut Context) -> Result<Head> {
     ctx.status = head.status.as_u16();
     let Some(exchange) = &mut ctx.exchange else { return Ok(Head::new(head)) };
     let operation = ctx.operation.expect("an exchange has an operation");
+    // What was kept to be sent again is not needed any more.
+    exchange.body = Vec::new();
 
     let text = |name| head.lines.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let shape = Shape::of(operation, text(&CONTENT_TYPE));
