@@ -15,6 +15,9 @@ const MAX_STEPS: usize = 6;
 /// No wanted key is longer.
 const MAX_KEY_BYTES: usize = 32;
 
+/// The length of a string that is no key: too long, or not right before the colon.
+const NO_KEY: usize = MAX_KEY_BYTES + 1;
+
 /// A set of wanted paths, a bit each.
 type Mask = u16;
 
@@ -43,14 +46,19 @@ pub(crate) enum Found<'a, W> {
 pub(crate) struct Walker<W: 'static> {
     wanted: &'static [Wanted<W>],
     texts: &'static [&'static str],
+    /// The sketches of the wanted keys, step by step, and of `texts`.
+    steps: [Sketch; MAX_STEPS],
+    words: Sketch,
     /// Strings under the keys `texts`, whatever their depth.
     pub(crate) text: Text,
     lexeme: Lexeme,
     /// Open containers, and how many of them are around the document: 1 if it is an element.
     depth: usize,
     base: usize,
+    /// The depth inside the outermost container in which nothing can be wanted; 0: there is none.
+    inert: usize,
     levels: [Level; MAX_STEPS],
-    /// The last string, if it can be a key.
+    /// The last string of an earlier piece, if it can be a key.
     word: [u8; MAX_KEY_BYTES],
     word_len: usize,
     /// What the next value would be.
@@ -88,16 +96,25 @@ impl<W: Copy> Walker<W> {
     pub(crate) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Walker<W> {
         debug_assert!(wanted.len() <= Mask::BITS as usize);
         debug_assert!(wanted.iter().all(|w| w.path.len() <= MAX_STEPS));
+        let mut steps = [Sketch::default(); MAX_STEPS];
+        for (step, key) in wanted.iter().flat_map(|wanted| wanted.path.iter().enumerate()) {
+            steps[step].add(key.as_bytes());
+        }
+        let mut words = Sketch::default();
+        texts.iter().for_each(|text| words.add(text.as_bytes()));
         Walker {
             wanted,
             texts,
+            steps,
+            words,
             text: Text::default(),
             lexeme: Lexeme::Between,
             depth: 0,
             base: 0,
+            inert: 0,
             levels: [Level::default(); MAX_STEPS],
             word: [0; MAX_KEY_BYTES],
-            word_len: 0,
+            word_len: NO_KEY,
             next: 0,
             next_is_text: false,
             in_text: false,
@@ -111,12 +128,69 @@ impl<W: Copy> Walker<W> {
         let mut at = 0;
         // Where the bytes of this piece that belong to the captured value begin.
         let mut from = 0;
+        // The last string, while it lies in this piece.
+        let mut word: Option<&[u8]> = None;
         while at < chunk.len() {
             match self.lexeme {
+                Lexeme::Between if self.inert > 0 => at += self.skip_inert(&chunk[at..]),
+                Lexeme::Between => {
+                    if self.is_unwanted() {
+                        at += skip(&chunk[at..]);
+                    }
+                    let Some(&byte) = chunk.get(at) else { break };
+                    let class = CLASSES[usize::from(byte)];
+                    if matches!(class, Class::Quote | Class::Open | Class::Scalar) {
+                        from = if self.capture.is_none() { at } else { from };
+                        if self.next != 0 {
+                            self.value_begins(byte, &mut found);
+                        }
+                    }
+                    at += 1;
+                    match class {
+                        Class::Space => {}
+                        Class::Quote => {
+                            self.in_text = std::mem::take(&mut self.next_is_text);
+                            self.next = 0;
+                            self.word_len = 0;
+                            let mut escaped = false;
+                            if let Some(end) = string_end(&chunk[at..], &mut escaped) {
+                                let inside = &chunk[at..at + end];
+                                if self.in_text {
+                                    self.text.add(inside);
+                                }
+                                word = Some(inside);
+                                at += end + 1;
+                                self.value_ended(&chunk[from..at], &mut found);
+                            } else {
+                                word = None;
+                                self.inside_string(&chunk[at..]);
+                                at = chunk.len();
+                                self.lexeme = Lexeme::String { escaped };
+                            }
+                        }
+                        Class::Open => self.open(byte == b'['),
+                        Class::Close => {
+                            word = None;
+                            self.word_len = NO_KEY;
+                            if self.depth > 0 {
+                                self.close(&chunk[from..at], &mut found);
+                            }
+                        }
+                        Class::Colon => self.key(word),
+                        Class::Comma => self.comma(),
+                        Class::Scalar => {
+                            self.next = 0;
+                            self.next_is_text = false;
+                            self.lexeme = Lexeme::Scalar;
+                        }
+                    }
+                }
                 Lexeme::String { mut escaped } => {
                     let end = string_end(&chunk[at..], &mut escaped);
                     let inside = &chunk[at..end.map_or(chunk.len(), |end| at + end)];
-                    self.inside_string(inside);
+                    if self.inert == 0 {
+                        self.inside_string(inside);
+                    }
                     at += inside.len() + usize::from(end.is_some());
                     self.lexeme = Lexeme::String { escaped };
                     if end.is_some() {
@@ -126,26 +200,18 @@ impl<W: Copy> Walker<W> {
                 }
                 Lexeme::Scalar => {
                     let rest = &chunk[at..];
-                    let end = rest.iter().position(|&b| ends_scalar(b));
+                    let end = rest.iter().position(|&b| CLASSES[usize::from(b)] != Class::Scalar);
                     at += end.unwrap_or(rest.len());
                     if end.is_some() {
                         self.lexeme = Lexeme::Between;
                         self.value_ended(&chunk[from..at], &mut found);
                     }
                 }
-                Lexeme::Between => {
-                    if self.is_unwanted() {
-                        at += skip(&chunk[at..]);
-                    }
-                    let Some(&byte) = chunk.get(at) else { break };
-                    if !ends_scalar(byte) || matches!(byte, b'"' | b'{' | b'[') {
-                        from = if self.capture.is_none() { at } else { from };
-                        self.value_begins(byte, &mut found);
-                    }
-                    at += 1;
-                    self.structure(byte, &chunk[from..at], &mut found);
-                }
             }
+        }
+        if let Some(word) = word {
+            self.word_len = 0;
+            self.inside_word(word);
         }
         self.keep(&chunk[from..]);
     }
@@ -168,10 +234,40 @@ impl<W: Copy> Walker<W> {
         self.lexeme = Lexeme::Between;
         self.depth = 0;
         self.base = 0;
+        self.inert = 0;
+        self.word_len = NO_KEY;
         self.next = 0;
         self.next_is_text = false;
         self.capture = None;
         self.value.clear();
+    }
+
+    /// Passes over what is inside a container in which nothing can be wanted, up to its own end. How
+    /// many bytes that was.
+    fn skip_inert(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            match CLASSES[usize::from(byte)] {
+                Class::Quote => {
+                    let mut escaped = false;
+                    let Some(end) = string_end(&bytes[at + 1..], &mut escaped) else {
+                        self.lexeme = Lexeme::String { escaped };
+                        return bytes.len();
+                    };
+                    at += end + 1;
+                }
+                Class::Open => self.depth += 1,
+                Class::Close if self.depth == self.inert => {
+                    // Its end may be that of a captured value.
+                    self.inert = 0;
+                    return at;
+                }
+                Class::Close => self.depth -= 1,
+                Class::Space | Class::Colon | Class::Comma | Class::Scalar => {}
+            }
+            at += 1;
+        }
+        at
     }
 
     /// Whether no value here can be wanted, so that only containers, strings and keys matter.
@@ -186,12 +282,15 @@ impl<W: Copy> Walker<W> {
     }
 
     fn value_begins(&mut self, byte: u8, found: &mut impl FnMut(Found<'_, W>)) {
-        if self.capture.is_some() || self.next == 0 {
+        if self.capture.is_some() {
             return;
         }
         let steps = self.depth - self.base;
-        for (bit, wanted) in self.wanted.iter().enumerate() {
-            if self.next & (1 << bit) == 0 || wanted.path.len() != steps {
+        let mut left = self.next;
+        while left != 0 {
+            let wanted = &self.wanted[left.trailing_zeros() as usize];
+            left &= left - 1;
+            if wanted.path.len() != steps {
                 continue;
             }
             if wanted.mark {
@@ -202,36 +301,31 @@ impl<W: Copy> Walker<W> {
         }
     }
 
-    fn structure(&mut self, byte: u8, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
-        match byte {
-            b'"' => {
-                self.in_text = std::mem::take(&mut self.next_is_text);
-                self.next = 0;
-                self.word_len = 0;
-                self.lexeme = Lexeme::String { escaped: false };
-            }
-            b'{' | b'[' => self.open(byte == b'['),
-            b'}' | b']' if self.depth > 0 => self.close(captured, found),
-            b':' => {
-                let key = &self.word[..self.word_len.min(MAX_KEY_BYTES)];
-                let fits = self.word_len <= MAX_KEY_BYTES;
-                self.next_is_text = fits && self.texts.iter().any(|t| t.as_bytes() == key);
-                self.next = if fits { self.lead(|step| step.as_bytes() == key) } else { 0 };
-            }
-            b',' => {
-                self.next = 0;
-                self.next_is_text = false;
-                let steps = self.depth - self.base;
-                if (1..=MAX_STEPS).contains(&steps) && self.levels[steps - 1].array {
-                    self.levels[steps - 1].index = 1;
-                }
-            }
-            byte if ends_scalar(byte) => {}
-            _ => {
-                self.next = 0;
-                self.next_is_text = false;
-                self.lexeme = Lexeme::Scalar;
-            }
+    /// A colon: the last string was a key, if it is not too long for one of ours.
+    fn key(&mut self, word: Option<&[u8]>) {
+        self.next = 0;
+        self.next_is_text = false;
+        let earlier = self.word;
+        let key = match word {
+            Some(word) => word,
+            None if self.word_len > MAX_KEY_BYTES => return,
+            None => &earlier[..self.word_len],
+        };
+        let steps = self.depth - self.base;
+        if self.words.may_have(key) {
+            self.next_is_text = self.texts.iter().any(|text| text.as_bytes() == key);
+        }
+        if (1..=MAX_STEPS).contains(&steps) && self.steps[steps - 1].may_have(key) {
+            self.next = self.lead(|step| step.as_bytes() == key);
+        }
+    }
+
+    fn comma(&mut self) {
+        self.next = 0;
+        self.next_is_text = false;
+        let steps = self.depth - self.base;
+        if (1..=MAX_STEPS).contains(&steps) && self.levels[steps - 1].array {
+            self.levels[steps - 1].index = 1;
         }
     }
 
@@ -254,7 +348,13 @@ impl<W: Copy> Walker<W> {
             *level = Level { mask, array, index: 0 };
         }
         self.depth += 1;
-        self.next = if array { self.lead(|step| step == "0") } else { 0 };
+        self.next = 0;
+        if mask == 0 {
+            // Text may still be anywhere below.
+            self.inert = if self.texts.is_empty() { self.depth } else { 0 };
+        } else if array {
+            self.next = self.lead(|step| step == "0");
+        }
     }
 
     fn close(&mut self, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
@@ -288,26 +388,32 @@ impl<W: Copy> Walker<W> {
         if self.in_text {
             self.text.add(inside);
         }
+        self.inside_word(inside);
+    }
+
+    fn inside_word(&mut self, inside: &[u8]) {
         let room = MAX_KEY_BYTES.saturating_sub(self.word_len);
         let kept = inside.len().min(room);
         self.word[MAX_KEY_BYTES - room..][..kept].copy_from_slice(&inside[..kept]);
-        self.word_len = (self.word_len + inside.len()).min(MAX_KEY_BYTES + 1);
+        self.word_len = (self.word_len + inside.len()).min(NO_KEY);
     }
 
+    #[inline]
     fn value_ended(&mut self, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
-        if self.capture.is_none_or(|c| c.depth != self.depth) {
-            return;
-        }
         if let Some(capture) = self.capture
-            && self.value.is_empty()
-            && captured.len() <= MAX_VALUE_BYTES
+            && capture.depth == self.depth
         {
+            self.capture_ended(capture, captured, found);
+        }
+    }
+
+    fn capture_ended(&mut self, capture: Capture<W>, captured: &[u8], found: &mut impl FnMut(Found<'_, W>)) {
+        if self.value.is_empty() && captured.len() <= MAX_VALUE_BYTES {
             found(Found::Value(capture.what, captured, true));
         } else {
             self.keep(captured);
-            if let Some(capture) = self.capture {
-                found(Found::Value(capture.what, &self.value, capture.whole));
-            }
+            let whole = self.capture.is_some_and(|capture| capture.whole);
+            found(Found::Value(capture.what, &self.value, whole));
         }
         self.capture = None;
         self.value = Vec::new();
@@ -322,8 +428,57 @@ impl<W: Copy> Walker<W> {
     }
 }
 
-fn ends_scalar(byte: u8) -> bool {
-    matches!(byte, b',' | b':' | b'"' | b'{' | b'}' | b'[' | b']') || byte.is_ascii_whitespace()
+/// What a byte is between strings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Space,
+    Quote,
+    Open,
+    Close,
+    Colon,
+    Comma,
+    /// A number or a word, or what is no JSON.
+    Scalar,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Scalar; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let class = match byte as u8 {
+            b'"' => Class::Quote,
+            b'{' | b'[' => Class::Open,
+            b'}' | b']' => Class::Close,
+            b':' => Class::Colon,
+            b',' => Class::Comma,
+            space if space.is_ascii_whitespace() => Class::Space,
+            _ => Class::Scalar,
+        };
+        classes[byte] = class;
+        byte += 1;
+    }
+    classes
+};
+
+/// A set of keys, told by length and first byte: most keys of a document are seen not to be in it
+/// without a comparison.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sketch(u64);
+
+impl Sketch {
+    fn add(&mut self, key: &[u8]) {
+        self.0 |= Sketch::bit(key);
+    }
+
+    fn may_have(self, key: &[u8]) -> bool {
+        self.0 & Sketch::bit(key) != 0
+    }
+
+    fn bit(key: &[u8]) -> u64 {
+        let first = usize::from(key.first().copied().unwrap_or_default());
+        1 << ((first + 7 * key.len()) % 64)
+    }
 }
 
 /// How many bytes can be passed over where no scalar is wanted: up to the next container, string or
