@@ -155,6 +155,7 @@ impl Tally {
             }
             Found::Value(Want::Model, raw, whole) => {
                 if whole
+                    && !self.is_model(raw)
                     && let Ok(model) = serde_json::from_slice::<String>(raw)
                     && (1..=MAX_MODEL_BYTES).contains(&model.len())
                 {
@@ -177,6 +178,12 @@ impl Tally {
                 self.document = Document::default();
             }
         }
+    }
+
+    /// Whether `raw` spells the model that is known: providers repeat it in every event.
+    fn is_model(&self, raw: &[u8]) -> bool {
+        let plain = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
+        plain.is_some_and(|plain| !plain.contains(&b'\\') && self.model.as_deref().map(str::as_bytes) == Some(plain))
     }
 
     fn reported(&mut self, raw: &[u8], merged: Merged) {

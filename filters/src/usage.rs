@@ -3,6 +3,8 @@
 //! It knows no protocol: which names mean which figure, and how figures become canonical, is said
 //! in `protocol/`.
 
+mod plain;
+
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -109,7 +111,7 @@ const FIELDS: usize = Field::TimedOutput as usize + 1;
 pub(crate) type Name = (&'static str, &'static str, Field);
 
 /// The last value of every figure that was reported.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     values: [u32; FIELDS],
     seen: u32,
@@ -150,6 +152,14 @@ impl Counts {
 
     fn merge_as(&mut self, raw: &[u8], names: &'static [Name], place: Place) -> Merged {
         let before = self.clone();
+        if let Some(merged) = plain::merge(raw, names, place, self) {
+            return merged;
+        }
+        self.clone_from(&before);
+        self.merge_with_serde(raw, names, place, before)
+    }
+
+    fn merge_with_serde(&mut self, raw: &[u8], names: &'static [Name], place: Place, before: Counts) -> Merged {
         let mut merged = Merged::default();
         let node = Node { names, place, counts: self, merged: &mut merged };
         let mut json = serde_json::Deserializer::from_slice(raw);
@@ -313,10 +323,81 @@ impl Visitor<'_> for Key {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NAMES: &[Name] =
         &[("", "prompt", Field::Prompt), ("", "completion", Field::Completion), ("details", "cached", Field::Cached)];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #[test]
+        fn a_plain_report_is_read_as_serde_reads_it(parts in prop::collection::vec(prop::sample::select(PARTS), 0..24)) {
+            let report = format!("{{{}}}", parts.concat());
+            for raw in [report.as_bytes(), &report.as_bytes()[..report.len() - 1]] {
+                let mut counts = Counts::default();
+                counts.set(Field::Prompt, 77);
+                let before = counts.clone();
+                let mut by_serde = counts.clone();
+                let slow = by_serde.merge_with_serde(raw, NAMES, Place::Object(""), before.clone());
+                let quick = counts.merge(raw, NAMES);
+                prop_assert_eq!((quick, &counts), (slow, &by_serde), "{}", String::from_utf8_lossy(raw));
+            }
+        }
+    }
+
+    /// What reports are made of, and what they should not be made of.
+    const PARTS: &[&str] = &[
+        "\"prompt\":",
+        "\"completion\":",
+        "\"cached\":",
+        "\"details\":",
+        "\"other\":",
+        "\"pr\\u006fmpt\":",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ",",
+        ",",
+        ":",
+        " ",
+        "\n",
+        "\u{b}",
+        "0",
+        "7",
+        "12",
+        "012",
+        "1.0",
+        "1e2",
+        "-3",
+        "1000000000",
+        "1000000001",
+        "null",
+        "true",
+        "false",
+        "nul",
+        "\"x\"",
+        "\"ü\"",
+        "\"\\n\"",
+        "\"",
+        "\"prompt\":3",
+        "\"completion\":4",
+        "\"details\":{\"cached\":2}",
+        "\"other\":[{\"modality\":\"TEXT\",\"n\":1}]",
+    ];
+
+    #[test]
+    fn ordinary_reports_are_plain() {
+        for report in [
+            r#"{"prompt":19,"completion":10,"total_tokens":29,"details":{"cached":0},"tier":"standard"}"#,
+            r#"{ "prompt" : 1500, "x": [ { "modality": "TEXT", "n": 1500 } ], "y": [], "z": {}, "cached": null }"#,
+        ] {
+            assert!(plain::merge(report.as_bytes(), NAMES, Place::Object(""), &mut Counts::default()).is_some());
+        }
+    }
 
     fn merged(reports: &[&str]) -> ([Option<u64>; 3], u64) {
         let mut counts = Counts::default();

@@ -4,7 +4,10 @@
 //! Documents may follow one another or be the elements of one array. It does not validate: what is
 //! not JSON yields no values. It knows nothing of what a value means.
 
+mod whole;
+
 use crate::text::{Text, string_end};
+use whole::Whole;
 
 /// The longest value that is handed out whole. A usage object is below 2 KiB at every provider.
 pub(crate) const MAX_VALUE_BYTES: usize = 16 << 10;
@@ -44,12 +47,8 @@ pub(crate) enum Found<'a, W> {
 
 #[derive(Debug)]
 pub(crate) struct Walker<W: 'static> {
-    wanted: &'static [Wanted<W>],
-    texts: &'static [&'static str],
-    /// The sketches of the wanted keys, step by step, and of `texts`.
-    steps: [Sketch; MAX_STEPS],
-    words: Sketch,
-    /// Strings under the keys `texts`, whatever their depth.
+    paths: Paths<W>,
+    /// Strings under the keys of text, whatever their depth.
     pub(crate) text: Text,
     lexeme: Lexeme,
     /// Open containers, and how many of them are around the document: 1 if it is an element.
@@ -94,19 +93,8 @@ struct Capture<W> {
 
 impl<W: Copy> Walker<W> {
     pub(crate) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Walker<W> {
-        debug_assert!(wanted.len() <= Mask::BITS as usize);
-        debug_assert!(wanted.iter().all(|w| w.path.len() <= MAX_STEPS));
-        let mut steps = [Sketch::default(); MAX_STEPS];
-        for (step, key) in wanted.iter().flat_map(|wanted| wanted.path.iter().enumerate()) {
-            steps[step].add(key.as_bytes());
-        }
-        let mut words = Sketch::default();
-        texts.iter().for_each(|text| words.add(text.as_bytes()));
         Walker {
-            wanted,
-            texts,
-            steps,
-            words,
+            paths: Paths::new(wanted, texts),
             text: Text::default(),
             lexeme: Lexeme::Between,
             depth: 0,
@@ -125,6 +113,9 @@ impl<W: Copy> Walker<W> {
 
     /// Walks the next piece, of any length.
     pub(crate) fn feed(&mut self, chunk: &[u8], mut found: impl FnMut(Found<'_, W>)) {
+        if self.depth == 0 && self.lexeme == Lexeme::Between && self.feed_whole(chunk, &mut found) {
+            return;
+        }
         let mut at = 0;
         // Where the bytes of this piece that belong to the captured value begin.
         let mut from = 0;
@@ -216,6 +207,20 @@ impl<W: Copy> Walker<W> {
         self.keep(&chunk[from..]);
     }
 
+    /// Walks a piece that is a document, if it is one; otherwise nothing has happened.
+    fn feed_whole(&mut self, chunk: &[u8], found: &mut impl FnMut(Found<'_, W>)) -> bool {
+        let Some(whole) = Whole::walk(chunk, &self.paths) else { return false };
+        self.text = self.text.and(whole.text);
+        for find in whole.finds() {
+            let wanted = &self.paths.wanted[usize::from(find.wanted)];
+            found(Found::Value(wanted.what, &chunk[find.from..find.end], !wanted.mark));
+        }
+        found(Found::End);
+        // What the walk in pieces leaves behind a document.
+        self.reset();
+        true
+    }
+
     /// The document is over, whether its end came or not.
     pub(crate) fn end(&mut self, mut found: impl FnMut(Found<'_, W>)) {
         if self.depth > self.base {
@@ -288,7 +293,7 @@ impl<W: Copy> Walker<W> {
         let steps = self.depth - self.base;
         let mut left = self.next;
         while left != 0 {
-            let wanted = &self.wanted[left.trailing_zeros() as usize];
+            let wanted = &self.paths.wanted[left.trailing_zeros() as usize];
             left &= left - 1;
             if wanted.path.len() != steps {
                 continue;
@@ -311,12 +316,10 @@ impl<W: Copy> Walker<W> {
             None if self.word_len > MAX_KEY_BYTES => return,
             None => &earlier[..self.word_len],
         };
-        let steps = self.depth - self.base;
-        if self.words.may_have(key) {
-            self.next_is_text = self.texts.iter().any(|text| text.as_bytes() == key);
-        }
-        if (1..=MAX_STEPS).contains(&steps) && self.steps[steps - 1].may_have(key) {
-            self.next = self.lead(|step| step.as_bytes() == key);
+        self.next_is_text = self.paths.is_text(key);
+        let level = self.level();
+        if level.mask != 0 && self.capture.is_none() && !(level.array && level.index > 0) {
+            self.next = self.paths.next(level.mask, self.depth - self.base - 1, key);
         }
     }
 
@@ -351,9 +354,9 @@ impl<W: Copy> Walker<W> {
         self.next = 0;
         if mask == 0 {
             // Text may still be anywhere below.
-            self.inert = if self.texts.is_empty() { self.depth } else { 0 };
+            self.inert = if self.paths.texts.is_empty() { self.depth } else { 0 };
         } else if array {
-            self.next = self.lead(|step| step == "0");
+            self.next = self.paths.first(mask, steps);
         }
     }
 
@@ -369,19 +372,6 @@ impl<W: Copy> Walker<W> {
         if self.depth == self.base {
             found(Found::End);
         }
-    }
-
-    /// The wanted paths of the innermost container whose next step fits.
-    fn lead(&self, fits: impl Fn(&str) -> bool) -> Mask {
-        let level = self.level();
-        if level.mask == 0 || self.capture.is_some() || level.array && level.index > 0 {
-            return 0;
-        }
-        let step = self.depth - self.base - 1;
-        self.wanted.iter().enumerate().fold(0, |mask, (bit, wanted)| {
-            let leads = wanted.path.get(step).is_some_and(|step| fits(step));
-            mask | Mask::from(leads && level.mask & (1 << bit) != 0) << bit
-        })
     }
 
     fn inside_string(&mut self, inside: &[u8]) {
@@ -425,6 +415,50 @@ impl<W: Copy> Walker<W> {
             capture.whole &= piece.len() <= room;
             self.value.extend_from_slice(&piece[..piece.len().min(room)]);
         }
+    }
+}
+
+/// What is looked for.
+#[derive(Debug)]
+struct Paths<W: 'static> {
+    wanted: &'static [Wanted<W>],
+    texts: &'static [&'static str],
+    /// The keys of `wanted`, step by step.
+    steps: [Sketch; MAX_STEPS],
+    words: Sketch,
+}
+
+impl<W> Paths<W> {
+    fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Paths<W> {
+        debug_assert!(wanted.len() <= Mask::BITS as usize);
+        debug_assert!(wanted.iter().all(|w| w.path.len() <= MAX_STEPS));
+        let mut steps = [Sketch::default(); MAX_STEPS];
+        for (step, key) in wanted.iter().flat_map(|wanted| wanted.path.iter().enumerate()) {
+            steps[step].add(key.as_bytes());
+        }
+        let mut words = Sketch::default();
+        texts.iter().for_each(|text| words.add(text.as_bytes()));
+        Paths { wanted, texts, steps, words }
+    }
+
+    fn is_text(&self, key: &[u8]) -> bool {
+        self.words.may_have(key) && self.texts.iter().any(|text| text.as_bytes() == key)
+    }
+
+    /// Those of the paths in `mask` that lead to the member `key` of a container `step` steps down.
+    fn next(&self, mask: Mask, step: usize, key: &[u8]) -> Mask {
+        if !self.steps.get(step).is_some_and(|keys| keys.may_have(key)) {
+            return 0;
+        }
+        self.wanted.iter().enumerate().fold(0, |next, (bit, wanted)| {
+            let leads = mask & (1 << bit) != 0 && wanted.path.get(step).is_some_and(|step| step.as_bytes() == key);
+            next | Mask::from(leads) << bit
+        })
+    }
+
+    /// The same for the first element of an array.
+    fn first(&self, mask: Mask, step: usize) -> Mask {
+        self.next(mask, step, b"0")
     }
 }
 
