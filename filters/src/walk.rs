@@ -450,10 +450,13 @@ impl<W> Paths<W> {
         if !self.steps.get(step).is_some_and(|keys| keys.may_have(key)) {
             return 0;
         }
-        self.wanted.iter().enumerate().fold(0, |next, (bit, wanted)| {
-            let leads = mask & (1 << bit) != 0 && wanted.path.get(step).is_some_and(|step| step.as_bytes() == key);
-            next | Mask::from(leads) << bit
-        })
+        let mut next = 0;
+        for (bit, wanted) in self.wanted.iter().enumerate() {
+            if wanted.path.get(step).is_some_and(|step| step.as_bytes() == key) {
+                next |= 1 << bit;
+            }
+        }
+        next & mask
     }
 
     /// The same for the first element of an array.

@@ -5,6 +5,7 @@
 //! `None` says nothing about a report.
 
 use super::{Counts, MAX_TOKENS, Merged, Name, Place};
+use crate::text::{every, zeros};
 
 /// How deep reports nest here; they nest three deep.
 const MAX_NESTING: u32 = 8;
@@ -96,9 +97,9 @@ impl<'a> Plain<'a> {
     /// What stands under `name`.
     fn place(&mut self, outer: &'static str, name: &[u8]) -> Place {
         let is = |known: &str| known.as_bytes() == name;
-        for step in 0..self.names.len() {
-            let at = (self.likely + step) % self.names.len();
-            let (object, figure, field) = self.names[at];
+        let (before, after) = self.names.split_at(self.likely.min(self.names.len()));
+        let places = (self.likely..).zip(after).chain((0..).zip(before));
+        for (at, &(object, figure, field)) in places {
             if object == outer && is(figure) {
                 self.likely = at + 1;
                 return Place::Figure(field);
@@ -132,10 +133,25 @@ impl<'a> Plain<'a> {
         if !self.takes(b'"') {
             return None;
         }
-        let rest = &self.raw[self.at..];
-        let end = rest.iter().position(|byte| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~'))?;
-        self.at += end;
-        self.takes(b'"').then_some(&rest[..end])
+        let raw = self.raw;
+        let from = self.at;
+        while let Some(word) = raw[self.at..].first_chunk::<8>() {
+            let word = u64::from_le_bytes(*word);
+            // In a word the lowest of these is right: a control character or one beyond ASCII, a quote, a backslash.
+            let special = word.wrapping_sub(every(b' ')) & !word & every(0x80) | word & every(0x80);
+            let stops = special | zeros(word ^ every(b'"')) | zeros(word ^ every(b'\\'));
+            if stops != 0 {
+                self.at += stops.trailing_zeros() as usize / 8;
+                break;
+            }
+            self.at += 8;
+        }
+        // Nothing is passed over here unless the report's last bytes were reached.
+        while matches!(raw.get(self.at), Some(b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
+            self.at += 1;
+        }
+        let string = &raw[from..self.at];
+        self.takes(b'"').then_some(string)
     }
 
     fn word(&mut self, word: &[u8]) -> Option<()> {
