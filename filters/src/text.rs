@@ -20,6 +20,11 @@ impl Needle {
         Needle { quoted, finder: Finder::new(quoted) }
     }
 
+    /// The key without its quotes.
+    pub(crate) fn word(&self) -> &'static [u8] {
+        &self.quoted.as_bytes()[1..self.quoted.len() - 1]
+    }
+
     /// Whether the key is there with a value that says something, or stands there as a value.
     /// `null`, `false`, `""`, `[]` and `{}` say nothing; a value that is not there yet may.
     pub(crate) fn hits(&self, data: &[u8]) -> bool {

@@ -134,7 +134,8 @@ impl Counts {
         self.seen == 0
     }
 
-    fn set(&mut self, field: Field, tokens: u32) {
+    /// Takes a figure that is known to be a number of tokens.
+    pub(crate) fn set(&mut self, field: Field, tokens: u32) {
         self.values[field as usize] = tokens;
         self.seen |= 1 << field as usize;
     }
@@ -170,6 +171,11 @@ impl Counts {
         }
         merged
     }
+}
+
+/// Where in a report the figures stand that are read from it, if it is written as most are.
+pub(crate) fn figures(raw: &[u8], names: &'static [Name]) -> Option<Vec<(usize, Field)>> {
+    plain::figures(raw, names)
 }
 
 /// What a report held.

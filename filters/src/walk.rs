@@ -467,7 +467,7 @@ impl<W> Paths<W> {
 
 /// What a byte is between strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+pub(crate) enum Class {
     Space,
     Quote,
     Open,
@@ -478,7 +478,7 @@ enum Class {
     Scalar,
 }
 
-const CLASSES: [Class; 256] = {
+pub(crate) const CLASSES: [Class; 256] = {
     let mut classes = [Class::Scalar; 256];
     let mut byte = 0;
     while byte < 256 {

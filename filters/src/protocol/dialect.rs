@@ -87,6 +87,12 @@ pub(crate) struct Folded {
 }
 
 impl Dialect {
+    /// Whether a string is one of the keys or values that are searched for.
+    pub(crate) fn is_word(&self, string: &[u8]) -> bool {
+        let needles = self.needles.iter().chain(&self.texts).chain(&self.begins);
+        needles.into_iter().any(|needle| needle.word() == string)
+    }
+
     /// How answers to an operation are read.
     pub(crate) fn of(operation: Operation) -> &'static Dialect {
         static CHAT: LazyLock<Dialect> = LazyLock::new(openai::chat);

@@ -4,7 +4,7 @@
 //! Whatever is written otherwise, and whatever would be refused, is left to the reading with serde:
 //! `None` says nothing about a report.
 
-use super::{Counts, MAX_TOKENS, Merged, Name, Place};
+use super::{Counts, Field, MAX_TOKENS, Merged, Name, Place};
 use crate::text::{every, zeros};
 
 /// How deep reports nest here; they nest three deep.
@@ -12,11 +12,18 @@ const MAX_NESTING: u32 = 8;
 
 /// Merges a plain report into `counts`; they are half changed if it was not plain to its end.
 pub(super) fn merge(raw: &[u8], names: &'static [Name], place: Place, counts: &mut Counts) -> Option<Merged> {
-    let mut plain = Plain { raw, at: 0, names, likely: 0, counts, read: 0 };
-    plain.space();
-    plain.value(place, 0)?;
-    plain.space();
-    (plain.at == raw.len()).then_some(Merged { read: plain.read, invalid: 0 })
+    let mut plain = Plain::new(raw, names, counts);
+    plain.whole(place)?;
+    Some(Merged { read: plain.read, invalid: 0 })
+}
+
+/// Where the numbers of a plain report begin that are figures, and which they are.
+pub(super) fn figures(raw: &[u8], names: &'static [Name]) -> Option<Vec<(usize, Field)>> {
+    let mut figures = Vec::new();
+    let mut counts = Counts::default();
+    let mut plain = Plain { figures: Some(&mut figures), ..Plain::new(raw, names, &mut counts) };
+    plain.whole(Place::Object(""))?;
+    Some(figures)
 }
 
 struct Plain<'a> {
@@ -27,12 +34,27 @@ struct Plain<'a> {
     likely: usize,
     counts: &'a mut Counts,
     read: u64,
+    figures: Option<&'a mut Vec<(usize, Field)>>,
 }
 
 impl<'a> Plain<'a> {
+    fn new(raw: &'a [u8], names: &'static [Name], counts: &'a mut Counts) -> Self {
+        Plain { raw, at: 0, names, likely: 0, counts, read: 0, figures: None }
+    }
+
+    fn whole(&mut self, place: Place) -> Option<()> {
+        self.space();
+        self.value(place, 0)?;
+        self.space();
+        (self.at == self.raw.len()).then_some(())
+    }
+
     fn value(&mut self, place: Place, nesting: u32) -> Option<()> {
         match (*self.raw.get(self.at)?, place) {
             (b'0'..=b'9', Place::Figure(field)) => {
+                if let Some(figures) = &mut self.figures {
+                    figures.push((self.at, field));
+                }
                 let tokens = self.number()?;
                 self.counts.set(field, u32::try_from(tokens).ok()?);
                 self.read += 1;
