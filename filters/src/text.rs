@@ -17,6 +17,7 @@ impl Needle {
     /// `quoted` is the key in its quotes.
     pub(crate) fn new(quoted: &'static str) -> Needle {
         debug_assert!(quoted.len() > 2 && quoted.starts_with('"') && quoted.ends_with('"'));
+        debug_assert!(quoted.len() >= 6 && quoted.as_bytes()[1].is_ascii_lowercase(), "see Dialect::is_word");
         Needle { quoted, finder: Finder::new(quoted) }
     }
 
