@@ -140,9 +140,10 @@ impl Stencil {
                     }
                     Before::Value
                 }
-                (Class::Open, Before::Start | Before::Colon) => Before::Start,
                 (Class::Colon, Before::Word) => Before::Colon,
-                (Class::Comma, Before::Word | Before::Value) => Before::Start,
+                (Class::Open, Before::Start | Before::Colon) | (Class::Comma, Before::Word | Before::Value) => {
+                    Before::Start
+                }
                 (Class::Close, Before::Start | Before::Word | Before::Value) => Before::Value,
                 _ => return None,
             };

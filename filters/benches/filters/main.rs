@@ -164,7 +164,7 @@ fn requests() -> Vec<Case> {
         move || {
             policy.request(black_box(&headers), |name, value| {
                 black_box((name, value));
-            })
+            });
         }
     }));
     cases.push(Case::new("headers/response", Work::Calls(1), || {

@@ -5,35 +5,36 @@ use proptest::prelude::*;
 use super::*;
 use crate::route::Operation;
 
-/// Events with places for text (`~`), numbers (`#`) and filling (`^`).
+/// Events with places for text (`~`), numbers (`@`) and filling (`^`).
 const SHAPES: &[&str] = &[
-    r##"{"id":"c","created":#,"model":"m","choices":[{"index":0,"delta":{"content":"~"},"finish_reason":null}],"usage":null,"obfuscation":"^"}"##,
-    r##"{"model":"m","choices":[{"delta":{"content":null,"reasoning_content":"~"}}],"usage":{"prompt_tokens":#,"completion_tokens":#}}"##,
-    r##"{"model":"m","choices":[{"delta":{"content":"~","reasoning_content":"~","x":"^"}}]}"##,
-    r##"{"model":"m","choices":[],"usage":{"prompt_tokens":#,"total_tokens":#,"prompt_tokens_details":{"cached_tokens":#}}}"##,
-    r##"{"model":"n","choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":#,"prompt_tokens":#}}"##,
-    r##"{"choices":[{"delta":{"tool_calls":[{"index":#,"function":{"arguments":"~"}}]}}]}"##,
-    r##"{"choices":[{"delta":{"content":"~"},"usage":{"prompt_tokens":#}}],"usage":{"completion_tokens":#}}"##,
-    r##"{"choices":[{"text":"~"}],"timings":{"prompt_n":#,"cache_n":#,"predicted_n":#}}"##,
-    r##"{"error":{"code":#,"message":"^"},"obfuscation":"^"}"##,
-    r##"{"model":"~","usage":{"prompt_tokens":#},"obfuscation":"^"}"##,
-    r##"{"usage":{"prompt_tokens":3,"x":"~"},"content":"~","obfuscation" : "^" }"##,
-    r##"{"usage":{"prompt_tokens":#},"x":{"usage":{"prompt_tokens":#}}}"##,
-    r##"{"usage":{},"content":"~"}"##,
-    r##"{"type":"content_block_delta","index":#,"delta":{"type":"text_delta","text":"~"}}"##,
-    r##"{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":#}}"##,
-    r##"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":#,"input_tokens":#}}"##,
-    r##"{"type":"message_start","message":{"model":"m","usage":{"input_tokens":#,"output_tokens":#}}}"##,
-    r##"{"type":"response.output_text.delta","sequence_number":#,"delta":"~","obfuscation":"^"}"##,
-    r##"{"type":"response.completed","response":{"model":"m","usage":{"input_tokens":#,"output_tokens":#}}}"##,
-    r##"{"candidates":[{"content":{"parts":[{"text":"~"}]},"index":#}],"usageMetadata":{"promptTokenCount":#,"candidatesTokenCount":#,"x":[{"n":#}]},"modelVersion":"m"}"##,
-    r##"{"candidates":[{"content":{"parts":[{"functionCall":{"x":#}}]}}],"usageMetadata":{"promptTokenCount":#}}"##,
-    r##"{"a"content"b":"~","usage":{"prompt_tokens":#}}"##,
-    r##"{"obfuscation":"content":"~"}"##,
-    r##"["content":"~",#]"##,
-    r##"{"content":"~"#}"##,
-    r##"{"content":"~","usage":{"prompt_tokens":#}"##,
-    r##"{"content":"~"} {"usage":{"prompt_tokens":#}}"##,
+    r#"{"id":"c","created":@,"model":"m","choices":[{"index":0,"delta":{"content":"~"},"finish_reason":null}],"usage":null,"obfuscation":"^"}"#,
+    r#"{"model":"m","choices":[{"delta":{"content":null,"reasoning_content":"~"}}],"usage":{"prompt_tokens":@,"completion_tokens":@}}"#,
+    r#"{"model":"m","choices":[{"delta":{"content":"~","reasoning_content":"~","x":"^"}}]}"#,
+    r#"{"model":"m","choices":[],"usage":{"prompt_tokens":@,"total_tokens":@,"prompt_tokens_details":{"cached_tokens":@}}}"#,
+    r#"{"model":"n","choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":@,"prompt_tokens":@}}"#,
+    r#"{"model":"m","usage":{"prompt_tokens":@,"prompt_tokens":1000000000},"obfuscation":"^"}"#,
+    r#"{"choices":[{"delta":{"tool_calls":[{"index":@,"function":{"arguments":"~"}}]}}]}"#,
+    r#"{"choices":[{"delta":{"content":"~"},"usage":{"prompt_tokens":@}}],"usage":{"completion_tokens":@}}"#,
+    r#"{"choices":[{"text":"~"}],"timings":{"prompt_n":@,"cache_n":@,"predicted_n":@}}"#,
+    r#"{"error":{"code":@,"message":"^"},"obfuscation":"^"}"#,
+    r#"{"model":"~","usage":{"prompt_tokens":@},"obfuscation":"^"}"#,
+    r#"{"usage":{"prompt_tokens":3,"x":"~"},"content":"~","obfuscation" : "^" }"#,
+    r#"{"usage":{"prompt_tokens":@},"x":{"usage":{"prompt_tokens":@}}}"#,
+    r#"{"usage":{},"content":"~"}"#,
+    r#"{"type":"content_block_delta","index":@,"delta":{"type":"text_delta","text":"~"}}"#,
+    r#"{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":@}}"#,
+    r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":@,"input_tokens":@}}"#,
+    r#"{"type":"message_start","message":{"model":"m","usage":{"input_tokens":@,"output_tokens":@}}}"#,
+    r#"{"type":"response.output_text.delta","sequence_number":@,"delta":"~","obfuscation":"^"}"#,
+    r#"{"type":"response.completed","response":{"model":"m","usage":{"input_tokens":@,"output_tokens":@}}}"#,
+    r#"{"candidates":[{"content":{"parts":[{"text":"~"}]},"index":@}],"usageMetadata":{"promptTokenCount":@,"candidatesTokenCount":@,"x":[{"n":@}]},"modelVersion":"m"}"#,
+    r#"{"candidates":[{"content":{"parts":[{"functionCall":{"x":@}}]}}],"usageMetadata":{"promptTokenCount":@}}"#,
+    r#"{"a"content"b":"~","usage":{"prompt_tokens":@}}"#,
+    r#"{"obfuscation":"content":"~"}"#,
+    r#"["content":"~",@]"#,
+    r#"{"content":"~"@}"#,
+    r#"{"content":"~","usage":{"prompt_tokens":@}"#,
+    r#"{"content":"~"} {"usage":{"prompt_tokens":@}}"#,
 ];
 
 const TEXTS: &[&str] = &[
@@ -90,7 +91,7 @@ fn event() -> impl Strategy<Value = Vec<String>> {
             for part in shape.chars() {
                 match part {
                     '~' | '^' => event.push_str(texts.next().unwrap_or("x")),
-                    '#' => event.push_str(numbers.next().unwrap_or("5")),
+                    '@' => event.push_str(numbers.next().unwrap_or("5")),
                     other => event.push(other),
                 }
             }
@@ -137,10 +138,10 @@ fn ordinary_events_fit_the_one_before() {
     let events = [
         (Operation::OpenAiChat, 0),
         (Operation::OpenAiChat, 1),
-        (Operation::OpenAiChat, 5),
-        (Operation::AnthropicMessages, 13),
-        (Operation::OpenAiResponses, 17),
-        (Operation::GeminiStream, 19),
+        (Operation::OpenAiChat, 6),
+        (Operation::AnthropicMessages, 14),
+        (Operation::OpenAiResponses, 18),
+        (Operation::GeminiStream, 20),
     ];
     for (operation, shape) in events {
         let dialect = Dialect::of(operation);
@@ -148,7 +149,7 @@ fn ordinary_events_fit_the_one_before() {
         tally.model = Some("m".into());
         let mut walker = Walker::new(dialect.wanted, &[]);
         let filled =
-            |text, number, filling| SHAPES[shape].replace('~', text).replace('#', number).replace('^', filling);
+            |text, number, filling| SHAPES[shape].replace('~', text).replace('@', number).replace('^', filling);
         read(&mut tally, &mut walker, &filled("A", "9", "aX9"));
         let fits = |data: String| tally.stencil.fit(data.as_bytes(), |_| false).is_some();
         assert!(fits(filled(" weir \\\"", "10", "")), "{shape}");

@@ -4,7 +4,9 @@
 //! It gives up where the document is not regular JSON, and has then found nothing; the walk in
 //! pieces says what such bytes come to.
 
-use super::{CLASSES, Class, MAX_VALUE_BYTES, Mask, Paths, skip};
+use super::bytes::{CLASSES, Class, skip};
+use super::paths::Paths;
+use super::{MAX_VALUE_BYTES, Mask};
 use crate::text::{Text, string_end};
 
 /// Findings that are kept until the document's end is reached. One document has at most a report, a
