@@ -62,10 +62,11 @@ pub(crate) struct Fit<'a> {
     spots: [Spot; MAX_HOLES],
 }
 
+/// Small, because two dozen of them are made for each event.
 #[derive(Clone, Copy, Default)]
 struct Spot {
-    from: usize,
-    end: usize,
+    from: u32,
+    end: u32,
     number: u32,
 }
 
@@ -172,7 +173,7 @@ impl Stencil {
             if data.get(at..from)? != between {
                 return None;
             }
-            spot.from = from;
+            spot.from = u32::try_from(from).ok()?;
             match hole.what {
                 What::Text(_) | What::Filler => {
                     at = from + string_end(&data[from..], &mut false)?;
@@ -186,7 +187,7 @@ impl Stencil {
                     at = from + length;
                 }
             }
-            spot.end = at;
+            spot.end = u32::try_from(at).ok()?;
             fixed = hole.end;
         }
         (data[at..] == self.bytes[fixed..]).then_some(Fit { stencil: self, data, spots })
@@ -202,14 +203,14 @@ impl Fit<'_> {
     /// What is in the holes, in order: the string's inside or the number's digits, and the number.
     pub(crate) fn holes(&self) -> impl Iterator<Item = (What, &[u8], u32)> {
         let holes = self.stencil.holes.iter().zip(&self.spots);
-        holes.map(|(hole, spot)| (hole.what, &self.data[spot.from..spot.end], spot.number))
+        holes.map(|(hole, spot)| (hole.what, &self.data[spot.from as usize..spot.end as usize], spot.number))
     }
 
     /// Where in the event the place is that was at `at` in the one of the stencil. It is not in a hole.
     pub(crate) fn place(&self, at: usize) -> usize {
         let before = self.stencil.holes.partition_point(|hole| hole.end <= at);
         match before.checked_sub(1) {
-            Some(last) => self.spots[last].end + (at - self.stencil.holes[last].end),
+            Some(last) => self.spots[last].end as usize + (at - self.stencil.holes[last].end),
             None => at,
         }
     }
