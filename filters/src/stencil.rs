@@ -33,6 +33,8 @@ const RETRY_EVENTS: u64 = 64;
 pub(crate) struct Stencil {
     bytes: Vec<u8>,
     holes: Vec<Hole>,
+    /// Where the holes are in the event that was fitted last: kept, not made for each event.
+    spots: Vec<Spot>,
     /// Builds since an event last fitted.
     vain: u8,
 }
@@ -59,14 +61,12 @@ pub(crate) enum What {
 pub(crate) struct Fit<'a> {
     stencil: &'a Stencil,
     data: &'a [u8],
-    spots: [Spot; MAX_HOLES],
 }
 
-/// Small, because two dozen of them are made for each event.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Spot {
-    from: u32,
-    end: u32,
+    from: usize,
+    end: usize,
     number: u32,
 }
 
@@ -94,6 +94,7 @@ impl Stencil {
         // A figure that is not in a hole would be overlooked.
         if cut && self.holes.iter().filter(|hole| matches!(hole.what, What::Number(Some(_)))).count() == figures.len() {
             self.bytes.extend_from_slice(data);
+            self.spots.resize(self.holes.len(), Spot::default());
         } else {
             self.clear();
         }
@@ -160,20 +161,19 @@ impl Stencil {
 
     /// Whether `data` fits. A string in a hole that `is_word` takes for a key could be taken for one
     /// by a search: such an event does not fit.
-    pub(crate) fn fit<'a>(&'a self, data: &'a [u8], is_word: impl Fn(&[u8]) -> bool) -> Option<Fit<'a>> {
+    pub(crate) fn fit<'a>(&'a mut self, data: &'a [u8], is_word: impl Fn(&[u8]) -> bool) -> Option<Fit<'a>> {
         if self.bytes.is_empty() {
             return None;
         }
-        let mut spots = [Spot::default(); MAX_HOLES];
         // Up to where the event and the stencil were compared.
         let (mut at, mut fixed) = (0, 0);
-        for (hole, spot) in self.holes.iter().zip(&mut spots) {
+        for (hole, spot) in self.holes.iter().zip(&mut self.spots) {
             let between = &self.bytes[fixed..hole.from];
             let from = at + between.len();
             if data.get(at..from)? != between {
                 return None;
             }
-            spot.from = u32::try_from(from).ok()?;
+            spot.from = from;
             match hole.what {
                 What::Text(_) | What::Filler => {
                     at = from + string_end(&data[from..], &mut false)?;
@@ -187,10 +187,10 @@ impl Stencil {
                     at = from + length;
                 }
             }
-            spot.end = u32::try_from(at).ok()?;
+            spot.end = at;
             fixed = hole.end;
         }
-        (data[at..] == self.bytes[fixed..]).then_some(Fit { stencil: self, data, spots })
+        (data[at..] == self.bytes[fixed..]).then_some(Fit { stencil: self, data })
     }
 
     /// An event fitted: stencils are worth their price.
@@ -202,15 +202,15 @@ impl Stencil {
 impl Fit<'_> {
     /// What is in the holes, in order: the string's inside or the number's digits, and the number.
     pub(crate) fn holes(&self) -> impl Iterator<Item = (What, &[u8], u32)> {
-        let holes = self.stencil.holes.iter().zip(&self.spots);
-        holes.map(|(hole, spot)| (hole.what, &self.data[spot.from as usize..spot.end as usize], spot.number))
+        let holes = self.stencil.holes.iter().zip(&self.stencil.spots);
+        holes.map(|(hole, spot)| (hole.what, &self.data[spot.from..spot.end], spot.number))
     }
 
     /// Where in the event the place is that was at `at` in the one of the stencil. It is not in a hole.
     pub(crate) fn place(&self, at: usize) -> usize {
         let before = self.stencil.holes.partition_point(|hole| hole.end <= at);
         match before.checked_sub(1) {
-            Some(last) => self.spots[last].end as usize + (at - self.stencil.holes[last].end),
+            Some(last) => self.stencil.spots[last].end + (at - self.stencil.holes[last].end),
             None => at,
         }
     }

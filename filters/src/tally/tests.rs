@@ -151,7 +151,7 @@ fn ordinary_events_fit_the_one_before() {
         let filled =
             |text, number, filling| SHAPES[shape].replace('~', text).replace('@', number).replace('^', filling);
         read(&mut tally, &mut walker, &filled("A", "9", "aX9"));
-        let fits = |data: String| tally.stencil.fit(data.as_bytes(), |_| false).is_some();
+        let mut fits = |data: String| tally.stencil.fit(data.as_bytes(), |_| false).is_some();
         assert!(fits(filled(" weir \\\"", "10", "")), "{shape}");
         assert!(!fits(filled("A", "010", "aX9")), "{shape}");
         assert!(!fits(filled("A", "9", "aX9") + " "), "{shape}");
