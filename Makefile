@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS := sse json body config journal
 
-.PHONY: help setup demo test unit external fuzz-build fuzz check run build release clean
+.PHONY: help setup demo test unit external fuzz-build fuzz microbench check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,13 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS
 		PATH="$(abspath $(TARGET))/tools/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . "$$target" -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=10
 	done
+
+microbench: setup ## What single parts cost (benches/micro.md): instructions, if valgrind is there, and time
+	@micro=($(CARGO) bench --locked --workspace --bench filters --bench gateway)
+	if command -v valgrind > /dev/null; then
+		"$${micro[@]}" -- --instructions
+	fi
+	"$${micro[@]}" -- --noplot
 
 check: setup ## Formatting, lints, documentation, licences
 	@$(CARGO) fmt --all --check

@@ -144,6 +144,16 @@ impl UsageCut {
             }
             match self.line {
                 Line::Start => {
+                    if self.event == State::Fresh
+                        && self.field_len == 0
+                        && let Some(end) = passing_event(&chunk[at..])
+                    {
+                        // The usual case: an event that lies here whole and has no usage.
+                        at += end;
+                        begin = at;
+                        self.first_line = false;
+                        continue;
+                    }
                     let byte = chunk[at];
                     at += 1;
                     if !matches!(byte, b'\n' | b'\r') {
@@ -152,17 +162,6 @@ impl UsageCut {
                             // A byte order mark belongs to no event.
                             self.release(&mut out);
                             begin = at;
-                        }
-                        if self.line == Line::Data
-                            && self.event == State::Open
-                            && !self.walked
-                            && let Some(end) = passing_event(&chunk[at..])
-                        {
-                            // The usual case: an event that lies here whole and has no usage.
-                            at += end;
-                            self.line = Line::Other;
-                            self.event = State::Passing;
-                            self.release(&mut out);
                         }
                         continue;
                     }
@@ -301,13 +300,14 @@ impl UsageCut {
     }
 }
 
-/// Where the value of `data` ends in `rest` if the event ends right after it and has no usage.
+/// Where an event ends in `rest`, with its empty line, if it is one line of data without usage.
 fn passing_event(rest: &[u8]) -> Option<usize> {
     static USAGE: LazyLock<Needle> = LazyLock::new(|| Needle::new("\"usage\""));
-    let end = memchr2(b'\n', b'\r', rest)?;
-    let after = &rest[end..];
-    let ends = after.starts_with(b"\n\n") || after.starts_with(b"\r\n\r\n");
-    (ends && !USAGE.hits(&rest[..end])).then_some(end)
+    let value = rest.strip_prefix(b"data:")?;
+    let end = memchr2(b'\n', b'\r', value)?;
+    let after = &value[end..];
+    let blank = [&b"\n\n"[..], b"\r\n\r\n"].into_iter().find(|blank| after.starts_with(blank))?;
+    (!USAGE.hits(&value[..end])).then_some(b"data:".len() + end + blank.len())
 }
 
 /// What goes to the client: nearly always one slice of the chunk at hand.

@@ -28,6 +28,7 @@ pub mod request;
 pub mod route;
 pub mod secret;
 pub mod sse;
+mod stencil;
 mod tally;
 pub mod target;
 mod text;

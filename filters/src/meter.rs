@@ -170,7 +170,10 @@ impl Meter {
             usage,
             events: tally.events,
             invalid: tally.invalid,
-            raw: (!tally.raw.is_empty()).then(|| String::from_utf8_lossy(&tally.raw).into()),
+            raw: (!tally.raw.is_empty()).then(|| match std::str::from_utf8(&tally.raw) {
+                Ok(raw) => raw.into(),
+                Err(_) => String::from_utf8_lossy(&tally.raw).into(),
+            }),
             model: tally.model.take(),
             failed: success && tally.failed,
             body_bytes: self.body_bytes,

@@ -57,6 +57,7 @@ enum Data {
 enum Line<'a> {
     Blank,
     Data(&'a [u8]),
+    Name(&'a [u8]),
     Other,
 }
 
@@ -82,22 +83,34 @@ impl Scanner {
     /// Reads the next piece, of any length, and passes on each event that ends in it.
     pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Event<'_>)) {
         let mut rest = chunk;
-        // The open event's only data so far, while it lies in this piece.
+        // The open event's name, and its only data so far, while they lie in this piece.
+        let mut name: Option<&[u8]> = None;
         let mut direct: Option<&[u8]> = None;
         if self.after_cr && !rest.is_empty() {
             self.after_cr = false;
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
-        while let Some(end) = memchr2(b'\n', b'\r', rest) {
+        loop {
+            // The empty line after nearly every line of data is not worth a search.
+            if let [b'\n', tail @ ..] = rest
+                && self.line.is_empty()
+            {
+                rest = tail;
+                self.first_line = false;
+                self.dispatch(name.take(), direct.take(), &mut each);
+                continue;
+            }
+            let Some(end) = memchr2(b'\n', b'\r', rest) else { break };
             let (head, tail) = (&rest[..end], &rest[end + 1..]);
-            rest = tail;
-            if chunk[chunk.len() - tail.len() - 1] == b'\r' {
+            if rest[end] == b'\r' {
                 self.after_cr = tail.is_empty();
                 rest = tail.strip_prefix(b"\n").unwrap_or(tail);
+            } else {
+                rest = tail;
             }
             if self.line.is_empty() {
                 match self.field(head) {
-                    Line::Blank => self.dispatch(direct.take(), &mut each),
+                    Line::Blank => self.dispatch(name.take(), direct.take(), &mut each),
                     Line::Data(value) if self.state == Data::None => {
                         self.state = Data::whole(value.len() <= MAX_EVENT_BYTES);
                         direct = Some(&value[..value.len().min(MAX_EVENT_BYTES)]);
@@ -106,15 +119,19 @@ impl Scanner {
                         self.data.extend_from_slice(direct.take().unwrap_or_default());
                         self.append(value);
                     }
+                    Line::Name(value) => name = Some(value),
                     Line::Other => {}
                 }
             } else {
                 self.data.extend_from_slice(direct.take().unwrap_or_default());
                 self.hold(head);
+                // A name in the line that was split comes after one that lies in this piece.
+                self.keep_name(name.take());
                 self.line_ended();
             }
         }
         self.data.extend_from_slice(direct.unwrap_or_default());
+        self.keep_name(name);
         self.hold(rest);
     }
 
@@ -123,16 +140,18 @@ impl Scanner {
     pub fn finish(&mut self, mut rest: impl FnMut(Event<'_>)) {
         self.line_ended();
         if self.state != Data::None {
-            self.dispatch(None, &mut rest);
+            self.dispatch(None, None, &mut rest);
         }
     }
 
     fn line_ended(&mut self) {
         let mut line = std::mem::take(&mut self.line);
-        if !line.is_empty()
-            && let Line::Data(value) = self.field(&line)
-        {
-            self.append(value);
+        if !line.is_empty() {
+            match self.field(&line) {
+                Line::Data(value) => self.append(value),
+                Line::Name(value) => self.keep_name(Some(value)),
+                Line::Blank | Line::Other => {}
+            }
         }
         line.clear();
         line.shrink_to(KEPT_CAPACITY);
@@ -156,10 +175,16 @@ impl Scanner {
         {
             let value = value.strip_prefix(b":").unwrap_or(value);
             let value = value.strip_prefix(b" ").unwrap_or(value);
-            self.name.clear();
-            self.name.extend_from_slice(&value[..value.len().min(MAX_NAME_BYTES)]);
+            return Line::Name(&value[..value.len().min(MAX_NAME_BYTES)]);
         }
         Line::Other
+    }
+
+    fn keep_name(&mut self, name: Option<&[u8]>) {
+        if let Some(name) = name {
+            self.name.clear();
+            self.name.extend_from_slice(name);
+        }
     }
 
     fn append(&mut self, value: &[u8]) {
@@ -179,12 +204,15 @@ impl Scanner {
         self.line.extend_from_slice(&piece[..piece.len().min(room)]);
     }
 
-    fn dispatch(&mut self, direct: Option<&[u8]>, each: &mut impl FnMut(Event<'_>)) {
+    /// `name` and `direct` are those of the event that lie in the piece at hand.
+    fn dispatch(&mut self, name: Option<&[u8]>, direct: Option<&[u8]>, each: &mut impl FnMut(Event<'_>)) {
         if self.state != Data::None {
-            let data = direct.unwrap_or(&self.data);
-            each(Event { name: &self.name, data, whole: self.state == Data::Whole });
-            self.data.clear();
-            self.data.shrink_to(KEPT_CAPACITY);
+            let (name, data) = (name.unwrap_or(&self.name), direct.unwrap_or(&self.data));
+            each(Event { name, data, whole: self.state == Data::Whole });
+            if direct.is_none() {
+                self.data.clear();
+                self.data.shrink_to(KEPT_CAPACITY);
+            }
         }
         self.name.clear();
         self.state = Data::None;

@@ -2,10 +2,18 @@
 //!
 //! It knows how reports merge and what a cut stream is worth, not where documents come from.
 
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use memchr::memmem;
+
 use crate::protocol::dialect::{Dialect, Document, Folded, Rank, Want};
 use crate::sse::Event;
+use crate::stencil::{Stencil, What};
 use crate::text::{Text, says_nothing};
-use crate::usage::{Counts, Merged, Source, Usage};
+use crate::usage::{Counts, Merged, Source, Usage, figures as figures_of};
 use crate::walk::{Found, Walker};
 
 /// A model's name becomes part of records: longer ones are not kept.
@@ -32,6 +40,22 @@ pub(crate) struct Tally {
     pub(crate) failed: bool,
     pub(crate) raw: Vec<u8>,
     pub(crate) model: Option<Box<str>>,
+    /// The event that was last read with all care, if others may be read by it.
+    stencil: Stencil,
+    /// What follows from an event that fits it.
+    like: Like,
+    /// Reports in the event at hand that were read, and whether something in it cannot be repeated.
+    reports: u32,
+    odd: bool,
+}
+
+/// What an event comes to beside its text, if it fits the stencil.
+#[derive(Clone, Debug, Default)]
+struct Like {
+    /// Where the report stands in the stencil's event.
+    report: Option<Range<usize>>,
+    /// Whether something is generated in it even if it has no text.
+    begins: bool,
 }
 
 /// How the answer ended, for the settlement of what was not reported.
@@ -79,6 +103,10 @@ impl Tally {
             failed: false,
             raw: Vec::new(),
             model: None,
+            stencil: Stencil::default(),
+            like: Like::default(),
+            reports: 0,
+            odd: false,
         }
     }
 
@@ -113,13 +141,75 @@ impl Tally {
         if self.dialect.last_event.is_some_and(|name| name.as_bytes() == event.name) {
             self.closed = true;
         }
+        let searching = self.model.is_none() && self.events <= EVENTS_WITH_MODEL;
+        if !searching && event.whole && self.fits(event.data) {
+            return;
+        }
         self.collect(event.data);
-        let matters = self.model.is_none() && self.events <= EVENTS_WITH_MODEL
-            || self.dialect.needles.iter().any(|needle| needle.hits(event.data));
+        let matters = searching || self.dialect.needles.iter().any(|needle| needle.hits(event.data));
+        (self.reports, self.odd) = (0, !event.whole);
         if event.whole && matters {
             walker.feed(event.data, |found| self.found(found));
             walker.end(|found| self.found(found));
         }
+        self.make_stencil(event.data);
+    }
+
+    /// Reads an event by the one before, if it is like it. It has the same members, so all that it
+    /// can add is text and figures: the model, the rank of its report, a failure were taken already.
+    fn fits(&mut self, data: &[u8]) -> bool {
+        let Some(fit) = self.stencil.fit(data, |string| self.dialect.is_word(string)) else { return false };
+        let places = self.dialect.texts.len();
+        let mut text = None;
+        for (what, inside, number) in fit.holes() {
+            match what {
+                What::Text(place) => {
+                    // Of the keys that have text, the first from the likely one on counts.
+                    let distance = (place + places - self.likely) % places;
+                    let mut piece = Text::default();
+                    piece.add(inside);
+                    text = match text {
+                        _ if piece.is_empty() => text,
+                        Some((nearest, before)) if nearest == distance => Some((nearest, piece.and(before))),
+                        Some((nearest, _)) if nearest < distance => text,
+                        _ => Some((distance, piece)),
+                    };
+                }
+                What::Number(Some(field)) => self.counts.set(field, number),
+                What::Number(None) | What::Filler => {}
+            }
+        }
+        if let Some(report) = &self.like.report {
+            self.raw.clear();
+            self.raw.extend_from_slice(&data[fit.place(report.start)..fit.place(report.end)]);
+        }
+        if let Some((distance, text)) = text {
+            self.text = self.text.and(text);
+            self.likely = (self.likely + distance) % places;
+            self.begun = true;
+        } else {
+            self.begun |= self.like.begins;
+        }
+        self.stencil.fitted();
+        true
+    }
+
+    /// Makes the event that was just read the one that others may be like.
+    fn make_stencil(&mut self, data: &[u8]) {
+        self.stencil.clear();
+        if self.odd || self.reports > 1 || !self.stencil.is_worth(self.events) {
+            return;
+        }
+        let mut figures = Vec::new();
+        self.like.report = None;
+        if self.reports == 1 {
+            let report = only_place(data, &self.raw);
+            let (Some(report), Some(within)) = (report, figures_of(&self.raw, self.dialect.names)) else { return };
+            figures = within.into_iter().map(|(at, field)| (report.start + at, field)).collect();
+            self.like.report = Some(report);
+        }
+        self.like.begins = self.dialect.begins.iter().any(|needle| needle.hits(data));
+        self.stencil.build(data, &self.dialect.texts, &figures);
     }
 
     fn collect(&mut self, data: &[u8]) {
@@ -142,6 +232,8 @@ impl Tally {
                 if raw != b"null" {
                     let merged =
                         if whole { self.counts.merge(raw, self.dialect.names) } else { Merged { read: 0, invalid: 1 } };
+                    self.reports += 1;
+                    self.odd |= merged.read == 0 || merged.invalid > 0;
                     self.reported(raw, merged);
                 }
             }
@@ -151,10 +243,12 @@ impl Tally {
                     self.invalid += merged.invalid;
                     self.figure(name, raw);
                     self.document.reported = true;
+                    self.odd = true;
                 }
             }
             Found::Value(Want::Model, raw, whole) => {
                 if whole
+                    && !self.is_model(raw)
                     && let Ok(model) = serde_json::from_slice::<String>(raw)
                     && (1..=MAX_MODEL_BYTES).contains(&model.len())
                 {
@@ -177,6 +271,12 @@ impl Tally {
                 self.document = Document::default();
             }
         }
+    }
+
+    /// Whether `raw` spells the model that is known: providers repeat it in every event.
+    fn is_model(&self, raw: &[u8]) -> bool {
+        let plain = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
+        plain.is_some_and(|plain| !plain.contains(&b'\\') && self.model.as_deref().map(str::as_bytes) == Some(plain))
     }
 
     fn reported(&mut self, raw: &[u8], merged: Merged) {
@@ -256,4 +356,10 @@ impl Tally {
         };
         Usage { input_uncached: input, output, source: Source::Estimated, ..Usage::default() }
     }
+}
+
+/// Where `part` stands in `data`, if it stands there once.
+fn only_place(data: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let from = memmem::find(data, part)?;
+    (memmem::rfind(data, part) == Some(from)).then_some(from..from + part.len())
 }

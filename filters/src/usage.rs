@@ -3,6 +3,10 @@
 //! It knows no protocol: which names mean which figure, and how figures become canonical, is said
 //! in `protocol/`.
 
+mod plain;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -109,7 +113,7 @@ const FIELDS: usize = Field::TimedOutput as usize + 1;
 pub(crate) type Name = (&'static str, &'static str, Field);
 
 /// The last value of every figure that was reported.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     values: [u32; FIELDS],
     seen: u32,
@@ -132,7 +136,8 @@ impl Counts {
         self.seen == 0
     }
 
-    fn set(&mut self, field: Field, tokens: u32) {
+    /// Takes a figure that is known to be a number of tokens.
+    pub(crate) fn set(&mut self, field: Field, tokens: u32) {
         self.values[field as usize] = tokens;
         self.seen |= 1 << field as usize;
     }
@@ -150,6 +155,14 @@ impl Counts {
 
     fn merge_as(&mut self, raw: &[u8], names: &'static [Name], place: Place) -> Merged {
         let before = self.clone();
+        if let Some(merged) = plain::merge(raw, names, place, self) {
+            return merged;
+        }
+        self.clone_from(&before);
+        self.merge_with_serde(raw, names, place, before)
+    }
+
+    fn merge_with_serde(&mut self, raw: &[u8], names: &'static [Name], place: Place, before: Counts) -> Merged {
         let mut merged = Merged::default();
         let node = Node { names, place, counts: self, merged: &mut merged };
         let mut json = serde_json::Deserializer::from_slice(raw);
@@ -160,6 +173,11 @@ impl Counts {
         }
         merged
     }
+}
+
+/// Where in a report the figures stand that are read from it, if it is written as most are.
+pub(crate) fn figures(raw: &[u8], names: &'static [Name]) -> Option<Vec<(usize, Field)>> {
+    plain::figures(raw, names)
 }
 
 /// What a report held.
@@ -308,69 +326,5 @@ impl Visitor<'_> for Key {
             }
         });
         Ok(place.unwrap_or(Place::Unknown))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NAMES: &[Name] =
-        &[("", "prompt", Field::Prompt), ("", "completion", Field::Completion), ("details", "cached", Field::Cached)];
-
-    fn merged(reports: &[&str]) -> ([Option<u64>; 3], u64) {
-        let mut counts = Counts::default();
-        let invalid = reports.iter().map(|r| counts.merge(r.as_bytes(), NAMES).invalid).sum();
-        ([Field::Prompt, Field::Completion, Field::Cached].map(|field| counts.get(field)), invalid)
-    }
-
-    #[test]
-    fn the_last_value_that_is_not_null_counts() {
-        let reports = [
-            r#"{"prompt":3,"completion":1,"details":{"cached":2}}"#,
-            r#"{"prompt":null,"completion":5,"details":null}"#,
-            r#"{"completion":7,"details":{"cached":null},"other":[{"prompt":9}]}"#,
-        ];
-        assert_eq!(merged(&reports), ([Some(3), Some(7), Some(2)], 0));
-    }
-
-    #[test]
-    fn only_numbers_of_tokens_are_taken() {
-        for (value, taken, invalid) in [
-            ("0", Some(0), 0),
-            ("1000000000", Some(1_000_000_000), 0),
-            ("1000000001", None, 1),
-            ("4294967297", None, 1),
-            ("18446744073709551616", None, 1),
-            ("1e999", None, 1),
-            ("12.0", Some(12), 0),
-            ("1.5e1", Some(15), 0),
-            ("12.5", None, 1),
-            ("-1", None, 1),
-            ("-0.0", Some(0), 0),
-            ("\"12\"", None, 1),
-            ("true", None, 1),
-            ("[12]", None, 1),
-            ("{\"prompt\":12}", None, 1),
-            ("null", None, 0),
-            ("0x10", None, 1),
-            ("12,\"completion\":1e999", None, 1),
-        ] {
-            let report = format!("{{\"prompt\":{value}}}");
-            assert_eq!(merged(&[&report]), ([taken, None, None], invalid), "{value}");
-        }
-    }
-
-    #[test]
-    fn an_invalid_value_leaves_the_last_good_one() {
-        let reports = [r#"{"prompt":3,"details":{"cached":1}}"#, r#"{"prompt":-3,"details":7}"#];
-        assert_eq!(merged(&reports), ([Some(3), None, Some(1)], 2));
-    }
-
-    #[test]
-    fn a_report_that_is_no_object_is_invalid() {
-        for report in ["7", "\"none\"", "[]", "true", "{\"prompt\"", "\u{fffd}"] {
-            assert_eq!(merged(&[report]), ([None; 3], 1), "{report}");
-        }
     }
 }

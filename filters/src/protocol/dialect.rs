@@ -87,6 +87,16 @@ pub(crate) struct Folded {
 }
 
 impl Dialect {
+    /// Whether a string is one of the keys or values that are searched for.
+    pub(crate) fn is_word(&self, string: &[u8]) -> bool {
+        // They are all names: most pieces of text begin with a space, or are shorter.
+        if string.len() < 4 || !string[0].is_ascii_lowercase() {
+            return false;
+        }
+        let needles = self.needles.iter().chain(&self.texts).chain(&self.begins);
+        needles.into_iter().any(|needle| needle.word() == string)
+    }
+
     /// How answers to an operation are read.
     pub(crate) fn of(operation: Operation) -> &'static Dialect {
         static CHAT: LazyLock<Dialect> = LazyLock::new(openai::chat);

@@ -252,6 +252,9 @@ impl Capture {
         if self.overflow {
             return None;
         }
+        if !self.raw.contains(&b'\\') {
+            return std::str::from_utf8(&self.raw).ok().map(str::to_owned);
+        }
         let mut quoted = Vec::with_capacity(self.raw.len() + 2);
         quoted.push(b'"');
         quoted.extend_from_slice(&self.raw);
