@@ -7,5 +7,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Huge pages make the resident size a multiple of what is used: streams hold small things for long.
+    // Where the kernel has none, there is nothing to disable.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     weir::cli::main()
 }

@@ -1,5 +1,6 @@
 //! The way in: who asks, for what, and where it goes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,16 +36,17 @@ pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<b
     session.downstream_session.set_write_timeout(Some(STALL));
     let snapshot = ctx.snapshot.clone();
     let head = session.req_header();
-    let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-    ctx.protocol = dialect_of(&path);
+    let (method, uri) = (head.method.clone(), head.uri.clone());
+    let path = uri.path();
+    ctx.protocol = dialect_of(path);
     ctx.reads = method != Method::POST;
     if method == Method::HEAD && path == "/" {
         return reply::alive(session, ctx).await;
     }
     if method == Method::OPTIONS {
-        return reply::preflight(session, ctx, &snapshot, &path).await;
+        return reply::preflight(session, ctx, &snapshot, path).await;
     }
-    match admit(session, ctx, &snapshot, &method, &path).await {
+    match admit(session, ctx, &snapshot, &method, path).await {
         Ok(Admission::Forward) => Ok(false),
         Ok(Admission::Models { id }) => reply::models(session, ctx, &snapshot, id.as_deref()).await,
         Err(Stop::Refused(refusal)) => reply::refuse(session, ctx, refusal).await,
@@ -106,11 +108,11 @@ async fn admit(
     let body = read_body(session, ctx, &route).await?;
     let after_body = Instant::now();
     let facts = body.facts;
-    let model = route.model.map(str::to_owned).or_else(|| facts.as_ref()?.model.as_ref().map(|m| m.value.to_string()));
+    let model = route.model.or_else(|| Some(&*facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
     if let Some(model) = &model {
-        ctx.model = model.as_str().into();
+        ctx.model = model.clone();
         if !admitted.permits_model(model) {
-            return Err(Refusal::ModelNotPermitted { model: model.as_str().into() }.into());
+            return Err(Refusal::ModelNotPermitted { model: (&**model).into() }.into());
         }
     } else if names_a_model(&route) {
         return Err(Refusal::ModelMissing.into());
@@ -123,7 +125,7 @@ async fn admit(
     let channel = snapshot.channels.choose(protocol, model.as_deref(), route.channels, permits);
     let channel = channel.map_err(|e| match (e, &model) {
         (NoChannel::NotPermitted, _) => Refusal::ChannelNotPermitted,
-        (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: model.as_str().into() },
+        (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: (&**model).into() },
         (NoChannel::Unserved, None) => Refusal::NoChannel,
     })?;
 
@@ -176,15 +178,15 @@ fn plan(
     let asked = mapped.or(model).unwrap_or_default();
     let streams = facts.and_then(|facts| facts.stream.as_ref()).is_some_and(|stream| stream.value);
     let upstream_path = match &route.upstream {
-        UpstreamPath::Same | UpstreamPath::None => path.to_owned(),
-        UpstreamPath::Fixed(fixed) => (*fixed).to_owned(),
-        UpstreamPath::Gemini { models, verb } => target::gemini(models, asked, verb),
+        UpstreamPath::Same | UpstreamPath::None => Cow::Borrowed(path),
+        UpstreamPath::Fixed(fixed) => Cow::Borrowed(*fixed),
+        UpstreamPath::Gemini { models, verb } => target::gemini(models, asked, verb).into(),
         UpstreamPath::GeminiChat => {
             edits.extend(facts.map(without_model_and_stream).unwrap_or_default());
             operation = if streams { Operation::GeminiStream } else { Operation::GeminiGenerate };
             also = (streams && !query.is_some_and(has_alt)).then_some("alt=sse");
             let verb = if streams { "streamGenerateContent" } else { "generateContent" };
-            target::gemini("/v1beta/models", asked, verb)
+            target::gemini("/v1beta/models", asked, verb).into()
         }
     };
     let mut injected = false;
