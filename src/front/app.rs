@@ -89,7 +89,7 @@ where
                 Next::End => break,
             }
         }
-        client.close().await;
+        client.close(!plain).await;
         None
     }
 

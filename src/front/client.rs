@@ -194,9 +194,11 @@ impl Client {
         .await;
     }
 
-    /// Ends the connection.
-    pub(super) async fn close(&self) {
-        self.shutdown().await;
+    /// Ends the connection. Encryption has to say so; otherwise closing the socket says it.
+    pub(super) async fn close(&self, encrypted: bool) {
+        if encrypted {
+            self.shutdown().await;
+        }
         self.lock().stream = None;
     }
 
