@@ -90,11 +90,16 @@ fn time(cases: &[Case]) {
 /// prepares is in it.
 fn count(cases: &[Case], name: &str) {
     const FEW: u64 = 2;
-    const MANY: u64 = 12;
+    // So many that a start that differs by some thousand instructions does not show.
+    let many = |work: Work| match work {
+        Work::Calls(calls) => FEW + (10_000 / calls as u64).max(10),
+        Work::Bytes(_) | Work::Events(_) => FEW + 10,
+    };
     println!("{:<42} {:>14}", "case", "instructions");
     for case in cases.iter().filter(|case| case.name.contains(name)) {
-        let instructions = instructions(&case.name, MANY).saturating_sub(instructions(&case.name, FEW));
-        let each = instructions as f64 / ((MANY - FEW) * case.work.amount()) as f64;
+        let many = many(case.work);
+        let instructions = instructions(&case.name, many).saturating_sub(instructions(&case.name, FEW));
+        let each = instructions as f64 / ((many - FEW) * case.work.amount()) as f64;
         println!("{:<42} {each:>14.3} per {}", case.name, case.work.unit());
     }
 }
