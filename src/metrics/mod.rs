@@ -10,6 +10,7 @@
 mod declared;
 mod family;
 mod handles;
+mod histogram;
 #[cfg(test)]
 mod tests;
 
