@@ -37,7 +37,6 @@ pub(crate) struct RecordRef<'a> {
     pub(crate) time_ms: u64,
     pub(crate) dims: &'a [u8],
     pub(crate) key_name: &'a str,
-    pub(crate) operation: Operation,
     pub(crate) outcome: Outcome,
     pub(crate) stream: bool,
     pub(crate) status: u16,
@@ -139,6 +138,13 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
 impl<'a> RecordRef<'a> {
     /// Reads a whole payload.
     pub(crate) fn decode(payload: &'a [u8]) -> Result<Self, Malformed> {
+        let record = Self::decode_but_dims(payload)?;
+        record.operation().map(|_| record).ok_or(Malformed::Shape)
+    }
+
+    /// The same without a look at the dimensions: whoever has seen the same bytes before need not
+    /// read them again.
+    pub(crate) fn decode_but_dims(payload: &'a [u8]) -> Result<Self, Malformed> {
         match payload.first() {
             Some(&VERSION) => Self::decode_v1(payload).ok_or(Malformed::Shape),
             Some(&version) if version > VERSION => Err(Malformed::Version(version)),
@@ -157,7 +163,6 @@ impl<'a> RecordRef<'a> {
         let time_ms = r.int()?;
         let len = usize::try_from(r.int()?).ok()?;
         let dims = r.take(len)?;
-        let operation = Dims::decode(dims)?.operation.parse().ok()?;
         let key_name = r.text()?;
         let outcome = r.byte()?;
         let source = source_of(r.byte()?)?;
@@ -166,7 +171,6 @@ impl<'a> RecordRef<'a> {
             time_ms,
             dims,
             key_name,
-            operation,
             outcome: Outcome::ALL.into_iter().find(|o| *o as u8 == outcome)?,
             stream: flags & FLAG_STREAM != 0,
             status: u16::try_from(r.int()?).ok()?,
@@ -189,6 +193,11 @@ impl<'a> RecordRef<'a> {
         r.is_empty().then_some(record)
     }
 
+    /// What was asked for; `None` if the dimensions cannot be read, or name what this release does not know.
+    pub(crate) fn operation(&self) -> Option<Operation> {
+        Dims::decode(self.dims)?.operation.parse().ok()
+    }
+
     /// The settlement with strings of its own.
     pub(crate) fn to_settlement(self) -> Option<Settlement> {
         let dims = Dims::decode(self.dims)?;
@@ -201,7 +210,7 @@ impl<'a> RecordRef<'a> {
             key_name: Arc::from(self.key_name),
             user: Arc::from(dims.user),
             route: Arc::from(dims.route),
-            operation: self.operation,
+            operation: self.operation()?,
             channel: Arc::from(dims.channel),
             model: Arc::from(dims.model),
             status: self.status,

@@ -6,13 +6,16 @@
 //! appended twice by mistake is recognised by its id, as long as it is among the last
 //! [`RECENT_IDS`]; the window is not written, because nothing in the ledger appends twice.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::codec::RecordRef;
+use ahash::AHashSet;
+
+use super::batch::Batch;
+use super::codec::{Malformed, RecordRef};
 use super::journal::files::{self, SegmentId};
 use super::journal::segment::{Corrupt, Extent, HEADER, HEADER_LEN, Header, scan};
 use super::journal::{Head, SEGMENT_BYTES};
@@ -28,16 +31,19 @@ const MAX_READ_GROWING: usize = 1 << 20;
 /// Reads of one segment in one plan: enough for all that another process could have written into a
 /// segment by then.
 const MAX_READS: u64 = SEGMENT_BYTES / MAX_READ_GROWING as u64 + 1;
-/// The read buffer is given back above this: only a start reads whole segments.
-const KEEP_BUFFER: usize = 1 << 20;
+/// Read at once of what is whole: the bytes are still in the core's cache when they are folded.
+const PIECE: usize = 256 << 10;
 
 /// The totals and the places up to which the journal is in them.
 pub(crate) struct Folder {
     pub(crate) view: View,
     journal: PathBuf,
     /// Segments that are read whole and will not grow.
-    done: HashSet<SegmentId>,
+    done: AHashSet<SegmentId>,
     recent: Recent,
+    /// Of one read; empty between two.
+    batch: Batch,
+    /// At most [`PIECE`] bytes between two reads.
     buffer: Vec<u8>,
     /// Bytes of all segments when they were last listed.
     pub(crate) journal_bytes: u64,
@@ -57,8 +63,9 @@ impl Folder {
         Self {
             view,
             journal: journal.to_owned(),
-            done: HashSet::new(),
+            done: AHashSet::new(),
             recent: Recent::default(),
+            batch: Batch::default(),
             buffer: Vec::new(),
             journal_bytes: 0,
             own_records: 0,
@@ -131,32 +138,72 @@ impl Folder {
             }
         };
         let offset = self.view.offsets.get(&id).copied().unwrap_or(HEADER);
-        let mut bytes = std::mem::take(&mut self.buffer);
-        let most = if extent == Extent::Growing { MAX_READ_GROWING } else { MAX_READ };
-        let want = usize::try_from(len.saturating_sub(offset)).map_or(most, |rest| rest.min(most));
-        bytes.resize(want, 0);
-        let got = read_up_to(&file, &mut bytes, offset)?;
-        bytes.truncate(got);
-        let own = head.is_some();
-        let end = scan(&bytes, offset, header.salt, extent, |at, found| match found {
-            Ok(payload) => self.count(id, at, payload, own),
-            Err(corrupt) => self.report(id, corrupt),
-        });
-        if bytes.capacity() <= KEEP_BUFFER {
-            self.buffer = bytes;
-        }
+        let mut end = offset;
+        let read = self.fold_frames(id, &file, (header.salt, extent, head.is_some()), &mut end, len);
+        // Whatever was read is counted up to `end`, also if the disk failed behind it.
+        self.view.settle(&mut self.batch);
         self.view.set_offset(id, end);
+        read?;
         if extent == Extent::Sealed && end >= len {
             self.done.insert(id);
         }
         Ok(end > offset)
     }
 
+    /// Folds the frames from `end` to `len`, and moves `end` to where it stopped.
+    fn fold_frames(
+        &mut self,
+        id: SegmentId,
+        file: &File,
+        (salt, extent, own): (u32, Extent, bool),
+        end: &mut u64,
+        len: u64,
+    ) -> io::Result<()> {
+        let growing = extent == Extent::Growing;
+        let most = if growing { MAX_READ_GROWING } else { MAX_READ };
+        let rest = |at: u64| usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX);
+        let limit = *end + rest(*end).min(most) as u64;
+        let mut whole = false;
+        loop {
+            let left = rest(*end).min(usize::try_from(limit - *end).unwrap_or(most));
+            // A frame that a piece cuts is the next one's first. What is no frame is looked at with
+            // all that follows it, so that damage is seen whole.
+            let last = whole || left <= PIECE;
+            let (want, extent) = if last { (left, extent) } else { (PIECE, Extent::Growing) };
+            let mut bytes = std::mem::take(&mut self.buffer);
+            if bytes.len() < want {
+                bytes.resize(want, 0);
+            }
+            let got = read_up_to(file, &mut bytes[..want], *end)?;
+            let from = *end;
+            *end = scan(&bytes[..got], from, salt, extent, |at, found| match found {
+                Ok(payload) => self.count(id, at, payload, own),
+                Err(corrupt) => self.report(id, corrupt),
+            });
+            if bytes.len() <= PIECE {
+                self.buffer = bytes;
+            }
+            // What another process is still writing goes on at the next look.
+            if last || *end == from && growing {
+                return Ok(());
+            }
+            whole = *end == from;
+        }
+    }
+
     fn count(&mut self, id: SegmentId, at: u64, payload: &[u8], own: bool) {
         self.own_records += u64::from(own);
-        match RecordRef::decode(payload) {
-            Ok(record) if self.recent.insert(record.id) => self.view.apply(&record),
-            Ok(record) => {
+        let read = RecordRef::decode_but_dims(payload).and_then(|record| {
+            // Dimensions that have a series were read when it was made.
+            let series = self.view.find(record.dims);
+            let known = series.is_some() || record.operation().is_some();
+            if known { Ok((record, series)) } else { Err(Malformed::Shape) }
+        });
+        match read {
+            Ok((record, series)) if self.recent.insert(record.id) => {
+                self.view.gather(&mut self.batch, &record, series);
+            }
+            Ok((record, _)) => {
                 log::warn!("ledger: request {:032x} was recorded twice, it counts once", record.id);
                 self.view.note_duplicate();
             }
@@ -204,7 +251,7 @@ fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> 
 /// The last ids, to recognise a record that comes twice.
 #[derive(Default)]
 struct Recent {
-    known: HashSet<u128>,
+    known: AHashSet<u128>,
     order: VecDeque<u128>,
 }
 

@@ -9,18 +9,24 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::LedgerError;
 use super::journal::files;
+use super::pace::Pace;
 use super::rows::Row;
 use super::snapshot::{self, Stamp};
 use super::store::{Store, StoreError, set_aside};
 use super::view::{Meta, View};
 
-/// Between two snapshots that let segments go.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
+/// Between two writes to the store: what a start must at most read again of the journal, which takes
+/// it about a second for a minute of twenty thousand records a second.
+pub(crate) const STORE_EVERY: Range<Duration> = Duration::from_secs(5)..Duration::from_secs(60);
+/// Between two snapshots that let segments go. The later ones hold more: a day of busy minutes is tens
+/// of megabytes.
+const SNAPSHOT_EVERY: Range<Duration> = Duration::from_secs(10)..SNAPSHOT_AT_LEAST_EVERY;
 /// Between two snapshots in any case: what a rebuild must at most read again.
 const SNAPSHOT_AT_LEAST_EVERY: Duration = Duration::from_secs(600);
 /// Between two attempts to open a store that failed.
@@ -35,11 +41,13 @@ pub(crate) struct Keeper {
     /// The store's content is not the base of the totals and must be replaced.
     stale: bool,
     reopen_at: Instant,
+    store_pace: Pace,
     /// The floors of the snapshot that is on the disk.
     durable_floors: BTreeMap<u16, u64>,
     /// What that snapshot covers.
     covered: Option<Meta>,
     snapshot_at: Instant,
+    snapshot_pace: Pace,
     /// The snapshot that a process without the lock has read.
     followed: Option<Stamp>,
     set_aside: Option<String>,
@@ -62,16 +70,20 @@ pub(crate) struct Writing {
 }
 
 impl Keeper {
-    pub(crate) fn new(directory: &Path) -> Self {
+    pub(crate) fn new(directory: &Path, store_every: Range<Duration>) -> Self {
+        let mut snapshot_pace = Pace::new(SNAPSHOT_EVERY);
+        snapshot_pace.done(Instant::now(), Duration::ZERO);
         Self {
             directory: directory.to_owned(),
             lock: None,
             store: None,
             stale: false,
             reopen_at: Instant::now(),
+            store_pace: Pace::new(store_every),
             durable_floors: BTreeMap::new(),
             covered: None,
             snapshot_at: Instant::now(),
+            snapshot_pace,
             followed: None,
             set_aside: None,
             history_lost: false,
@@ -218,15 +230,20 @@ impl Keeper {
         Ok(())
     }
 
-    /// Gathers what must be written, while the totals stand still.
+    /// Gathers what must be written, while the totals stand still. Whatever has not been written when
+    /// the process dies is in the journal.
     pub(crate) fn gather(&mut self, view: &mut View, force: bool) -> Writing {
         self.reopen_store();
+        let now = Instant::now();
+        let snapshot_due = self.snapshot_due(view, force);
+        // The store is never older than the snapshot.
+        let due = force || snapshot_due || self.store_pace.is_due(now);
         let rows = match &self.store {
             Some(_) if self.stale => {
                 view.take_changes();
                 Some(view.all_rows().collect())
             }
-            Some(_) if view.is_changed() => Some(view.changed_rows()),
+            Some(_) if due && view.is_changed() => Some(view.changed_rows()),
             Some(_) => None,
             None => {
                 // A store that comes back is written anew.
@@ -234,8 +251,9 @@ impl Keeper {
                 None
             }
         };
-        let snapshot = self.snapshot_due(view, force).then(|| {
+        let snapshot = snapshot_due.then(|| {
             let bytes = snapshot::encode(view);
+            self.snapshot_pace.done(now, now.elapsed());
             (bytes, view.floors.clone(), view.meta)
         });
         Writing { rows, snapshot }
@@ -246,7 +264,7 @@ impl Keeper {
         let changed = self.covered != Some(view.meta);
         let covers_more = view.floors != self.durable_floors;
         force && (changed || covers_more)
-            || covers_more && age >= SNAPSHOT_EVERY
+            || covers_more && self.snapshot_pace.is_due(Instant::now())
             || changed && age >= SNAPSHOT_AT_LEAST_EVERY
     }
 
@@ -266,7 +284,9 @@ impl Keeper {
     /// journal has it.
     pub(crate) fn write(&mut self, writing: Writing) {
         if let (Some(rows), Some(store)) = (writing.rows, &self.store) {
+            let begun = Instant::now();
             let result = if self.stale { store.replace(rows) } else { store.write(rows) };
+            self.store_pace.done(begun, begun.elapsed());
             match result {
                 Ok(()) => self.stale = false,
                 Err(e) => {

@@ -11,6 +11,7 @@
 //! Nothing on the way of a request waits for the store: without it the totals are in memory, and
 //! after a restart they come from the snapshot and the journal.
 
+mod batch;
 mod calendar;
 mod codec;
 mod counters;
@@ -19,6 +20,8 @@ mod fixtures;
 mod fold;
 mod journal;
 mod keeper;
+mod keys;
+mod pace;
 mod query;
 mod record;
 mod rows;
@@ -30,6 +33,7 @@ mod view;
 mod wire;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +50,7 @@ use crate::config::Durability;
 use fold::Folder;
 use journal::files::{Disk, RealDisk};
 use journal::{Journal, SEGMENT_BYTES};
-use keeper::{Keeper, Report};
+use keeper::{Keeper, Report, STORE_EVERY};
 use view::View;
 
 /// Between two folds while requests end.
@@ -155,12 +159,18 @@ struct Inner {
 struct Tuning {
     segment_bytes: u64,
     fold_every: Duration,
+    store_every: Range<Duration>,
     disk: Arc<dyn Disk>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, fold_every: FOLD_EVERY, disk: Arc::new(RealDisk) }
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            fold_every: FOLD_EVERY,
+            store_every: STORE_EVERY,
+            disk: Arc::new(RealDisk),
+        }
     }
 }
 
@@ -174,7 +184,8 @@ impl Ledger {
     fn open_tuned(options: LedgerOptions, tuning: Tuning) -> Result<Self, LedgerError> {
         std::fs::create_dir_all(&options.directory)?;
         let journal_directory = options.directory.join("journal");
-        let mut keeper = Keeper::new(&options.directory);
+        let Tuning { segment_bytes, fold_every, store_every, disk } = tuning;
+        let mut keeper = Keeper::new(&options.directory, store_every);
         let mut led = keeper.lead()?;
         let deadline = Instant::now() + LOCK_LINGERS;
         while led.is_none() && options.when_locked == WhenLocked::Refuse && Instant::now() < deadline {
@@ -186,7 +197,6 @@ impl Ledger {
             (None, WhenLocked::Refuse) => return Err(LedgerError::Locked),
             (None, WhenLocked::Wait) => keeper.follow()?.unwrap_or_default(),
         };
-        let Tuning { segment_bytes, fold_every, disk } = tuning;
         let journal = Journal::open(&journal_directory, options.shards, segment_bytes, disk, |shard| {
             view.highest_seq(shard).saturating_add(1)
         })?;
@@ -391,7 +401,7 @@ pub fn read_only(directory: &Path) -> Result<ReadOnlyLedger, LedgerError> {
     loop {
         // If the snapshot changes meanwhile, segments may be gone before they were read.
         let before = snapshot::stamp(directory);
-        let view = Keeper::new(directory).follow()?.unwrap_or_default();
+        let view = Keeper::new(directory, STORE_EVERY).follow()?.unwrap_or_default();
         let mut folder = Folder::new(view, &journal);
         let mut plan = folder.plan(&[])?;
         while !folder.step(&mut plan)? {}

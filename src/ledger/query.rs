@@ -211,7 +211,7 @@ impl View {
 
     /// The all-time figures of every key, by id.
     pub(crate) fn key_totals(&self) -> Vec<KeyTotal> {
-        let total = |(id, key): (&std::sync::Arc<str>, &super::view::KeyState)| KeyTotal {
+        let total = |(id, key): (&std::sync::Arc<str>, &super::keys::KeyState)| KeyTotal {
             key_id: id.to_string(),
             name: key.name.clone(),
             last_used_ms: key.last_used_ms,
@@ -232,7 +232,7 @@ impl View {
                 *day = day.saturating_add(counters.cost_nano_usd);
             }
         }
-        let spend = |(id, key): (&std::sync::Arc<str>, &super::view::KeyState)| {
+        let spend = |(id, key): (&std::sync::Arc<str>, &super::keys::KeyState)| {
             let (day, month) = recent.get(&**id).copied().unwrap_or_default();
             let total = NanoUsd(key.counters.cost_nano_usd);
             KeySpend { key_id: id.to_string(), day: NanoUsd(day), month: NanoUsd(month), total }
@@ -246,7 +246,7 @@ impl View {
         let wanted = q.key_id.as_deref().is_none_or(|id| id == &*series.key_id)
             && q.user.as_deref().is_none_or(|user| user == &*series.user);
         wanted.then(|| match q.by {
-            By::Key => self.keys.get(&series.key_id).map_or("", |key| key.name.as_str()),
+            By::Key => self.keys.at(series.key).name.as_str(),
             By::User => &series.user,
             By::Model => &series.model,
             By::Channel => &series.channel,

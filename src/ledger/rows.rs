@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use super::journal::files::SegmentId;
-use super::view::{Change, Grain, KeyState, Meta, View};
+use super::keys::KeyState;
+use super::view::{Change, Grain, Meta, View};
 use super::wire::{Reader, put_int, put_text};
 
 /// A key and its value; without a value the key is removed.
@@ -37,8 +38,8 @@ impl View {
             .into_iter()
             .flat_map(|grain| self.cells[grain as usize].keys().map(move |(b, s)| Change::Cell(grain, *b, *s)));
         // The first series of each key stands for the key.
-        let mut seen = std::collections::HashSet::new();
-        let keys = self.numbers().filter(move |s| seen.insert(&self.series[*s as usize].key_id)).map(Change::Key);
+        let mut seen = ahash::AHashSet::new();
+        let keys = self.numbers().filter(move |s| seen.insert(self.series[*s as usize].key)).map(Change::Key);
         std::iter::once(Change::Meta)
             .chain(self.numbers().map(Change::Series))
             .chain(keys)
@@ -79,7 +80,8 @@ impl View {
                 let id = &self.series[series as usize].key_id;
                 key.push(b'k');
                 key.extend_from_slice(id.as_bytes());
-                self.keys.get(id).inspect(|state| state.encode(&mut value)).is_some()
+                self.keys.at(self.series[series as usize].key).encode(&mut value);
+                true
             }
             Change::Offset(id) => {
                 key.push(b'o');
@@ -179,7 +181,7 @@ impl View {
     /// must belong to a series.
     fn check_sums(&self) -> Result<(), BadRows> {
         let days: u128 = self.cells[Grain::Day as usize].values().map(|c| u128::from(c.requests)).sum();
-        let keys: u128 = self.keys.values().map(|k| u128::from(k.counters.requests)).sum();
+        let keys: u128 = self.keys.iter().map(|(_, k)| u128::from(k.counters.requests)).sum();
         let folded = u128::from(self.meta.folded);
         if days != folded || keys != folded {
             return Err(BadRows(format!("{folded} records were counted, but days hold {days} and keys {keys}")));

@@ -1,14 +1,17 @@
 //! Owns the totals: what the journal adds up to, in memory, and which of them changed since they were
 //! last written. Refuses to know where they are written and where records come from.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::codec::{Dims, RecordRef};
+use ahash::{AHashMap, AHashSet};
+
+use super::codec::Dims;
 use super::counters::Counters;
 use super::journal::files::SegmentId;
+use super::keys::Keys;
 
 /// Model names are the client's to choose, so one key may have this many combinations of user, model,
 /// channel and route; what it asks beyond is counted under the model [`OTHER_MODEL`].
@@ -51,6 +54,8 @@ pub(crate) type Cells = BTreeMap<(u32, u32), Counters>;
 /// What a series is counted under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Series {
+    /// The key's number.
+    pub(crate) key: u32,
     pub(crate) key_id: Arc<str>,
     pub(crate) user: Arc<str>,
     pub(crate) model: Arc<str>,
@@ -58,18 +63,6 @@ pub(crate) struct Series {
     pub(crate) route: Arc<str>,
     /// The operation's name.
     pub(crate) operation: Arc<str>,
-}
-
-/// The totals of a key over all time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyState {
-    /// The latest name.
-    pub(crate) name: String,
-    /// When its latest request arrived.
-    pub(crate) last_used_ms: u64,
-    pub(crate) counters: Counters,
-    /// How many series it has.
-    pub(crate) series: u32,
 }
 
 /// What was read, beside the totals.
@@ -100,44 +93,31 @@ pub(crate) enum Change {
 pub(crate) struct View {
     pub(crate) meta: Meta,
     pub(crate) series: Vec<Series>,
-    index: HashMap<Box<[u8]>, u32>,
+    /// By dimensions. Model names are the client's to choose: the hashes are keyed.
+    index: AHashMap<Box<[u8]>, u32>,
+    /// The strings of all series, each once.
+    names: AHashSet<Arc<str>>,
     pub(crate) cells: [Cells; 3],
-    pub(crate) keys: BTreeMap<Arc<str>, KeyState>,
+    pub(crate) keys: Keys,
     /// Bytes of each segment that are folded.
     pub(crate) offsets: BTreeMap<SegmentId, u64>,
     /// Segments up to this one are folded whole, and may be gone.
     pub(crate) floors: BTreeMap<u16, u64>,
     /// Buckets before these are pruned: late records do not bring them back.
     pruned: [u32; 3],
-    changes: HashSet<Change>,
+    changes: AHashSet<Change>,
     scratch: Vec<u8>,
 }
 
 impl View {
-    /// Counts one record.
-    pub(crate) fn apply(&mut self, record: &RecordRef<'_>) {
-        let Some(series) = self.series_of(record.dims) else {
-            return;
-        };
-        let counters = Counters::of(record);
-        for grain in Grain::ALL {
-            let bucket = grain.bucket(record.time_ms);
-            if bucket >= self.pruned[grain as usize] {
-                self.cells[grain as usize].entry((bucket, series)).or_default().add(&counters);
-                self.changes.insert(Change::Cell(grain, bucket, series));
-            }
-        }
-        let key = self.keys.entry(Arc::clone(&self.series[series as usize].key_id)).or_default();
-        key.counters.add(&counters);
-        if record.time_ms >= key.last_used_ms {
-            key.last_used_ms = record.time_ms;
-            if key.name != record.key_name {
-                record.key_name.clone_into(&mut key.name);
-            }
-        }
-        self.changes.insert(Change::Key(series));
-        self.meta.folded += 1;
-        self.changes.insert(Change::Meta);
+    /// The series of a block of dimensions, if it has one of its own.
+    pub(crate) fn find(&self, dims: &[u8]) -> Option<u32> {
+        self.index.get(dims).copied()
+    }
+
+    /// Notes that something changed.
+    pub(super) fn note(&mut self, change: Change) {
+        self.changes.insert(change);
     }
 
     /// Notes damage, so that the count survives a restart.
@@ -212,6 +192,9 @@ impl View {
     fn prune_before(&mut self, grain: Grain, bucket: u32) {
         let pruned = &mut self.pruned[grain as usize];
         *pruned = (*pruned).max(bucket);
+        if self.cells[grain as usize].keys().next().is_none_or(|(oldest, _)| *oldest >= bucket) {
+            return;
+        }
         let kept = self.cells[grain as usize].split_off(&(bucket, 0));
         let gone = std::mem::replace(&mut self.cells[grain as usize], kept);
         self.changes.extend(gone.keys().map(|(bucket, series)| Change::Cell(grain, *bucket, *series)));
@@ -227,7 +210,7 @@ impl View {
     }
 
     /// What changed since this was last asked.
-    pub(crate) fn take_changes(&mut self) -> HashSet<Change> {
+    pub(crate) fn take_changes(&mut self) -> AHashSet<Change> {
         std::mem::take(&mut self.changes)
     }
 
@@ -246,26 +229,35 @@ impl View {
     pub(crate) fn insert_series(&mut self, dims: &[u8]) -> Option<u32> {
         let number = u32::try_from(self.series.len()).ok()?;
         let names = Dims::decode(dims)?;
-        let key_id = match self.keys.get_key_value(names.key_id) {
-            Some((shared, _)) => Arc::clone(shared),
-            None => Arc::from(names.key_id),
-        };
-        self.keys.entry(Arc::clone(&key_id)).or_default().series += 1;
-        self.series.push(Series {
+        let (key, key_id) = self.keys.number(names.key_id)?;
+        self.keys.at_mut(key).series += 1;
+        let series = Series {
+            key,
             key_id,
-            user: names.user.into(),
-            model: names.model.into(),
-            channel: names.channel.into(),
-            route: names.route.into(),
-            operation: names.operation.into(),
-        });
+            user: self.shared(names.user),
+            model: self.shared(names.model),
+            channel: self.shared(names.channel),
+            route: self.shared(names.route),
+            operation: self.shared(names.operation),
+        };
+        self.series.push(series);
         self.index.insert(dims.into(), number);
         Some(number)
     }
 
-    fn series_of(&mut self, dims: &[u8]) -> Option<u32> {
-        if let Some(series) = self.index.get(dims) {
-            return Some(*series);
+    fn shared(&mut self, name: &str) -> Arc<str> {
+        if let Some(shared) = self.names.get(name) {
+            return Arc::clone(shared);
+        }
+        let shared: Arc<str> = name.into();
+        self.names.insert(Arc::clone(&shared));
+        shared
+    }
+
+    /// The series that a record is counted under; a new one if need be.
+    pub(super) fn series_of(&mut self, dims: &[u8]) -> Option<u32> {
+        if let Some(series) = self.find(dims) {
+            return Some(series);
         }
         let names = Dims::decode(dims)?;
         if self.keys.get(names.key_id).is_none_or(|key| key.series < MAX_SERIES_PER_KEY) {
@@ -291,7 +283,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::super::codec::encode;
+    use super::super::codec::{RecordRef, encode};
     use super::super::fixtures::settlement;
     use super::super::record::Settlement;
     use super::*;
@@ -313,7 +305,7 @@ mod tests {
         assert_eq!(cells(Grain::Minute), [((1501, 0), 1), ((1502, 0), 1)]);
         assert_eq!(cells(Grain::Hour), [((25, 0), 2)]);
         assert_eq!(cells(Grain::Day), [((1, 0), 2)]);
-        let key = &view.keys["k1"];
+        let key = view.keys.get("k1").unwrap();
         assert_eq!(
             (key.name.as_str(), key.last_used_ms, key.counters.cost_nano_usd),
             ("alice-laptop", at + 60_000, 14)

@@ -2,10 +2,11 @@
 //!
 //! Owns the declarations. Knows nothing of when something is counted.
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge};
 
 use super::Declare;
 use super::family::{Declaration, Family};
+use super::histogram::Histogram;
 
 /// Whole requests: from a local refusal to a long stream.
 const REQUEST_SECONDS: &[f64] =

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+use prometheus::{IntCounter, IntGauge, Opts};
+
+use super::histogram::Histogram;
 
 /// Series of one family that carry names out of the configuration. Two thousand histograms are some forty
 /// thousand lines, about 5 MB: what Prometheus still reads in one scrape without notice.
@@ -54,11 +56,7 @@ impl Series for IntGauge {
 
 impl Series for Histogram {
     fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self> {
-        Self::with_opts(
-            HistogramOpts::new(declaration.name, declaration.help)
-                .const_labels(labels)
-                .buckets(declaration.buckets.to_vec()),
-        )
+        Self::new(declaration, labels)
     }
 }
 

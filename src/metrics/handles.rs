@@ -5,12 +5,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge};
 use weir_filters::route::Operation;
 use weir_filters::usage::{Source, Usage};
 
 use super::declared::Families;
 use super::family::{Family, OTHER};
+use super::histogram::Histogram;
 use super::{GaugeGuard, Metrics};
 use crate::ledger::Outcome;
 
@@ -99,13 +100,17 @@ impl Handles {
     }
 }
 
+/// The counters of neighbouring statuses.
+type CodeBlock = [OnceLock<IntCounter>; CODES_A_BLOCK];
+
 /// The series of one route.
 pub struct RouteHandles {
     name: Arc<str>,
     overhead: OnceLock<Histogram>,
     durations: [OnceLock<Histogram>; CLASSES.len()],
-    /// By [`code_position`]: eight kilobytes a route and snapshot, for one load instead of a map.
-    codes: Box<[OnceLock<IntCounter>]>,
+    /// By [`code_position`], in blocks that are made when they are needed: a route answers with few statuses, and
+    /// those stand together.
+    codes: [OnceLock<Box<CodeBlock>>; CODE_BLOCKS],
 }
 
 impl RouteHandles {
@@ -114,13 +119,14 @@ impl RouteHandles {
             name: name.into(),
             overhead: OnceLock::new(),
             durations: [const { OnceLock::new() }; CLASSES.len()],
-            codes: (0..=CODE_OTHER).map(|_| OnceLock::new()).collect(),
+            codes: [const { OnceLock::new() }; CODE_BLOCKS],
         }
     }
 
     fn observe(&self, families: &Families, seen: &Observation) {
         let position = code_position(seen.status);
-        self.codes[position]
+        let block = self.codes[position / CODES_A_BLOCK].get_or_init(Box::default);
+        block[position % CODES_A_BLOCK]
             .get_or_init(|| {
                 let digits = seen.status.to_string();
                 let code = match position {
@@ -183,9 +189,15 @@ impl ChannelHandles {
     }
 }
 
-/// The series of one model of a channel.
+/// One model of a channel. Most of a snapshot's models are not asked for before the next snapshot.
 struct ModelHandles {
     name: Arc<str>,
+    series: OnceLock<Box<ModelSeries>>,
+}
+
+/// The series of a model.
+#[derive(Default)]
+struct ModelSeries {
     durations: [OnceLock<Histogram>; Operation::ALL.len()],
     first_token: OnceLock<Histogram>,
     per_output_token: OnceLock<Histogram>,
@@ -195,37 +207,31 @@ struct ModelHandles {
 
 impl ModelHandles {
     fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            durations: [const { OnceLock::new() }; Operation::ALL.len()],
-            first_token: OnceLock::new(),
-            per_output_token: OnceLock::new(),
-            events: OnceLock::new(),
-            tokens: OnceLock::new(),
-        }
+        Self { name: name.into(), series: OnceLock::new() }
     }
 
     fn observe(&self, families: &Families, channel: &str, seen: &Observation) {
         let names = [channel, &self.name];
+        let series = self.series.get_or_init(Box::default);
         let seconds = |cell: &OnceLock<Histogram>, family: &Family<Histogram>, seconds: f64| {
             cell.get_or_init(|| family.child(&names, &[])).observe(seconds);
         };
         if let (Some(took), Some(operation)) = (seen.upstream_duration, seen.operation) {
-            self.durations[operation as usize]
+            series.durations[operation as usize]
                 .get_or_init(|| families.upstream_duration.child(&names, &[operation.name()]))
                 .observe(took.as_secs_f64());
         }
         if let Some(first_token) = seen.first_token {
-            seconds(&self.first_token, &families.first_token, first_token.as_secs_f64());
+            seconds(&series.first_token, &families.first_token, first_token.as_secs_f64());
         }
         if let Some(per_token) = time_per_output_token(seen) {
-            seconds(&self.per_output_token, &families.per_output_token, per_token);
+            seconds(&series.per_output_token, &families.per_output_token, per_token);
         }
         if seen.stream {
-            self.events.get_or_init(|| families.events.child(&names, &[])).inc_by(seen.events);
+            series.events.get_or_init(|| families.events.child(&names, &[])).inc_by(seen.events);
         }
         if seen.usage.source != Source::None {
-            self.tokens.get_or_init(|| Tokens::new(families, &names)).count(&seen.usage);
+            series.tokens.get_or_init(|| Tokens::new(families, &names)).count(&seen.usage);
         }
     }
 }
@@ -325,6 +331,10 @@ fn class_position(status: u16) -> usize {
 /// Positions after those of the statuses 100 to 599.
 const CODE_NONE: usize = 500;
 const CODE_OTHER: usize = 501;
+
+/// The first statuses of each class are the common ones.
+const CODES_A_BLOCK: usize = 20;
+const CODE_BLOCKS: usize = CODE_OTHER / CODES_A_BLOCK + 1;
 
 fn code_position(status: u16) -> usize {
     match status {

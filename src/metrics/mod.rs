@@ -10,6 +10,7 @@
 mod declared;
 mod family;
 mod handles;
+mod histogram;
 #[cfg(test)]
 mod tests;
 
@@ -109,7 +110,7 @@ impl Metrics {
             streams_active: declare.gauge("weir_streams_active", "Streams that are being answered.")?,
             journal_bytes: declare.gauge("weir_ledger_journal_bytes", "Bytes of the ledger's journal on disk.")?,
             fold_lag: declare
-                .gauge("weir_ledger_fold_lag_records", "Records of the journal that the store does not hold yet.")?,
+                .gauge("weir_ledger_fold_lag_records", "Records of the journal that the totals do not hold yet.")?,
             store_up: declare.gauge("weir_store_up", "1 if the ledger's store takes writes, else 0.")?,
             append_errors: declare
                 .counter("weir_ledger_append_errors_total", "Settlements that could not be appended to the journal.")?,

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::super::fixtures::settlement;
 use super::super::journal::files;
@@ -24,13 +25,11 @@ fn child_that_appends_until_it_is_killed() {
         directory: directory.into(),
         shards: 2,
         durability: crate::config::Durability::Relaxed,
-        keep_minutes: super::Duration::from_secs(86_400),
-        keep_hours: super::Duration::from_secs(86_400),
+        keep_minutes: Duration::from_secs(86_400),
+        keep_hours: Duration::from_secs(86_400),
         when_locked: super::WhenLocked::Refuse,
     };
-    let tuning =
-        super::Tuning { segment_bytes: scene.segment_bytes, fold_every: scene.fold_every, disk: scene.disk.clone() };
-    let ledger = Ledger::open_tuned(options, tuning).unwrap();
+    let ledger = Ledger::open_tuned(options, scene.tuning()).unwrap();
     let base = u128::from(now_ms()) << 64;
     for n in 0.. {
         ledger.append(&settlement(base | n, now_ms()));
@@ -79,7 +78,13 @@ fn every_acknowledged_record_survives_kill_9_and_counts_once() {
 
 #[test]
 fn a_copy_taken_at_any_moment_counts_every_record_once() {
-    let scene = Scene { segment_bytes: 2048, ..Scene::new() };
+    // The store keeps up with the totals, or falls behind them and the snapshot is what it meets.
+    for store_every in [Duration::ZERO, Duration::from_secs(3600)] {
+        copies_count_every_record_once(&Scene { segment_bytes: 2048, store_every, ..Scene::new() });
+    }
+}
+
+fn copies_count_every_record_once(scene: &Scene) {
     let ledger = scene.open();
     for step in 0..6_u64 {
         scene.append(&ledger, step * 20..step * 20 + 20);
@@ -102,6 +107,30 @@ fn a_copy_taken_at_any_moment_counts_every_record_once() {
             assert_eq!(requests(&image.open()), expected, "step {step}, moment {moment}, again");
         }
     }
+}
+
+#[test]
+fn a_store_that_is_behind_is_brought_up_at_the_end_and_by_the_journal_after_a_kill() {
+    let scene = Scene { store_every: Duration::from_secs(3600), ..Scene::new() };
+    let ledger = scene.open();
+    for part in [0..1, 1..50] {
+        scene.append(&ledger, part);
+        ledger.inner.tick(false);
+    }
+    assert_eq!(requests(&ledger), 50);
+    let killed = scene.copy();
+    drop(ledger);
+    assert_eq!(stored(&scene), 50);
+    assert!(stored(&killed) <= 1, "only the first tick was due to write");
+    assert_eq!(requests(&killed.open()), 50);
+}
+
+/// The records that the store holds, in a copy: the ledger may be open.
+fn stored(scene: &Scene) -> u64 {
+    let image = scene.copy();
+    let store = super::super::store::Store::open(&image.directory().join("store")).unwrap();
+    let view = super::super::view::View::from_rows(store.rows().unwrap()).unwrap();
+    view.map_or(0, |view| view.meta.folded)
 }
 
 /// A ledger of 150 records, most of whose segments were dropped, closed.

@@ -19,6 +19,8 @@ pub(super) struct Scene {
     pub(super) when_locked: WhenLocked,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) fold_every: Duration,
+    /// Zero by default: each fold reaches the store too.
+    pub(super) store_every: Duration,
 }
 
 impl Scene {
@@ -31,6 +33,7 @@ impl Scene {
             when_locked: WhenLocked::Refuse,
             disk: Arc::new(RealDisk),
             fold_every: Duration::from_millis(20),
+            store_every: Duration::ZERO,
         }
     }
 
@@ -51,8 +54,16 @@ impl Scene {
             keep_hours: Duration::from_secs(7 * 86_400),
             when_locked: self.when_locked,
         };
-        let (segment_bytes, fold_every) = (self.segment_bytes, self.fold_every);
-        Ledger::open_tuned(options, Tuning { segment_bytes, fold_every, disk: Arc::clone(&self.disk) })
+        Ledger::open_tuned(options, self.tuning())
+    }
+
+    pub(super) fn tuning(&self) -> Tuning {
+        Tuning {
+            segment_bytes: self.segment_bytes,
+            fold_every: self.fold_every,
+            store_every: self.store_every..self.store_every,
+            disk: Arc::clone(&self.disk),
+        }
     }
 
     /// What a kill at this moment would leave: a copy of the files as they are.
