@@ -9,9 +9,12 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 600
+BENCH_ROUNDS ?= 5
+BENCH_ONLY ?=
+BENCH_OPTIONS ?=
 FUZZ_TARGETS := sse json body config journal
 
-.PHONY: help setup demo test unit external fuzz-build fuzz check run build release clean
+.PHONY: help setup demo test unit external fuzz-build fuzz bench check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +51,15 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS
 		PATH="$(abspath $(TARGET))/tools/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . "$$target" -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=10
 	done
+
+# BENCH_ONLY=json,connect measures only these works; BENCH_OPTIONS are more options of benches/compare.
+bench: setup ## Compare Weir with nginx, HAProxy and Envoy: benches/README.md
+	@tests/setup.sh bench
+	python="$(TARGET)/venv-bench/bin/python"
+	"$$python" -m unittest benches.compare.tests
+	$(CARGO) build --locked --release --bin weir
+	CARGO_TARGET_DIR="$(abspath $(TARGET))/bench/load" $(CARGO) build --locked --release --manifest-path benches/load/Cargo.toml
+	PATH="$$PATH:/usr/sbin" "$$python" -m benches.compare --rounds $(BENCH_ROUNDS) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(BENCH_OPTIONS)
 
 check: setup ## Formatting, lints, documentation, licences
 	@$(CARGO) fmt --all --check

@@ -1,0 +1,153 @@
+"""One measurement: a mock, a proxy started afresh before it, the load through it, and what the load saw."""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .machine import CoreTimes
+from .process import Failed, Process, free_port, on_core
+from .proxies import UPSTREAM_KEY, Proxy, Running, Setting
+from .work import WARM_UP, WARM_UP_SECONDS, Work, client_keys, unknown_keys
+
+PROXY_CORE = 0
+LOAD_CORE = 1
+# Beyond a measurement's own time: connecting, the timeout of the last requests, the JSON.
+LOAD_MARGIN = 60.0
+# What a proxy does after its last answer, such as closing connections.
+SETTLING = 0.2
+# A ledger may be read before it has folded the last records.
+COUNT_TRIES = 20
+COUNT_PAUSE = 0.1
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where things are: the load's program, and a folder on the disk that ledgers are to be written to."""
+
+    load: Path
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every measurement has: a folder of its own and a mock that listens."""
+
+    bench: Bench
+    folder: Path
+    mock: Process
+    upstream: int
+
+    def key_file(self, keys: list[str]) -> Path:
+        file = self.folder / "client-keys"
+        file.write_text("\n".join(keys) + "\n")
+        return file
+
+
+def measure(bench: Bench, work: Work, proxy: Proxy, seconds: float) -> dict:
+    """The results of one work through a proxy."""
+    with open_site(bench) as site, started(site, proxy) as running:
+        process = running.process
+        warmed_up = warm_up(site, running)
+        idle_pss = process.pss_kib()
+        keys = site.key_file(client_keys() if work.known_keys else unknown_keys())
+        loaded = run_load(site, work, running.port, keys, work.seconds(seconds), process)
+        if not process.alive():
+            raise Failed(f"{proxy.title} ended during the work {work.name}:\n{process.log_tail()}")
+        result = {"idle_pss_kib": idle_pss, **loaded}
+        if work.counted:
+            result["counted"] = counted(running, warmed_up, loaded["load"])
+        return result
+
+
+def measure_direct(bench: Bench, work: Work, seconds: float) -> dict:
+    """The results of one work through nothing: the load asks the mock itself."""
+    with open_site(bench) as site:
+        keys = site.key_file([UPSTREAM_KEY])
+        return run_load(site, work, site.upstream, keys, work.seconds(seconds), None)
+
+
+def measure_idle(bench: Bench, proxy: Proxy) -> dict:
+    """The memory of a proxy that has answered something and has nothing to do."""
+    with open_site(bench) as site, started(site, proxy) as running:
+        warm_up(site, running)
+        return {"idle_pss_kib": running.process.pss_kib()}
+
+
+@contextmanager
+def open_site(bench: Bench) -> Iterator[Site]:
+    with tempfile.TemporaryDirectory(dir=bench.scratch) as name:
+        folder, upstream = Path(name), free_port()
+        command = [str(bench.load), "mock", "--listen", f"127.0.0.1:{upstream}"]
+        with Process("the mock", command, LOAD_CORE, folder / "mock.log") as mock:
+            mock.wait_until_open(upstream)
+            yield Site(bench, folder, mock, upstream)
+
+
+@contextmanager
+def started(site: Site, proxy: Proxy) -> Iterator[Running]:
+    folder = site.folder / "proxy"
+    folder.mkdir()
+    running = proxy.start(Setting(folder, site.upstream, client_keys(), PROXY_CORE))
+    with running.process:
+        yield running
+
+
+def warm_up(site: Site, running: Running) -> dict:
+    """Proves that the proxy does the work; what it occupies afterwards is what it occupies idle."""
+    arguments = WARM_UP.load_arguments(running.port, site.key_file(client_keys()), WARM_UP_SECONDS, [])
+    result = load(site.bench, arguments, WARM_UP_SECONDS)
+    if result["requests"] == 0 or any(result["errors"].values()):
+        raise Failed(f"{running.process.name} failed the warm-up: {result}\n{running.process.log_tail()}")
+    time.sleep(SETTLING)
+    return result
+
+
+def run_load(site: Site, work: Work, port: int, keys: Path, seconds: float, process: Process | None) -> dict:
+    """What the load says, and who else used the cores meanwhile."""
+    cores = [CoreTimes(PROXY_CORE), CoreTimes(LOAD_CORE)]
+    cpu_before, mock_before, begun = process.cpu_ns() if process else 0, site.mock.cpu_ns(), time.monotonic_ns()
+    arguments = work.load_arguments(port, keys, seconds, process.pids() if process else [])
+    if process is None:
+        arguments.append("--direct")
+    result = load(site.bench, arguments, work.warmup + seconds)
+    wall = time.monotonic_ns() - begun
+    proxy_core, load_core = (CoreTimes(core).since(before) for core, before in zip([0, 1], cores, strict=True))
+    proxy_share = (process.cpu_ns() - cpu_before) / wall if process else 0.0
+    return {
+        "load": result,
+        "mock_cpu_share": round((site.mock.cpu_ns() - mock_before) / wall, 3),
+        "load_core_busy": round(load_core["busy"], 3),
+        # Of the proxy's core, what processes took that are not the proxy's.
+        "foreign_share": round(max(proxy_core["processes"] - proxy_share, 0.0), 3),
+        "steal_share": round(max(proxy_core["steal"], load_core["steal"]), 3),
+    }
+
+
+def load(bench: Bench, arguments: list[str], seconds: float) -> dict:
+    command = on_core(LOAD_CORE, [str(bench.load), "load", *arguments])
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + LOAD_MARGIN)
+    if ended.returncode != 0:
+        raise Failed(f"the load ended with {ended.returncode}: {ended.stderr.strip()}")
+    return json.loads(ended.stdout)
+
+
+def counted(running: Running, *loads: dict) -> dict | None:
+    """What the proxy itself has counted beside what the loads completed; None of one that does not count.
+
+    Requests that are open when a load ends are given up by it; the proxy counts them, once each.
+    """
+    least = sum(result["completed"] for result in loads)
+    most = least + sum(result["abandoned"] for result in loads)
+    for _ in range(COUNT_TRIES):
+        own = running.counted()
+        if own is None:
+            return None
+        if own >= least:
+            break
+        time.sleep(COUNT_PAUSE)
+    return {"own": own, "least": least, "most": most}
