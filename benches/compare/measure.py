@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .machine import CoreTimes
 from .process import Failed, Process, free_port, on_core
-from .proxies import UPSTREAM_KEY, Proxy, Running, Setting
+from .proxies import Proxy, Running, Setting
 from .work import WARM_UP, WARM_UP_SECONDS, Work, client_keys, unknown_keys
 
 PROXY_CORE = 0
@@ -67,8 +67,7 @@ def measure(bench: Bench, work: Work, proxy: Proxy, seconds: float) -> dict:
 def measure_direct(bench: Bench, work: Work, seconds: float) -> dict:
     """The results of one work through nothing: the load asks the mock itself."""
     with open_site(bench) as site:
-        keys = site.key_file([UPSTREAM_KEY])
-        return run_load(site, work, site.upstream, keys, work.seconds(seconds), None)
+        return run_load(site, work, site.upstream, None, work.seconds(seconds), None)
 
 
 def measure_idle(bench: Bench, proxy: Proxy) -> dict:
@@ -107,16 +106,14 @@ def warm_up(site: Site, running: Running) -> dict:
     return result
 
 
-def run_load(site: Site, work: Work, port: int, keys: Path, seconds: float, process: Process | None) -> dict:
+def run_load(site: Site, work: Work, port: int, keys: Path | None, seconds: float, process: Process | None) -> dict:
     """What the load says, and who else used the cores meanwhile."""
     cores = [CoreTimes(PROXY_CORE), CoreTimes(LOAD_CORE)]
     cpu_before, mock_before, begun = process.cpu_ns() if process else 0, site.mock.cpu_ns(), time.monotonic_ns()
     arguments = work.load_arguments(port, keys, seconds, process.pids() if process else [])
-    if process is None:
-        arguments.append("--direct")
     result = load(site.bench, arguments, work.warmup + seconds)
     wall = time.monotonic_ns() - begun
-    proxy_core, load_core = (CoreTimes(core).since(before) for core, before in zip([0, 1], cores, strict=True))
+    proxy_core, load_core = (CoreTimes(core).since(before) for core, before in zip([PROXY_CORE, LOAD_CORE], cores, strict=True))
     proxy_share = (process.cpu_ns() - cpu_before) / wall if process else 0.0
     return {
         "load": result,

@@ -67,7 +67,7 @@ def readme_block(results: list[Result], machine: dict, folder: str) -> str:
             "",
             other_table(results),
             "",
-            f"All figures: [table.md]({folder}/table.md). How they come about: [benches/README.md](benches/README.md).",
+            f"All figures: [table.md]({folder}/table.md).",
         ]
     )
 

@@ -71,7 +71,7 @@ class Figures(unittest.TestCase):
 class Works(unittest.TestCase):
     def test_a_paced_stream_outlasts_its_window(self):
         paced = named("paced-50ms")
-        arguments = paced.load_arguments(1, "keys", 6.0, [])
+        arguments = paced.load_arguments(1, None, 6.0, [])
         events = int(arguments[arguments.index("--bench") + 1].split("events=")[1].split(";")[0])
         self.assertEqual(events * 0.05, paced.warmup + 6.0 + work.STREAM_MARGIN)
 

@@ -54,7 +54,8 @@ class Work:
     def expected_status(self) -> int:
         return 200 if self.known_keys else 401
 
-    def load_arguments(self, port: int, keys: Path, seconds: float, pids: list[int]) -> list[str]:
+    def load_arguments(self, port: int, keys: Path | None, seconds: float, pids: list[int]) -> list[str]:
+        """Without `keys` the mock itself is asked, as if by a proxy."""
         bench = self.bench
         if self.paced():
             lasts = self.warmup + seconds + STREAM_MARGIN
@@ -64,7 +65,6 @@ class Work:
             "--path": PATH,
             "--bench": bench,
             "--body-bytes": self.body_bytes,
-            "--keys-file": keys,
             "--connections": self.connections,
             "--mode": "closed" if self.rate is None else "open",
             "--warmup": self.warmup,
@@ -74,10 +74,16 @@ class Work:
         }
         if self.rate is not None:
             arguments["--rate"] = self.rate
+        if keys is not None:
+            arguments["--keys-file"] = keys
         if pids:
             arguments["--cpu"] = ",".join(map(str, pids))
         listed = [str(part) for pair in arguments.items() for part in pair]
-        return [*listed, "--reconnect"] if self.reconnect else listed
+        listed += [] if keys else ["--direct"]
+        listed += ["--reconnect"] if self.reconnect else []
+        # A gateway need not ask for the usage report then, nor take it out again: each has the same events to pass.
+        listed += ["--include-usage"] if self.streams() else []
+        return listed
 
 
 JSON = Work("json", "small JSON, saturated", "json", connections=64, counted=True)
