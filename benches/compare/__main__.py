@@ -37,7 +37,10 @@ def main() -> int:
     proxies = chosen_proxies(options)
     folder = options.out or default_folder(options)
     folder.mkdir(parents=True)
-    described = {"date": f"{datetime.date.today()}", **machine.describe(proxies, ["python3", "-m", "benches.compare", *sys.argv[1:]])}
+    described = {
+        "date": f"{datetime.date.today()}",
+        **machine.describe(proxies, ["python3", "-m", "benches.compare", *sys.argv[1:]]),
+    }
     (folder / "machine.json").write_text(json.dumps(described, indent=2) + "\n")
     options.scratch.mkdir(parents=True, exist_ok=True)
     run(options, proxies, folder / "raw.jsonl")
@@ -49,17 +52,40 @@ def arguments() -> argparse.Namespace:
     names = [work.name for work in WORKS] + [IDLE]
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
     parser.add_argument("--only", type=listed(names), default=names, metavar="WORK,…", help=f"of {', '.join(names)}")
-    parser.add_argument("--proxies", type=lambda text: text.split(","), metavar="NAME,…",
-                        help="of direct, nginx, haproxy, envoy and the names of Weir's builds (default: all)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="per measurement; streams take 1.5 times that (default: 4)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for the results (default: benches/runs/DATE; of a part: target/bench/TIME)")
-    parser.add_argument("--weir", action="append", metavar="[NAME=]PATH",
-                        help="a build of Weir; several are compared with each other (default: target/release/weir)")
-    parser.add_argument("--load", type=Path, default=TARGET / "bench/load/release/weir-load", metavar="PATH",
-                        help="the load's program")
-    parser.add_argument("--scratch", type=Path, default=TARGET / "bench/scratch", metavar="DIR",
-                        help="for configurations and ledgers; on a disk, not in memory")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="measure nothing: make table and plot from results there")
+    parser.add_argument(
+        "--proxies",
+        type=lambda text: text.split(","),
+        metavar="NAME,…",
+        help="of direct, nginx, haproxy, envoy and the names of Weir's builds (default: all)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="per measurement; streams take 1.5 times that (default: 4)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="for the results (default: benches/runs/DATE; of a part: target/bench/TIME)",
+    )
+    parser.add_argument(
+        "--weir",
+        action="append",
+        metavar="[NAME=]PATH",
+        help="a build of Weir; several are compared with each other (default: target/release/weir)",
+    )
+    parser.add_argument(
+        "--load", type=Path, default=TARGET / "bench/load/release/weir-load", metavar="PATH", help="the load's program"
+    )
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        default=TARGET / "bench/scratch",
+        metavar="DIR",
+        help="for configurations and ledgers; on a disk, not in memory",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="measure nothing: make table and plot from results there"
+    )
     return parser.parse_args()
 
 
@@ -75,7 +101,12 @@ def listed(names: list[str]):
 
 def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
     builds = [build.rpartition("=")[::2] for build in options.weir or [str(TARGET / "release/weir")]]
-    known: list[Proxy] = [Nginx(), HaProxy(), Envoy(), *(Weir(name or "weir", Path(path).resolve()) for name, path in builds)]
+    known: list[Proxy] = [
+        Nginx(),
+        HaProxy(),
+        Envoy(),
+        *(Weir(name or "weir", Path(path).resolve()) for name, path in builds),
+    ]
     by_name = {proxy.name: proxy for proxy in known}
     if len(by_name) < len(known):
         raise Failed("two builds have the same name: --weir NAME=PATH")

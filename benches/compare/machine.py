@@ -44,7 +44,9 @@ def system() -> str:
 def commit() -> str:
     """The commit of this repository, and whether sources of what is measured differ from it."""
     named = output(["git", "rev-parse", "--short=12", "HEAD"])
-    changed = output(["git", "status", "--porcelain", "--", "Cargo.toml", "Cargo.lock", "src", "filters", "benches/load"])
+    changed = output(
+        ["git", "status", "--porcelain", "--", "Cargo.toml", "Cargo.lock", "src", "filters", "benches/load"]
+    )
     return f"{named}, changed" if changed else named
 
 

@@ -113,7 +113,9 @@ def run_load(site: Site, work: Work, port: int, keys: Path | None, seconds: floa
     arguments = work.load_arguments(port, keys, seconds, process.pids() if process else [])
     result = load(site.bench, arguments, work.warmup + seconds)
     wall = time.monotonic_ns() - begun
-    proxy_core, load_core = (CoreTimes(core).since(before) for core, before in zip([PROXY_CORE, LOAD_CORE], cores, strict=True))
+    proxy_core, load_core = (
+        CoreTimes(core).since(before) for core, before in zip([PROXY_CORE, LOAD_CORE], cores, strict=True)
+    )
     proxy_share = (process.cpu_ns() - cpu_before) / wall if process else 0.0
     return {
         "load": result,

@@ -44,7 +44,9 @@ def draw(results: list[Result], machine: dict, file: Path) -> None:
     cpu_panel(left, results, [name for name in names if name != BASE])
     memory_panel(right, results, names)
     handles, labels = left.get_legend_handles_labels()
-    left.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(labels), frameon=False, labelcolor=TEXT)
+    left.legend(
+        handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(labels), frameon=False, labelcolor=TEXT
+    )
     figure.supxlabel(
         f"medians of {rounds(results)} interleaved rounds (whiskers: lowest and highest) · {machine['date']} ·"
         f" {machine['cpu']} · one worker on one core each",

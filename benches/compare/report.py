@@ -1,6 +1,7 @@
 """Tables from stored results: `table.md` beside them, and the README's between its markers."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from .figures import (
@@ -22,6 +23,8 @@ from .figures import (
     rounds,
 )
 from .work import IDLE, WORKS, Work
+
+Text = Callable[[float], str]
 
 BASE = "nginx"
 DIRECT = "direct"
@@ -58,8 +61,8 @@ def readme_block(results: list[Result], machine: dict, folder: str) -> str:
         [
             f"Medians of {rounds(results)} interleaved rounds, {machine['date']}, on {machine['cores']} cores of"
             f" {machine['cpu']}: {versions}.",
-            "One worker each, pinned to a core. × is the CPU time beside nginx's in the same round. Weir does all of its",
-            "work here, journal, metering and metrics included; the others only look up the key and rewrite headers.",
+            "One worker each, pinned to a core. × is the CPU time beside nginx's in the same round. Weir does all of",
+            "its work, journal, metering and metrics included; the others only look up the key and rewrite headers.",
             "",
             f"![CPU time beside nginx's, and memory per open stream]({folder}/plot.png)",
             "",
@@ -96,9 +99,8 @@ def noise(results: list[Result]) -> list[str]:
     share = Spread.of(result["foreign_share"] for result in results if "foreign_share" in result)
     if share is None or share.median < FOREIGN_SHARE_TOLD:
         return []
-    return [
-        f"**Not quiet:** other processes took {share.median:.0%} of the proxies' core (median; {share.high:.0%} at worst)."
-    ]
+    taken = f"{share.median:.0%} of the proxies' core (median; {share.high:.0%} at worst)"
+    return [f"**Not quiet:** other processes took {taken}."]
 
 
 def cpu_table(results: list[Result]) -> str:
@@ -123,9 +125,14 @@ def other_table(results: list[Result]) -> str:
     """Latency and memory, as they are."""
     names = [name for name in proxies(results) if name != DIRECT]
     by_name = {work.name: work for work in WORKS}
-    wanted: list[tuple[str, str, Figure, callable]] = [
+    wanted: list[tuple[str, str, Figure, Text]] = [
         ("p99 at 4,000/s", "json-rate", latency_us(by_name["json-rate"], "p99"), time_text),
-        ("p99 of an event's delay, 1,000 streams at 20 ms", "paced-20ms", latency_us(by_name["paced-20ms"], "p99"), time_text),
+        (
+            "p99 of an event's delay, 1,000 streams at 20 ms",
+            "paced-20ms",
+            latency_us(by_name["paced-20ms"], "p99"),
+            time_text,
+        ),
         ("events per read of the client, SSE as fast as possible", "sse-fast", events_per_read, "{:.1f}".format),
         ("memory per open stream, at 20 ms", "paced-20ms", kib_per_stream, "{:.1f} KiB".format),
         ("memory per open stream, at 50 ms", "paced-50ms", kib_per_stream, "{:.1f} KiB".format),
@@ -189,7 +196,7 @@ def errors_text(results: list[Result]) -> str:
 MISSING = "–"
 
 
-def median_text(values: ByRound, text: callable) -> str:
+def median_text(values: ByRound, text: Text) -> str:
     spread = Spread.of(values.values())
     return text(spread.median) if spread else MISSING
 

@@ -109,8 +109,10 @@ class Tables(unittest.TestCase):
         )
 
     def test_times_are_shown_in_a_unit_that_fits(self):
-        self.assertEqual([report.time_text(us) for us in [None, 7.44, 812, -12.3, 12345]],
-                         ["–", "7.44 µs", "812 µs", "-12.3 µs", "12.3 ms"])
+        self.assertEqual(
+            [report.time_text(us) for us in [None, 7.44, 812, -12.3, 12345]],
+            ["–", "7.44 µs", "812 µs", "-12.3 µs", "12.3 ms"],
+        )
 
 
 if __name__ == "__main__":
