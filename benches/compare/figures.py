@@ -94,7 +94,9 @@ def kib_per_stream(result: Result) -> float | None:
 
 def errors(result: Result) -> dict[str, int]:
     """Errors by kind, without kinds that did not occur."""
-    found = {kind: count for kind, count in result.get("load", {}).get("errors", {}).items() if count}
+    load = result.get("load", {})
+    kinds = {**load.get("errors", {}), "warmup": load.get("warmup_errors", 0)}
+    found = {kind: count for kind, count in kinds.items() if count}
     own = result.get("counted")
     if own:
         beyond = max(own["least"] - own["own"], own["own"] - own["most"])

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -60,7 +61,8 @@ def measure(bench: Bench, work: Work, proxy: Proxy, seconds: float) -> dict:
             raise Failed(f"{proxy.title} ended during the work {work.name}:\n{process.log_tail()}")
         result = {"idle_pss_kib": idle_pss, **loaded}
         if work.counted:
-            result["counted"] = counted(running, warmed_up, loaded["load"])
+            completed = warmed_up["requests"] + loaded["load"]["requests"]
+            result["counted"] = counted(running, completed, WARM_UP.connections + work.connections)
         return result
 
 
@@ -132,21 +134,25 @@ def load(bench: Bench, arguments: list[str], seconds: float) -> dict:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + LOAD_MARGIN)
     if ended.returncode != 0:
         raise Failed(f"the load ended with {ended.returncode}: {ended.stderr.strip()}")
-    return json.loads(ended.stdout)
+    result = json.loads(ended.stdout)
+    if result["cpu_ns"] is None or None in result["pss_kib"].values():
+        raise Failed(f"a process ended during the load: {ended.stderr.strip()}")
+    # It tells the first error of each kind.
+    sys.stderr.write(ended.stderr)
+    return result
 
 
-def counted(running: Running, *loads: dict) -> dict | None:
-    """What the proxy itself has counted beside what the loads completed; None of one that does not count.
+def counted(running: Running, completed: int, open_at_end: int) -> dict | None:
+    """What the proxy itself has counted beside what the load completed; None of one that does not count.
 
-    Requests that are open when a load ends are given up by it; the proxy counts them, once each.
+    Requests that are open when a load ends are given up by it; the proxy counts each of them once or, if it has
+    not read it, not at all.
     """
-    least = sum(result["completed"] for result in loads)
-    most = least + sum(result["abandoned"] for result in loads)
     for _ in range(COUNT_TRIES):
         own = running.counted()
         if own is None:
             return None
-        if own >= least:
+        if own >= completed:
             break
         time.sleep(COUNT_PAUSE)
-    return {"own": own, "least": least, "most": most}
+    return {"own": own, "least": completed, "most": completed + open_at_end}

@@ -65,7 +65,8 @@ class Figures(unittest.TestCase):
             self.assertEqual(figures.errors(one), errors, own)
 
     def test_errors_are_named_by_kind(self):
-        self.assertEqual(figures.errors(result(1, "weir", load={"errors": {"status": 3, "closed": 0}})), {"status": 3})
+        one = result(1, "weir", load={"errors": {"status": 3, "closed": 0}, "warmup_errors": 2})
+        self.assertEqual(figures.errors(one), {"status": 3, "warmup": 2})
 
 
 class Works(unittest.TestCase):
@@ -74,6 +75,10 @@ class Works(unittest.TestCase):
         arguments = paced.load_arguments(1, None, 6.0, [])
         events = int(arguments[arguments.index("--bench") + 1].split("events=")[1].split(";")[0])
         self.assertEqual(events * 0.05, paced.warmup + 6.0 + work.STREAM_MARGIN)
+
+    def test_what_is_counted_has_no_warm_up_that_the_load_does_not_count(self):
+        self.assertEqual([one.name for one in work.WORKS if one.counted and one.warmup], [])
+        self.assertEqual([one.name for one in work.WORKS if one.counted], ["json"])
 
     def test_names_are_unique_and_keys_are_not_shared(self):
         names = [one.name for one in work.WORKS] + [work.IDLE]
