@@ -15,6 +15,8 @@ def bootstrap(port: int, upstream: int, keys: list[str]) -> dict:
         "skip_xff_append": True,
         "server_header_transformation": "PASS_THROUGH",
         "stream_idle_timeout": "300s",
+        # Where it closes, it closes at once, instead of waiting a second for the client to do so.
+        "delayed_close_timeout": "0s",
         "local_reply_config": {
             "mappers": [
                 {

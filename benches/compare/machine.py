@@ -3,12 +3,10 @@
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from .proxies import Proxy
-
-# Of the fields of a `cpu` line in /proc/stat.
-USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL = range(8)
 
 
 def describe(proxies: list[Proxy], command: list[str]) -> dict:
@@ -61,23 +59,25 @@ def output(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@dataclass(frozen=True)
+class CoreUse:
+    """Shares of a core's time."""
+
+    # In processes, whosever; time in interrupts counts to whom it interrupted only on some kernels.
+    processes: float
+    # Taken by other guests of the host.
+    steal: float
+
+
 class CoreTimes:
     """The time that a core has spent so far."""
 
     def __init__(self, core: int):
-        self._ticks = next(
-            [int(value) for value in line.split()[1:9]]
-            for line in Path("/proc/stat").read_text().splitlines()
-            if line.startswith(f"cpu{core} ")
-        )
+        lines = Path("/proc/stat").read_text().splitlines()
+        self._ticks = next(line for line in lines if line.startswith(f"cpu{core} ")).split()[1:9]
 
-    def since(self, earlier: "CoreTimes") -> dict[str, float]:
-        """Of the time since then: the shares of processes, of all work, and of other guests of the host."""
-        spent = [now - before for now, before in zip(self._ticks, earlier._ticks, strict=True)]
+    def since(self, earlier: "CoreTimes") -> CoreUse:
+        spent = [int(now) - int(before) for now, before in zip(self._ticks, earlier._ticks, strict=True)]
+        user, nice, system, *_, steal = spent
         total = max(sum(spent), 1)
-        processes = spent[USER] + spent[NICE] + spent[SYSTEM]
-        return {
-            "processes": processes / total,
-            "busy": (processes + spent[IRQ] + spent[SOFTIRQ]) / total,
-            "steal": spent[STEAL] / total,
-        }
+        return CoreUse((user + nice + system) / total, steal / total)

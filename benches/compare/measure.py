@@ -1,6 +1,7 @@
 """One measurement: a mock, a proxy started afresh before it, the load through it, and what the load saw."""
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -110,23 +111,32 @@ def warm_up(site: Site, running: Running) -> dict:
 
 def run_load(site: Site, work: Work, port: int, keys: Path | None, seconds: float, process: Process | None) -> dict:
     """What the load says, and who else used the cores meanwhile."""
-    cores = [CoreTimes(PROXY_CORE), CoreTimes(LOAD_CORE)]
-    cpu_before, mock_before, begun = process.cpu_ns() if process else 0, site.mock.cpu_ns(), time.monotonic_ns()
+    cores = [PROXY_CORE, LOAD_CORE]
+    before = [CoreTimes(core) for core in cores]
+    proxy_before, mock_before, load_before = process.cpu_ns() if process else 0, site.mock.cpu_ns(), ended_cpu_ns()
+    begun = time.monotonic_ns()
     arguments = work.load_arguments(port, keys, seconds, process.pids() if process else [])
     result = load(site.bench, arguments, work.warmup + seconds)
     wall = time.monotonic_ns() - begun
-    proxy_core, load_core = (
-        CoreTimes(core).since(before) for core, before in zip([PROXY_CORE, LOAD_CORE], cores, strict=True)
-    )
-    proxy_share = (process.cpu_ns() - cpu_before) / wall if process else 0.0
+    used = [CoreTimes(core).since(start) for core, start in zip(cores, before, strict=True)]
+    proxy_share = (process.cpu_ns() - proxy_before) / wall if process else 0.0
+    load_share = (site.mock.cpu_ns() - mock_before + ended_cpu_ns() - load_before) / wall
+    # A histogram without values says nothing.
+    recorded = {name: value for name, value in result.items() if not isinstance(value, dict) or value.get("count") != 0}
     return {
-        "load": result,
-        "mock_cpu_share": round((site.mock.cpu_ns() - mock_before) / wall, 3),
-        "load_core_busy": round(load_core["busy"], 3),
-        # Of the proxy's core, what processes took that are not the proxy's.
-        "foreign_share": round(max(proxy_core["processes"] - proxy_share, 0.0), 3),
-        "steal_share": round(max(proxy_core["steal"], load_core["steal"]), 3),
+        "load": recorded,
+        # Of the load's core, what load and mock took.
+        "load_share": round(load_share, 3),
+        # Of either core, what processes took that are not measured.
+        "foreign_share": round(max(used[0].processes - proxy_share, used[1].processes - load_share, 0.0), 3),
+        "steal_share": round(max(core.steal for core in used), 3),
     }
+
+
+def ended_cpu_ns() -> int:
+    """What the processes have used that were started and have ended, as each load has."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int((usage.ru_utime + usage.ru_stime) * 1e9)
 
 
 def load(bench: Bench, arguments: list[str], seconds: float) -> dict:

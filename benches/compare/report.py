@@ -30,7 +30,7 @@ BASE = "nginx"
 DIRECT = "direct"
 TITLES = {BASE: "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "weir": "Weir", DIRECT: "no proxy"}
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-# A median share of the proxies' core above this is told: the figures are then not to be trusted to a percent.
+# A median share of the core above this is told: the figures are then not to be trusted to a percent.
 FOREIGN_SHARE_TOLD = 0.03
 
 
@@ -99,8 +99,8 @@ def noise(results: list[Result]) -> list[str]:
     share = Spread.of(result["foreign_share"] for result in results if "foreign_share" in result)
     if share is None or share.median < FOREIGN_SHARE_TOLD:
         return []
-    taken = f"{share.median:.0%} of the proxies' core (median; {share.high:.0%} at worst)"
-    return [f"**Not quiet:** other processes took {taken}."]
+    taken = f"{share.median:.0%} of a measured core (median; {share.high:.0%} at worst)"
+    return [f"**Not quiet:** other processes took {taken}. The ratios are fair, but not exact."]
 
 
 def cpu_table(results: list[Result]) -> str:
@@ -157,7 +157,7 @@ def work_table(results: list[Result], work: Work) -> str:
     head += ["added p50", "added p99"] if work.added_latency else []
     head += ["events/read"] if work.streams() else []
     head += ["KiB/stream"] if work.paced() else []
-    head += ["load's core", "errors"]
+    head += ["load and mock", "errors"]
     rows = []
     for name in proxies(results):
         mine = [result for result in results if (result["work"], result["proxy"]) == (work.name, name)]
@@ -179,7 +179,7 @@ def work_table(results: list[Result], work: Work) -> str:
             row += [median_text(values, time_text) if name != DIRECT else MISSING for values in added]
         row += [median_text(over_rounds(events_per_read), "{:.2f}".format)] if work.streams() else []
         row += [median_text(over_rounds(kib_per_stream), "{:.1f}".format)] if work.paced() else []
-        row.append(median_text(over_rounds(lambda result: result["load_core_busy"]), "{:.0%}".format))
+        row.append(median_text(over_rounds(lambda result: result["load_share"]), "{:.0%}".format))
         row.append(errors_text(mine))
         rows.append(row)
     return markdown(head, rows)
