@@ -195,7 +195,7 @@ def say(text: str) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Failed as reason:
+    except (Failed, FileNotFoundError) as reason:
         say(f"bench: {reason}")
         sys.exit(1)
     except KeyboardInterrupt:

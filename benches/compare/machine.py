@@ -1,12 +1,13 @@
 """What a result was measured on: the machine, the versions, and how much others took of the cores meanwhile."""
 
+import hashlib
 import os
 import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .proxies import Proxy
+from .proxies import Proxy, Weir
 
 
 def describe(proxies: list[Proxy], command: list[str]) -> dict:
@@ -23,6 +24,11 @@ def describe(proxies: list[Proxy], command: list[str]) -> dict:
             "python": platform.python_version(),
         },
         "commit": commit(),
+        "builds": {
+            proxy.name: hashlib.sha256(proxy.program.read_bytes()).hexdigest()
+            for proxy in proxies
+            if isinstance(proxy, Weir)
+        },
         "command": command,
     }
 

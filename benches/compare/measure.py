@@ -127,7 +127,7 @@ def run_load(site: Site, work: Work, port: int, keys: Path | None, seconds: floa
         "load": recorded,
         # Of the load's core, what load and mock took.
         "load_share": round(load_share, 3),
-        # Of either core, what processes took that are not measured.
+        # Of either core, what processes took that are not measured, at least: time in interrupts is nobody's here.
         "foreign_share": round(max(used[0].processes - proxy_share, used[1].processes - load_share, 0.0), 3),
         "steal_share": round(max(core.steal for core in used), 3),
     }

@@ -3,6 +3,7 @@
 Drawn without a background, in colours that stand out on a white page and on a dark one.
 """
 
+from itertools import cycle
 from pathlib import Path
 
 from .figures import Result, Spread, by_round, cpu_us, kib_per_stream, proxies, ratios, rounds
@@ -41,8 +42,9 @@ def draw(results: list[Result], machine: dict, file: Path) -> None:
     names = [name for name in proxies(results) if name != DIRECT]
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), width_ratios=[5, 1.25], layout="constrained")
     figure.patch.set_alpha(0)
-    cpu_panel(left, results, [name for name in names if name != BASE])
-    memory_panel(right, results, names)
+    colour = colours(names)
+    cpu_panel(left, results, [name for name in names if name != BASE], colour)
+    memory_panel(right, results, names, colour)
     handles, labels = left.get_legend_handles_labels()
     left.legend(
         handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(labels), frameon=False, labelcolor=TEXT
@@ -57,7 +59,7 @@ def draw(results: list[Result], machine: dict, file: Path) -> None:
     plt.close(figure)
 
 
-def cpu_panel(axes, results: list[Result], names: list[str]) -> None:
+def cpu_panel(axes, results: list[Result], names: list[str], colour: dict[str, str]) -> None:
     works = [work for work in WORKS if by_round(results, work.name, BASE, cpu_us(work))]
     width = GROUP / max(len(names), 1)
     top = 1.0
@@ -71,7 +73,7 @@ def cpu_panel(axes, results: list[Result], names: list[str]) -> None:
                 continue
             height = min(spread.median, HIGHEST_RATIO)
             label = None if drawn else title(name)
-            axes.bar(place + offset, height, width * 0.92, color=colour(name), label=label, zorder=2)
+            axes.bar(place + offset, height, width * 0.92, color=colour[name], label=label, zorder=2)
             high = min(spread.high, HIGHEST_RATIO)
             axes.plot([place + offset] * 2, [min(spread.low, HIGHEST_RATIO), high], color=TEXT, linewidth=1, zorder=3)
             bold = "bold" if name == "weir" else "normal"
@@ -79,7 +81,7 @@ def cpu_panel(axes, results: list[Result], names: list[str]) -> None:
             figure = f"{spread.median:.2f}"
             axes.text(place + offset, above, figure, ha="center", fontsize=8.5, weight=bold, color=TEXT)
             drawn, top = True, max(top, height, high)
-    axes.axhline(1, color=colour(BASE), linewidth=1.4, linestyle=(0, (5, 3)), zorder=4, label="nginx = 1")
+    axes.axhline(1, color=colour[BASE], linewidth=1.4, linestyle=(0, (5, 3)), zorder=4, label="nginx = 1")
     axes.set_xticks(range(len(works)), [LABELS[work.name] for work in works], fontsize=9.5)
     axes.set_xlim(-0.55, len(works) - 0.45)
     axes.set_ylim(0, top * 1.16 + 0.1)
@@ -87,7 +89,7 @@ def cpu_panel(axes, results: list[Result], names: list[str]) -> None:
     plain(axes)
 
 
-def memory_panel(axes, results: list[Result], names: list[str]) -> None:
+def memory_panel(axes, results: list[Result], names: list[str], colour: dict[str, str]) -> None:
     work = "paced-50ms" if any(result["work"] == "paced-50ms" for result in results) else "paced-20ms"
     shown = []
     for name in names:
@@ -95,7 +97,7 @@ def memory_panel(axes, results: list[Result], names: list[str]) -> None:
         if spread is not None:
             shown.append((name, spread.median))
     for place, (name, value) in enumerate(shown):
-        axes.bar(place, value, 0.72, color=colour(name), zorder=2)
+        axes.bar(place, value, 0.72, color=colour[name], zorder=2)
         bold = "bold" if name == "weir" else "normal"
         axes.text(place, value, f"{value:.0f}", ha="center", va="bottom", fontsize=9, weight=bold, color=TEXT)
     axes.set_xticks(range(len(shown)), [title(name) for name, _ in shown], fontsize=9, rotation=30)
@@ -105,8 +107,9 @@ def memory_panel(axes, results: list[Result], names: list[str]) -> None:
     plain(axes)
 
 
-def colour(name: str) -> str:
-    return COLOURS.get(name) or VARIANT_COLOURS[sum(map(ord, name)) % len(VARIANT_COLOURS)]
+def colours(names: list[str]) -> dict[str, str]:
+    variants = [name for name in names if name not in COLOURS]
+    return {**COLOURS, **dict(zip(variants, cycle(VARIANT_COLOURS), strict=False))}
 
 
 def plain(axes) -> None:
