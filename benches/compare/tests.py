@@ -1,8 +1,11 @@
 """Tests of the pure parts: python3 -m unittest benches.compare.tests"""
 
+import importlib.util
+import tempfile
 import unittest
+from pathlib import Path
 
-from . import figures, process, report, work
+from . import figures, plot, process, report, work
 from .figures import Spread
 
 
@@ -118,6 +121,50 @@ class Tables(unittest.TestCase):
             [report.time_text(us) for us in [None, 7.44, 812, -12.3, 12345]],
             ["–", "7.44 µs", "812 µs", "-12.3 µs", "12.3 ms"],
         )
+
+
+class Publishing(unittest.TestCase):
+    def whole(self, rounds: int) -> list[dict]:
+        names = ["nginx", "haproxy", "envoy", "weir"]
+        works = [one.name for one in work.WORKS] + [work.IDLE]
+        return [result(n, name, work_name=one) for n in range(1, rounds + 1) for one in works for name in names]
+
+    def test_only_a_whole_run_of_enough_rounds_may_stand_in_the_readme(self):
+        self.assertTrue(report.complete(self.whole(5), 5))
+        self.assertFalse(report.complete(self.whole(4), 5))
+        self.assertFalse(report.complete(self.whole(5)[:-1], 5))
+
+    def test_a_page_has_a_section_for_each_work_that_was_measured(self):
+        results = [one for one in self.whole(1) if one["work"] in ["json", "connect"]]
+        page = report.table_page(results, MACHINE)
+        sections = [line for line in page.splitlines() if line.startswith("## ")]
+        self.assertEqual(sections, ["## small JSON, saturated (`json`)", "## a connection per request (`connect`)"])
+
+    def test_noise_is_told(self):
+        self.assertEqual(report.noise([{"foreign_share": 0.01}, {"foreign_share": 0.02}]), [])
+        told = report.noise([{"foreign_share": 0.1}, {"foreign_share": 0.3}, {"foreign_share": 0.2}])
+        self.assertIn("20% of a measured core (median; 30% at worst)", told[0])
+
+    @unittest.skipUnless(importlib.util.find_spec("matplotlib"), "matplotlib is not installed")
+    def test_builds_of_weir_beside_each_other_are_drawn(self):
+        results = [*self.whole(2), result(1, "weir-a"), result(1, "weir-b")]
+        with tempfile.TemporaryDirectory() as folder:
+            plot.draw(results, MACHINE, Path(folder) / "plot.png")
+            self.assertEqual((Path(folder) / "plot.png").read_bytes()[:4], b"\x89PNG")
+        used = plot.colours(figures.proxies(results))
+        self.assertEqual(len({used[name] for name in figures.proxies(results)}), 6)
+
+
+MACHINE = {
+    "date": "2026-01-31",
+    "cpu": "a processor",
+    "cores": 2,
+    "memory_mib": 4096,
+    "kernel": "6.1",
+    "system": "Debian 12",
+    "commit": "0123456789ab",
+    "versions": {"nginx": "1.22.1", "haproxy": "2.6.12", "envoy": "1.40.0", "weir": "0.1.0"},
+}
 
 
 if __name__ == "__main__":
