@@ -22,6 +22,8 @@ LOAD_CORE = 1
 LOAD_MARGIN = 60.0
 # What a proxy does after its last answer, such as closing connections.
 SETTLING = 0.2
+# On a crowded machine the load may not have run before its time is over.
+WARM_UP_TRIES = 5
 # A ledger may be read before it has folded the last records.
 COUNT_TRIES = 20
 COUNT_PAUSE = 0.1
@@ -54,7 +56,7 @@ def measure(bench: Bench, work: Work, proxy: Proxy, seconds: float) -> dict:
     """The results of one work through a proxy."""
     with open_site(bench) as site, started(site, proxy) as running:
         process = running.process
-        warmed_up = warm_up(site, running)
+        completed, perhaps = warm_up(site, running)
         idle_pss = process.pss_kib()
         keys = site.key_file(client_keys() if work.known_keys else unknown_keys())
         loaded = run_load(site, work, running.port, keys, work.seconds(seconds), process)
@@ -62,8 +64,8 @@ def measure(bench: Bench, work: Work, proxy: Proxy, seconds: float) -> dict:
             raise Failed(f"{proxy.title} ended during the work {work.name}:\n{process.log_tail()}")
         result = {"idle_pss_kib": idle_pss, **loaded}
         if work.counted:
-            completed = warmed_up["requests"] + loaded["load"]["requests"]
-            result["counted"] = counted(running, completed, WARM_UP.connections + work.connections)
+            completed += loaded["load"]["requests"]
+            result["counted"] = counted(running, completed, perhaps + work.connections)
         return result
 
 
@@ -99,14 +101,20 @@ def started(site: Site, proxy: Proxy) -> Iterator[Running]:
         yield running
 
 
-def warm_up(site: Site, running: Running) -> dict:
-    """Proves that the proxy does the work; what it occupies afterwards is what it occupies idle."""
-    arguments = WARM_UP.load_arguments(running.port, site.key_file(client_keys()), WARM_UP_SECONDS, [])
-    result = load(site.bench, arguments, WARM_UP_SECONDS)
-    if result["requests"] == 0 or any(result["errors"].values()):
-        raise Failed(f"{running.process.name} failed the warm-up: {result}\n{running.process.log_tail()}")
-    time.sleep(SETTLING)
-    return result
+def warm_up(site: Site, running: Running) -> tuple[int, int]:
+    """Proves that the proxy does the work; what it occupies afterwards is what it occupies idle.
+
+    Returns how many requests were completed, and how many more there may have been.
+    """
+    for tries in range(1, WARM_UP_TRIES + 1):
+        arguments = WARM_UP.load_arguments(running.port, site.key_file(client_keys()), WARM_UP_SECONDS, [])
+        result = load(site.bench, arguments, WARM_UP_SECONDS)
+        if any(result["errors"].values()):
+            raise Failed(f"{running.process.name} failed the warm-up: {result}\n{running.process.log_tail()}")
+        if result["requests"] > 0:
+            time.sleep(SETTLING)
+            return result["requests"], tries * WARM_UP.connections
+    raise Failed(f"{running.process.name} answered nothing in the warm-up:\n{running.process.log_tail()}")
 
 
 def run_load(site: Site, work: Work, port: int, keys: Path | None, seconds: float, process: Process | None) -> dict:

@@ -22,7 +22,8 @@ def result(round_number: int, proxy: str, cpu_us: float = 25.0, work_name: str =
         "open_streams": 0,
     }
     load.update(more.pop("load", {}))
-    return {"round": round_number, "work": work_name, "proxy": proxy, "idle_pss_kib": 5000, "load": load, **more}
+    about = {"round": round_number, "work": work_name, "proxy": proxy, "idle_pss_kib": 5000, "load_share": 0.5}
+    return {**about, "load": load, **more}
 
 
 def named(name: str) -> work.Work:
