@@ -10,7 +10,7 @@ use super::programs::Mock;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mischief {
     None,
-    /// These bytes for those, wherever they stand whole in one read.
+    /// These bytes for those, wherever they stand; no answer ends with the beginning of those.
     Replace(&'static [u8], &'static [u8]),
     /// More bytes behind each read.
     Append(&'static [u8]),
@@ -55,11 +55,12 @@ impl Relay {
 fn pass(mut from: TcpStream, mut to: TcpStream, mischief: Mischief) {
     let mut buffer = vec![0; 1 << 20];
     let mut passed = 0;
+    let mut held = Vec::new();
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let bytes = &buffer[..count];
         let bytes = match mischief {
             Mischief::None | Mischief::LeaveAfterFirst => bytes.to_vec(),
-            Mischief::Replace(old, new) => replaced(bytes, old, new),
+            Mischief::Replace(old, new) => replaced(&mut held, bytes, old, new),
             Mischief::Append(more) => [bytes, more].concat(),
             Mischief::CutAfter(limit) => bytes[..count.min(limit - passed)].to_vec(),
             Mischief::Stall => continue,
@@ -74,17 +75,24 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mischief: Mischief) {
     let _ = from.shutdown(Shutdown::Both);
 }
 
-fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
+/// Replaces what is whole, and holds back an end that may be the beginning of another.
+fn replaced(held: &mut Vec<u8>, bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    held.extend_from_slice(bytes);
+    let mut out = Vec::with_capacity(held.len());
     let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at..].starts_with(old) {
+    while at < held.len() && !old.starts_with(&held[at..]) {
+        if held[at..].starts_with(old) {
             out.extend_from_slice(new);
             at += old.len();
         } else {
-            out.push(bytes[at]);
+            out.push(held[at]);
             at += 1;
         }
     }
+    if held[at..] == *old {
+        out.extend_from_slice(new);
+        at = held.len();
+    }
+    held.drain(..at);
     out
 }
