@@ -12,7 +12,7 @@ pub(crate) const USAGE: &str = "\
 weir-load: the upstream and the load of Weir's benchmarks
 
 weir-load mock --listen 127.0.0.1:PORT
-    [--tick MICROSECONDS]      events of paced streams are written at multiples of this time (default 100)
+    [--tick MICROSECONDS]      events of paced streams are written at multiples of this time (default 250)
 
 weir-load load --target 127.0.0.1:PORT --bench BENCH --connections N --seconds S
     BENCH                      json, or sse;events=N;every=MICROSECONDS;batch=B
@@ -34,7 +34,7 @@ weir-load load --target 127.0.0.1:PORT --bench BENCH --connections N --seconds S
 const MAX_CONNECTIONS: usize = 28_000;
 
 /// Microseconds between the times at which paced events are written.
-const DEFAULT_TICK: u64 = 100;
+const DEFAULT_TICK: u64 = 250;
 const MAX_TICK: u64 = 1_000_000;
 
 /// The largest request body.

@@ -41,7 +41,10 @@ impl Body {
             Self::Length(0) => Ok(Piece::End),
             Self::Length(left) => Ok(data(input, left)),
             Self::Chunked(chunks) => chunks.next(input),
-            Self::UntilClose => Ok(data(input, &mut u64::MAX.clone())),
+            Self::UntilClose => {
+                let mut endless = u64::MAX;
+                Ok(data(input, &mut endless))
+            }
         }
     }
 }

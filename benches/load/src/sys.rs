@@ -139,6 +139,7 @@ pub(crate) fn connect(target: SocketAddrV4) -> io::Result<TcpStream> {
         TcpStream::from_raw_fd(check(libc::socket(libc::AF_INET, flags, 0))?)
     };
     stream.set_nodelay(true)?;
+    without_pacing(&stream)?;
     let address = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: target.port().to_be(),
@@ -152,6 +153,16 @@ pub(crate) fn connect(target: SocketAddrV4) -> io::Result<TcpStream> {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(stream),
     }
+}
+
+/// Takes the plain congestion control of TCP. One that paces what it sends, as BBR does, holds bytes back on a
+/// loopback, where there is no congestion: a stall would be its, and not the measured program's.
+pub(crate) fn without_pacing(socket: &impl AsRawFd) -> io::Result<()> {
+    const NAME: &[u8] = b"reno";
+    let (name, length) = (NAME.as_ptr().cast(), NAME.len() as libc::socklen_t);
+    // SAFETY: the name outlives the call and has the length that is given.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_CONGESTION, name, length) };
+    check(set).map(drop)
 }
 
 /// `CLOCK_MONOTONIC`: one clock for all processes of a host.

@@ -99,7 +99,7 @@ impl Arrivals {
     /// How many have arrived and have not begun.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a day: exact in both types")]
     fn waiting(&self, now: u64) -> u64 {
-        ((now - self.start) as f64 / self.spacing) as u64 + 1 - self.begun
+        (((now - self.start) as f64 / self.spacing) as u64 + 1).saturating_sub(self.begun)
     }
 }
 

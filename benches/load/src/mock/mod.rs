@@ -32,6 +32,8 @@ pub(crate) fn run(options: &MockOptions) -> io::Result<Infallible> {
     sys::prepare_process()?;
     let listener = TcpListener::bind(options.listen)?;
     listener.set_nonblocking(true)?;
+    // What is accepted inherits it.
+    sys::without_pacing(&listener)?;
     let mut mock = Mock {
         epoll: Epoll::new()?,
         slots: Vec::new(),
