@@ -35,12 +35,12 @@ def main() -> int:
         raise Failed(f"{OPEN_FILES} open files are needed; the limit is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     proxies = chosen_proxies(options)
-    folder = options.out or default_folder(options)
-    folder.mkdir(parents=True)
     described = {
         "date": f"{datetime.date.today()}",
         **machine.describe(proxies, ["python3", "-m", "benches.compare", *sys.argv[1:]]),
     }
+    folder = options.out or default_folder(options)
+    folder.mkdir(parents=True)
     (folder / "machine.json").write_text(json.dumps(described, indent=2) + "\n")
     options.scratch.mkdir(parents=True, exist_ok=True)
     run(options, proxies, folder / "raw.jsonl")
@@ -195,7 +195,7 @@ def say(text: str) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (Failed, FileNotFoundError) as reason:
+    except (Failed, FileNotFoundError, FileExistsError) as reason:
         say(f"bench: {reason}")
         sys.exit(1)
     except KeyboardInterrupt:
