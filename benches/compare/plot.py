@@ -46,9 +46,7 @@ def draw(results: list[Result], machine: dict, file: Path) -> None:
     cpu_panel(left, results, [name for name in names if name != BASE], colour)
     memory_panel(right, results, names, colour)
     handles, labels = left.get_legend_handles_labels()
-    left.legend(
-        handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(labels), frameon=False, labelcolor=TEXT
-    )
+    left.legend(handles, labels, loc="upper left", ncols=len(labels), frameon=False, labelcolor=TEXT)
     figure.supxlabel(
         f"medians of {rounds(results)} interleaved rounds (whiskers: lowest and highest) · {machine['date']} ·"
         f" {machine['cpu']} · one worker on one core each",
@@ -84,7 +82,8 @@ def cpu_panel(axes, results: list[Result], names: list[str], colour: dict[str, s
     axes.axhline(1, color=colour[BASE], linewidth=1.4, linestyle=(0, (5, 3)), zorder=4, label="nginx = 1")
     axes.set_xticks(range(len(works)), [LABELS[work.name] for work in works], fontsize=9.5)
     axes.set_xlim(-0.55, len(works) - 0.45)
-    axes.set_ylim(0, top * 1.16 + 0.1)
+    # Room for the legend above the highest bar and its figure.
+    axes.set_ylim(0, top * 1.25)
     axes.set_title(
         "CPU time per request or event, beside nginx's (less is better)", loc="left", fontsize=12, weight="bold", pad=12
     )
