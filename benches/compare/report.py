@@ -100,7 +100,7 @@ def noise(results: list[Result]) -> list[str]:
     if share is None or share.median < FOREIGN_SHARE_TOLD:
         return []
     taken = f"{share.median:.0%} of a measured core (median; {share.high:.0%} at worst)"
-    return [f"**Not quiet:** other processes took {taken}. The ratios are fair, but not exact."]
+    return [f"**Not quiet:** other processes took {taken}. These figures are not for quoting."]
 
 
 def cpu_table(results: list[Result]) -> str:
