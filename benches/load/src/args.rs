@@ -15,11 +15,15 @@ weir-load mock --listen 127.0.0.1:PORT
     [--tick MICROSECONDS]      events of paced streams are written at multiples of this time (default 250)
 
 weir-load load --target 127.0.0.1:PORT --bench BENCH --connections N --seconds S
+    [--mock 127.0.0.1:PORT]    the mock in the load's thread: neither ever sleeps, so waking them costs a proxy nothing
+    [--tick MICROSECONDS]      of that mock
+    [--delay S]                how long that mock serves before the load begins: time for a proxy to start
     BENCH                      json, or sse;events=N;every=MICROSECONDS;batch=B
     [--path PATH]              default /v1/chat/completions
     [--body-bytes N]           size of a request's body (default 300)
     [--keys-file FILE]         one client key a line; each request takes the next
-    [--direct]                 to the mock itself: its key, and nothing for a proxy to remove
+    [--direct]                 to the mock itself: its key, and nothing for a proxy to remove; --target may be left out
+                               if there is --mock
     [--include-usage]          streams ask for usage themselves
     [--mode closed|open]       default closed: the next request follows the last
     [--rate R]                 open: arrivals a second in all
@@ -33,8 +37,8 @@ weir-load load --target 127.0.0.1:PORT --bench BENCH --connections N --seconds S
 /// More connections than one address of a target has ports for.
 const MAX_CONNECTIONS: usize = 28_000;
 
-/// Microseconds between the times at which paced events are written.
-const DEFAULT_TICK: u64 = 250;
+/// Between the times at which paced events are written; the longest is in microseconds.
+const DEFAULT_TICK: Duration = Duration::from_micros(250);
 const MAX_TICK: u64 = 1_000_000;
 
 /// The largest request body.
@@ -47,7 +51,7 @@ const MAX_SECONDS: f64 = 86_400.0;
 #[derive(Debug)]
 pub(crate) enum Command {
     Mock(MockOptions),
-    Load(LoadOptions),
+    Load(Box<LoadOptions>),
     Help,
 }
 
@@ -59,7 +63,10 @@ pub(crate) struct MockOptions {
 
 #[derive(Debug)]
 pub(crate) struct LoadOptions {
-    pub(crate) target: SocketAddrV4,
+    /// `None` is the mock of this load.
+    pub(crate) target: Option<SocketAddrV4>,
+    pub(crate) mock: Option<MockOptions>,
+    pub(crate) delay: Duration,
     pub(crate) path: String,
     /// As it is sent.
     pub(crate) bench_value: String,
@@ -94,8 +101,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, 
     }
     let command = if written.0.is_empty() { String::new() } else { written.0.remove(0) };
     let command = match command.as_str() {
-        "mock" => Command::Mock(MockOptions { listen: written.required("--listen")?, tick: written.tick()? }),
-        "load" => Command::Load(load_options(&mut written)?),
+        "mock" => Command::Mock(MockOptions {
+            listen: written.required("--listen")?,
+            tick: written.tick()?.unwrap_or(DEFAULT_TICK),
+        }),
+        "load" => Command::Load(Box::new(load_options(&mut written)?)),
         "" => return Err("a command is missing: mock or load".into()),
         other => return Err(format!("unknown command {other}: it is mock or load")),
     };
@@ -123,8 +133,20 @@ fn load_options(written: &mut Written) -> Result<LoadOptions, String> {
         (None | Some("closed"), Some(_)) => return Err("--rate needs --mode open".into()),
         (Some(other), _) => return Err(format!("--mode {other}: it is closed or open")),
     };
+    let (listen, tick, delay) = (written.optional("--mock")?, written.tick()?, written.seconds("--delay")?);
+    let mock = match listen {
+        Some(listen) => Some(MockOptions { listen, tick: tick.unwrap_or(DEFAULT_TICK) }),
+        None if tick.is_some() || delay.is_some() => return Err("--tick and --delay need --mock".into()),
+        None => None,
+    };
+    let target = written.optional("--target")?;
+    if target.is_none() && (mock.is_none() || matches!(keys, Keys::File(_))) {
+        return Err("--target is missing".into());
+    }
     let options = LoadOptions {
-        target: written.required("--target")?,
+        target,
+        mock,
+        delay: delay.unwrap_or_default(),
         path: written.optional("--path")?.unwrap_or_else(|| "/v1/chat/completions".into()),
         bench_value,
         bench,
@@ -186,10 +208,11 @@ impl Written {
         }
     }
 
-    fn tick(&mut self) -> Result<Duration, String> {
-        match self.optional("--tick")?.unwrap_or(DEFAULT_TICK) {
-            micros @ 0..=MAX_TICK => Ok(Duration::from_micros(micros)),
-            micros => Err(format!("--tick {micros}: it is at most {MAX_TICK} microseconds")),
+    fn tick(&mut self) -> Result<Option<Duration>, String> {
+        match self.optional("--tick")? {
+            None => Ok(None),
+            Some(micros @ 0..=MAX_TICK) => Ok(Some(Duration::from_micros(micros))),
+            Some(micros) => Err(format!("--tick {micros}: it is at most {MAX_TICK} microseconds")),
         }
     }
 
@@ -222,8 +245,24 @@ mod tests {
         assert!(options.reconnect && options.include_usage && matches!(options.keys, Keys::File(_)));
         let Ok(Command::Load(options)) = words(LEAST) else { panic!("refused") };
         assert_eq!((options.body_bytes, options.expect_status, options.rate), (300, 200, None));
+        assert!(options.mock.is_none() && options.target == Some("127.0.0.1:1".parse().unwrap()));
         assert!(matches!(words("mock --listen 127.0.0.1:0"), Ok(Command::Mock(_))));
         assert!(matches!(words("load --help"), Ok(Command::Help)));
+    }
+
+    #[test]
+    fn a_mock_in_the_load_may_be_its_target() {
+        let direct = LEAST.replace("--target 127.0.0.1:1 ", "");
+        let Ok(Command::Load(options)) = words(&format!("{direct} --mock 127.0.0.1:9 --tick 50 --delay 2")) else {
+            panic!("refused")
+        };
+        let mock = options.mock.unwrap();
+        assert_eq!((mock.listen, mock.tick), ("127.0.0.1:9".parse().unwrap(), Duration::from_micros(50)));
+        assert_eq!((options.target, options.delay), (None, Duration::from_secs(2)));
+        let through = direct.replace("--direct", "--keys-file k --mock 127.0.0.1:9");
+        for line in [direct, through] {
+            assert_eq!(words(&line).unwrap_err(), "--target is missing", "{line}");
+        }
     }
 
     #[test]
@@ -250,6 +289,8 @@ mod tests {
             (format!("{LEAST} --mode half"), "--mode half: it is closed or open"),
             (format!("{LEAST} --cpu 1,x"), "--cpu 1,x: \"x\" is no process id"),
             (format!("{LEAST} --cpu 0"), "--cpu 0: \"0\" is no process id"),
+            (format!("{LEAST} --tick 9"), "--tick and --delay need --mock"),
+            (format!("{LEAST} --delay 1"), "--tick and --delay need --mock"),
             (format!("{LEAST} --path v1"), "--path v1: it is a path, encoded"),
             (format!("{LEAST} --timeout"), "--timeout needs a value"),
             (format!("{LEAST} --body-bytes 99999999999"), "--body-bytes 99999999999: at most 67108864"),

@@ -1,5 +1,6 @@
 //! Two programs for Weir's benchmarks: an upstream that answers like OpenAI, and a load that checks every
-//! byte of every answer. Each is one thread around epoll, so that neither is ever what a benchmark measures.
+//! byte of every answer. Each is one thread around epoll, or both are one, so that neither is ever what a benchmark
+//! measures.
 
 mod answer;
 mod args;
@@ -32,8 +33,8 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(load::CannotRun::Arguments(message)) => refuse(&message),
-            Err(load::CannotRun::Target(error)) => {
-                eprintln!("weir-load: {}: {error}", options.target);
+            Err(load::CannotRun::System(address, error)) => {
+                eprintln!("weir-load: {address}: {error}");
                 ExitCode::FAILURE
             }
         },

@@ -4,6 +4,9 @@
 //! In a closed loop each connection sends its next request when its answer is whole. In an open loop requests
 //! arrive at constant spacing, whatever the answers do; one that finds no free connection waits, and its
 //! latency counts from its arrival.
+//!
+//! With a mock in the same thread both are polled without a pause. Neither ever sleeps, so no proxy between them is
+//! charged for waking them.
 
 mod conn;
 mod reply;
@@ -12,10 +15,11 @@ mod tally;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use crate::args::LoadOptions;
+use crate::mock::Mock;
 use crate::sys::{self, Epoll, Ready, ReadySet};
 use conn::{Conn, Failure, Outcome, Settings, State};
 use reply::{Expected, Fault};
@@ -41,35 +45,70 @@ const RAMP: u64 = 10;
 /// How long the first connection may take.
 const REACH: Duration = Duration::from_secs(2);
 
+/// How many streams of a mock in this thread write before the load reads again: each write is a few microseconds, and
+/// an event that has arrived waits for so long.
+const MOCK_STREAMS: usize = 4;
+
+/// How long a mock in this thread outlives the load's connections: a proxy learns that its clients have left, and not
+/// that its upstream has failed.
+const FAREWELL: u64 = 100_000_000;
+
 /// Why there is no report.
 pub(crate) enum CannotRun {
     /// The arguments ask for what cannot be.
     Arguments(String),
-    /// The target cannot be reached, or the system refuses.
-    Target(io::Error),
-}
-
-impl From<io::Error> for CannotRun {
-    fn from(error: io::Error) -> Self {
-        Self::Target(error)
-    }
+    /// The address cannot be reached or listened on, or the system refuses.
+    System(SocketAddrV4, io::Error),
 }
 
 /// Runs the load and returns the report.
 pub(crate) fn run(options: &LoadOptions) -> Result<String, CannotRun> {
-    let requests = Requests::build(options).map_err(CannotRun::Arguments)?;
     if let Some(pid) = options.pids.iter().find(|pid| sys::cpu_of(**pid).is_err()) {
         return Err(CannotRun::Arguments(format!("--cpu: there is no process {pid}")));
     }
+    let (mock, target) = match &options.mock {
+        Some(mock_options) => {
+            let refused = |error| CannotRun::System(mock_options.listen, error);
+            let mock = Mock::listen(mock_options).map_err(refused)?;
+            let target = options.target.map_or_else(|| mock.address(), Ok).map_err(refused)?;
+            (Some(mock), target)
+        }
+        None => (None, options.target.ok_or_else(|| CannotRun::Arguments("--target is missing".into()))?),
+    };
+    let requests = Requests::build(options, target).map_err(CannotRun::Arguments)?;
+    measure(options, requests, mock, target).map_err(|error| CannotRun::System(target, error))
+}
+
+fn measure(
+    options: &LoadOptions,
+    requests: Requests,
+    mut mock: Option<Mock>,
+    target: SocketAddrV4,
+) -> io::Result<String> {
     sys::prepare_process()?;
-    drop(TcpStream::connect_timeout(&options.target.into(), REACH)?);
-    Load::new(options, requests)?.run().map_err(CannotRun::Target)
+    if let Some(mock) = &mut mock {
+        serve(mock, nanos(options.delay))?;
+    }
+    drop(TcpStream::connect_timeout(&target.into(), REACH)?);
+    Load::new(options, requests, mock, target)?.run()
+}
+
+/// Gives a mock all turns for so many nanoseconds.
+fn serve(mock: &mut Mock, nanos: u64) -> io::Result<()> {
+    let end = sys::now() + nanos;
+    while sys::now() < end {
+        mock.turn(Some(0), MOCK_STREAMS)?;
+    }
+    Ok(())
 }
 
 struct Load<'a> {
     options: &'a LoadOptions,
     settings: Settings,
     requests: Requests,
+    /// It has its turns from this thread.
+    mock: Option<Mock>,
+    target: SocketAddrV4,
     epoll: Epoll,
     conns: Vec<Conn>,
     /// Connections of an open loop that have no request.
@@ -104,13 +143,15 @@ impl Arrivals {
 }
 
 impl<'a> Load<'a> {
-    fn new(options: &'a LoadOptions, requests: Requests) -> io::Result<Self> {
+    fn new(options: &'a LoadOptions, requests: Requests, mock: Option<Mock>, target: SocketAddrV4) -> io::Result<Self> {
         let expected = Expected { status: options.expect_status, bench: options.bench };
         let start = sys::now();
         Ok(Self {
             options,
             settings: Settings { reconnect: options.reconnect, silence_counts: options.bench.is_paced() },
             requests,
+            mock,
+            target,
             epoll: Epoll::new()?,
             conns: (0..options.connections).map(|_| Conn::new(expected)).collect(),
             free: (0..if options.rate.is_some() { options.connections } else { 0 }).collect(),
@@ -127,41 +168,57 @@ impl<'a> Load<'a> {
         self.run_until(window_start)?;
         self.tally.begin_window();
         let (began, cpu_start) = (sys::now(), CpuTimes::now(&self.options.pids)?);
-        self.run_until(window_start + nanos(self.options.window))?;
+        let worked = self.run_until(window_start + nanos(self.options.window))?;
         let (ended, own_cpu) = (sys::now(), sys::own_cpu());
         let cpu_end = CpuTimes::now(&self.options.pids).ok();
         let window = Window {
             nanos: ended - began,
             cpu: (cpu_start, cpu_end),
             own_cpu,
+            worked: self.mock.is_some().then_some(worked),
             // Reading it costs the process nothing, but takes a while: streams stay open meanwhile.
             pss: self.options.pids.iter().map(|pid| (*pid, tally::pss_kib(*pid))).collect(),
             open_streams: self.conns.iter().filter(|conn| conn.is_streaming()).count(),
             waiting: self.arrivals.as_ref().map_or(0, |arrivals| arrivals.waiting(ended)),
         };
+        self.conns.iter_mut().for_each(Conn::close);
+        if let Some(mock) = &mut self.mock {
+            serve(mock, FAREWELL)?;
+        }
         Ok(tally::report(&self.tally, &window))
     }
 
-    fn run_until(&mut self, end: u64) -> io::Result<()> {
+    /// Returns how long the turns took that found something to do, in nanoseconds.
+    fn run_until(&mut self, end: u64) -> io::Result<u64> {
         let mut ready = ReadySet::new();
-        let mut sweep = sys::now() + SWEEP;
-        loop {
-            let now = sys::now();
-            if now >= end {
-                return Ok(());
-            }
+        let mut worked = 0;
+        let mut now = sys::now();
+        let mut sweep = now + SWEEP;
+        while now < end {
             if now >= sweep {
                 self.sweep(now);
                 sweep = now + SWEEP;
             }
-            self.open(now);
-            self.arrive(now);
-            let wake = end.min(sweep).min(self.opening_time()).min(self.arrival_time());
-            self.epoll.wait(&mut ready, Some(wake.saturating_sub(sys::now())))?;
+            let mut found = self.open(now);
+            found |= self.arrive(now);
+            let patience = if let Some(mock) = &mut self.mock {
+                found |= mock.turn(Some(0), MOCK_STREAMS)?;
+                0
+            } else {
+                let wake = end.min(sweep).min(self.opening_time()).min(self.arrival_time());
+                wake.saturating_sub(sys::now())
+            };
+            self.epoll.wait(&mut ready, Some(patience))?;
             for index in 0..ready.len() {
                 self.ready(ready.get(index));
             }
+            let ended = sys::now();
+            if found || ready.len() > 0 {
+                worked += ended - now;
+            }
+            now = ended;
         }
+        Ok(worked)
     }
 
     /// When the next connection of a closed loop begins.
@@ -175,11 +232,14 @@ impl<'a> Load<'a> {
         self.start + ramp / all as u64 * self.opened as u64
     }
 
-    fn open(&mut self, now: u64) {
+    /// Begins the connections whose time has come; false if there was none.
+    fn open(&mut self, now: u64) -> bool {
+        let before = self.opened;
         while self.opening_time() <= now {
             self.opened += 1;
             self.begin(self.opened - 1, sys::now());
         }
+        self.opened > before
     }
 
     /// When a request arrives that a connection is free for.
@@ -190,13 +250,17 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn arrive(&mut self, now: u64) {
+    /// Begins the requests that have arrived, as far as connections are free; false if there was none.
+    fn arrive(&mut self, now: u64) -> bool {
+        let mut any = false;
         while self.arrival_time() <= now {
             let intended = self.arrival_time();
-            let Some(slot) = self.free.pop_front() else { return };
+            let Some(slot) = self.free.pop_front() else { break };
             self.arrivals.iter_mut().for_each(|arrivals| arrivals.begun += 1);
             self.begin(slot, intended);
+            any = true;
         }
+        any
     }
 
     fn ready(&mut self, ready: Ready) {
@@ -239,7 +303,7 @@ impl<'a> Load<'a> {
 
     fn begin(&mut self, slot: usize, intended: u64) {
         let conn = &mut self.conns[slot];
-        if let Err(failure) = conn.begin(slot, intended, &mut self.requests, &self.epoll, self.options.target) {
+        if let Err(failure) = conn.begin(slot, intended, &mut self.requests, &self.epoll, self.target) {
             self.failed(slot, &failure);
         }
     }

@@ -1,6 +1,7 @@
 //! The requests, built before the first is sent: one for each key, and a body that all share if it is large.
 
 use std::fs;
+use std::net::SocketAddrV4;
 
 use crate::args::{Keys, LoadOptions};
 
@@ -21,7 +22,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Reads the keys and builds the requests; an error is a mistake in the arguments.
-    pub(super) fn build(options: &LoadOptions) -> Result<Self, String> {
+    pub(super) fn build(options: &LoadOptions, target: SocketAddrV4) -> Result<Self, String> {
         let keys = match &options.keys {
             Keys::Direct => vec![crate::mock::UPSTREAM_KEY.to_owned()],
             Keys::File(file) => {
@@ -38,7 +39,7 @@ impl Requests {
         let body = body(options)?;
         let joined = body.len() <= MAX_JOINED_BODY;
         let first = |key: &String| {
-            let mut first = head(options, key, body.len()).into_bytes();
+            let mut first = head(options, target, key, body.len()).into_bytes();
             first.extend_from_slice(if joined { &body } else { &[] });
             first.into_boxed_slice()
         };
@@ -74,8 +75,8 @@ fn body(options: &LoadOptions) -> Result<Vec<u8>, String> {
     Ok([start.as_bytes(), &b"x".repeat(padding), end.as_bytes()].concat())
 }
 
-fn head(options: &LoadOptions, key: &str, length: usize) -> String {
-    let LoadOptions { target, path, bench_value, .. } = options;
+fn head(options: &LoadOptions, target: SocketAddrV4, key: &str, length: usize) -> String {
+    let LoadOptions { path, bench_value, .. } = options;
     let foreign = match options.keys {
         Keys::File(_) => "cookie: a=b\r\nx-forwarded-for: 1.2.3.4\r\n",
         Keys::Direct => "",
@@ -92,10 +93,12 @@ mod tests {
     use super::*;
     use crate::args::{self, Command};
 
+    const TARGET: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 80);
+
     fn options(more: &str) -> LoadOptions {
-        let line = format!("load --target 127.0.0.1:80 --connections 1 --seconds 1 {more}");
+        let line = format!("load --target {TARGET} --connections 1 --seconds 1 {more}");
         match args::parse(line.split_whitespace().map(str::to_owned)) {
-            Ok(Command::Load(options)) => options,
+            Ok(Command::Load(options)) => *options,
             other => panic!("{other:?}"),
         }
     }
@@ -108,7 +111,8 @@ mod tests {
     #[test]
     fn a_body_has_the_size_that_was_asked_for_and_is_json() {
         for (size, bench) in [(300, "json"), (4096, "sse;events=3"), (4097, "json"), (100_000, "sse;events=3")] {
-            let requests = Requests::build(&options(&format!("--direct --bench {bench} --body-bytes {size}"))).unwrap();
+            let requests =
+                Requests::build(&options(&format!("--direct --bench {bench} --body-bytes {size}")), TARGET).unwrap();
             let request = whole(&requests, 0);
             let body = &request[request.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4..];
             assert_eq!(body.len(), size);
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_body_that_cannot_be_so_small_is_refused() {
-        let refused = |more: &str| Requests::build(&options(more)).err();
+        let refused = |more: &str| Requests::build(&options(more), TARGET).err();
         let least = "--body-bytes 1: at least 81";
         assert_eq!(refused("--direct --bench json --body-bytes 1").as_deref(), Some(least));
         assert_eq!(refused("--direct --bench json --body-bytes 80"), Some(least.replace("bytes 1", "bytes 80")));
@@ -134,7 +138,8 @@ mod tests {
     fn each_request_takes_the_next_key_and_what_a_proxy_must_remove() {
         let file = std::env::temp_dir().join(format!("weir-load-keys-{}", std::process::id()));
         fs::write(&file, "one\n\ntwo\n").unwrap();
-        let requests = Requests::build(&options(&format!("--bench json --reconnect --keys-file {}", file.display())));
+        let requests =
+            Requests::build(&options(&format!("--bench json --reconnect --keys-file {}", file.display())), TARGET);
         fs::remove_file(&file).unwrap();
         let mut requests = requests.unwrap();
         let turns = [requests.turn(), requests.turn(), requests.turn()];
@@ -147,9 +152,9 @@ mod tests {
 
     #[test]
     fn a_file_without_keys_is_refused() {
-        let error = Requests::build(&options("--bench json --keys-file /nowhere/keys")).err().unwrap();
+        let error = Requests::build(&options("--bench json --keys-file /nowhere/keys"), TARGET).err().unwrap();
         assert!(error.starts_with("--keys-file /nowhere/keys: "), "{error}");
-        let error = Requests::build(&options("--bench json --keys-file /dev/null")).err().unwrap();
+        let error = Requests::build(&options("--bench json --keys-file /dev/null"), TARGET).err().unwrap();
         assert_eq!(error, "--keys-file: it is one key a line, at least one, without spaces");
     }
 }

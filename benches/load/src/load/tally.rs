@@ -76,6 +76,8 @@ pub(super) struct Window {
     /// At its start and at its end; the end is missing if a process was gone by then.
     pub(super) cpu: (CpuTimes, Option<CpuTimes>),
     pub(super) own_cpu: u64,
+    /// How long the turns took that found something to do; `None` where waiting is part of a turn.
+    pub(super) worked: Option<u64>,
     pub(super) pss: BTreeMap<i32, Option<u64>>,
     pub(super) open_streams: usize,
     pub(super) waiting: u64,
@@ -90,6 +92,8 @@ pub(super) fn pss_kib(pid: i32) -> Option<u64> {
 /// The report: one JSON object in one line.
 pub(super) fn report(tally: &Tally, window: &Window) -> String {
     let cpu = window.cpu.1.as_ref().map(|end| end.others - window.cpu.0.others);
+    let busy = window.worked.map(|worked| format!("{:.4}", worked as f64 / window.nanos as f64));
+    let busy = busy.as_deref().unwrap_or("null");
     let pairs = |pairs: Vec<String>| format!("{{{}}}", pairs.join(","));
     let pss = pairs(window.pss.iter().map(|(pid, kib)| format!(r#""{pid}":{}"#, or_null(*kib))).collect());
     let errors = Fault::ALL.iter().map(|fault| format!(r#""{}":{}"#, fault.name(), tally.faults[*fault as usize]));
@@ -98,7 +102,7 @@ pub(super) fn report(tally: &Tally, window: &Window) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         out,
-        r#"{{"requests":{},"errors":{errors},"warmup_errors":{},"seconds":{:.6},"cpu_ns":{},"own_cpu_ns":{},"pss_kib":{pss},"#,
+        r#"{{"requests":{},"errors":{errors},"warmup_errors":{},"seconds":{:.6},"cpu_ns":{},"own_cpu_ns":{},"busy":{busy},"pss_kib":{pss},"#,
         tally.requests,
         tally.faults_before,
         window.nanos as f64 / 1e9,
@@ -137,6 +141,7 @@ mod tests {
             nanos: 1_500_000_000,
             cpu: (CpuTimes { own: 1, others: 10 }, Some(CpuTimes { own: 4, others: 15 })),
             own_cpu: 4,
+            worked: Some(300_000_000),
             pss: BTreeMap::from([(7, Some(1024)), (8, None)]),
             open_streams: 2,
             waiting: 3,
@@ -148,7 +153,8 @@ mod tests {
         let expected = serde_json::json!({
             "requests": 0,
             "errors": {"connect": 0, "status": 0, "framing": 0, "body": 1, "timeout": 0, "closed": 0},
-            "warmup_errors": 1, "seconds": 1.5, "cpu_ns": 5, "own_cpu_ns": 3, "pss_kib": {"7": 1024, "8": null},
+            "warmup_errors": 1, "seconds": 1.5, "cpu_ns": 5, "own_cpu_ns": 3, "busy": 0.2,
+            "pss_kib": {"7": 1024, "8": null},
             "events": 0, "reads": 0, "bytes": 0, "open_streams": 2, "waiting": 3,
             "latency_us": {"p50": 2.0, "p90": 2.0, "p99": 2.0, "p999": 2.0, "max": 2.0, "mean": 2.0, "count": 1},
             "first_byte_us": none, "event_delay_us": none, "gap_us": none,

@@ -3,7 +3,7 @@
 mod programs;
 mod relay;
 
-use programs::{Mock, exit_of, load};
+use programs::{Mock, exit_of, free_address, load, run_load};
 use relay::{Mischief, Relay};
 use serde_json::{Value, json};
 
@@ -23,6 +23,7 @@ fn clean_run(arguments: &str) -> Value {
     let seconds = report["seconds"].as_f64().unwrap();
     assert!((0.8..2.0).contains(&seconds), "{seconds}");
     assert!(report["cpu_ns"].as_u64().unwrap() > 0 && report["own_cpu_ns"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["busy"], Value::Null, "who sleeps does not say how busy it is");
     assert!(report["pss_kib"][mock.pid().to_string()].as_u64().unwrap() > 50, "{report}");
     report
 }
@@ -96,6 +97,52 @@ fn paced_streams_end_on_schedule() {
 }
 
 #[test]
+fn a_mock_in_the_load_answers_it_in_every_mode() {
+    for arguments in [
+        "--bench json --connections 8",
+        "--bench json --connections 8 --mode open --rate 500",
+        "--bench json --connections 4 --reconnect",
+        "--bench json --connections 4 --body-bytes 3000000",
+        "--bench sse;events=100;every=0 --connections 8",
+        "--bench sse;events=11;every=1000 --connections 8 --tick 100",
+    ] {
+        let line = format!("--mock 127.0.0.1:0 --direct --warmup 0.1 --seconds 0.4 {arguments}");
+        let report = run_load(&line);
+        assert_eq!(report["errors"], no_errors(), "{arguments}");
+        assert_eq!(report["warmup_errors"], 0, "{arguments}");
+        assert!(count(&report, "requests") > 5, "{arguments}: {report}");
+        let busy = report["busy"].as_f64().unwrap();
+        assert!(busy > 0.0 && busy <= 1.0, "{arguments}: {report}");
+    }
+}
+
+#[test]
+fn a_mock_in_the_load_keeps_the_time_of_paced_streams() {
+    let report = run_load(
+        "--mock 127.0.0.1:0 --direct --bench sse;events=100000;every=20000 --connections 50 --warmup 0.3 --seconds 1",
+    );
+    assert_eq!(report["errors"], no_errors());
+    assert_eq!((count(&report, "requests"), count(&report, "open_streams")), (0, 50));
+    let rate = count(&report, "events") as f64 / report["seconds"].as_f64().unwrap();
+    assert!((2250.0..2750.0).contains(&rate), "50 streams of 50 a second: {report}");
+}
+
+#[test]
+fn a_mock_in_the_load_is_reached_through_a_proxy_that_was_there_first() {
+    let mock = free_address();
+    let relay = Relay::before(mock, Mischief::None);
+    // One after another: the second load's mock takes the port of the first's.
+    for bench in ["json", "sse;events=50", "sse;events=50;every=1000"] {
+        let report = load(
+            relay.address(),
+            &format!("--mock {mock} --delay 0.1 --direct --bench {bench} --connections 4 --warmup 0 --seconds 0.5"),
+        );
+        assert_eq!(report["errors"], no_errors(), "{bench}");
+        assert!(count(&report, "requests") > 0, "{report}");
+    }
+}
+
+#[test]
 fn a_relay_that_only_relays_causes_no_error() {
     let relay = Relay::start(Mischief::None);
     for bench in ["json", "sse;events=50", "sse;events=50;every=1000"] {
@@ -163,8 +210,14 @@ fn a_proxy_that_leaves_the_headers_alone_is_seen() {
 fn a_load_that_cannot_run_says_why() {
     let least = "load --direct --bench json --connections 1 --seconds 1";
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let cases = [
         (format!("{least} --target {closed}"), 1, format!("weir-load: {closed}: Connection refused (os error 111)\n")),
+        (
+            format!("{least} --mock {} --target {closed}", occupied.local_addr().unwrap()),
+            1,
+            format!("weir-load: {}: Address already in use (os error 98)\n", occupied.local_addr().unwrap()),
+        ),
         (least.to_owned(), 2, "weir-load: --target is missing\nTry --help.\n".to_owned()),
         (
             format!("{least} --target {closed} --body-bytes 9"),

@@ -1,7 +1,7 @@
 //! The programs as processes, each ended with the test that started it.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-load");
@@ -35,12 +35,22 @@ impl Drop for Mock {
     }
 }
 
-/// Runs a load to its end and gives its report, the only line on its stdout.
+/// Runs a load of a target to its end and gives its report.
 pub(crate) fn load(target: SocketAddr, arguments: &str) -> serde_json::Value {
-    let (code, stdout, stderr) = exit_of(&format!("load --target {target} {arguments}"));
+    run_load(&format!("--target {target} {arguments}"))
+}
+
+/// Runs a load to its end and gives its report, the only line on its stdout.
+pub(crate) fn run_load(arguments: &str) -> serde_json::Value {
+    let (code, stdout, stderr) = exit_of(&format!("load {arguments}"));
     assert_eq!(code, Some(0), "{arguments}: {stderr}");
     assert_eq!(stdout.lines().count(), 1, "{stdout}");
     serde_json::from_str(&stdout).expect("the report is JSON")
+}
+
+/// An address that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Runs the program to its end: its code, its stdout and its stderr.

@@ -22,17 +22,22 @@ pub(crate) enum Mischief {
     LeaveAfterFirst,
 }
 
-/// A relay and the mock behind it.
+/// A relay, and the mock behind it if it is its own.
 pub(crate) struct Relay {
     address: SocketAddr,
-    _mock: Mock,
+    _mock: Option<Mock>,
 }
 
 impl Relay {
     pub(crate) fn start(mischief: Mischief) -> Self {
         let mock = Mock::start();
+        Self { address: Self::before(mock.address, mischief).address, _mock: Some(mock) }
+    }
+
+    /// A relay to an address that need not be listened on yet.
+    pub(crate) fn before(upstream: SocketAddr, mischief: Mischief) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, upstream) = (listener.local_addr().unwrap(), mock.address);
+        let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(upstream)) else { return };
@@ -44,7 +49,7 @@ impl Relay {
                 thread::spawn(move || pass(server, client, mischief));
             }
         });
-        Self { address, _mock: mock }
+        Self { address, _mock: None }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
