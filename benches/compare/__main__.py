@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import machine, plot, report
+from . import machine, network, plot, report
 from .figures import Result, cpu_us, errors, per_second
 from .measure import Bench, measure, measure_direct, measure_idle
 from .process import Failed
@@ -38,6 +38,7 @@ def main() -> int:
     described = {
         "date": f"{datetime.date.today()}",
         **machine.describe(proxies, ["python3", "-m", "benches.compare", *sys.argv[1:]]),
+        "network": network.enter(),
     }
     folder = options.out or default_folder(options)
     folder.mkdir(parents=True)
@@ -72,6 +73,9 @@ def arguments() -> argparse.Namespace:
         action="append",
         metavar="[NAME=]PATH",
         help="a build of Weir; several are compared with each other (default: target/release/weir)",
+    )
+    parser.add_argument(
+        "--include-usage", action="store_true", help="streams ask for the usage report, so that no gateway needs to"
     )
     parser.add_argument(
         "--load", type=Path, default=TARGET / "bench/load/release/weir-load", metavar="PATH", help="the load's program"
@@ -120,7 +124,7 @@ def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
 def default_folder(options: argparse.Namespace) -> Path:
     """Whole runs are kept in the repository, parts of one are not."""
     now = datetime.datetime.now()
-    part = len(options.only) < len(WORKS) + 1 or options.proxies or options.weir or options.rounds < README_ROUNDS
+    part = len(options.only) < len(WORKS) + 1 or options.proxies or options.weir or options.include_usage or options.rounds < README_ROUNDS
     if part:
         return TARGET / f"bench/{now:%Y-%m-%d-%H%M%S}"
     folders = (ROOT / f"benches/runs/{now:%Y-%m-%d}{suffix}" for suffix in ["", *(f"-{n}" for n in range(2, 100))])
@@ -129,7 +133,7 @@ def default_folder(options: argparse.Namespace) -> Path:
 
 def run(options: argparse.Namespace, proxies: list[Proxy], raw: Path) -> None:
     """Appends a line for each measurement, as soon as it is there."""
-    bench = Bench(options.load, options.scratch)
+    bench = Bench(options.load, options.scratch, options.include_usage)
     contestants: list[Proxy | None] = [*([None] if options.direct else []), *proxies]
     works: list[Work | None] = [work for work in [*WORKS, None] if (work.name if work else IDLE) in options.only]
     for number in range(1, options.rounds + 1):

@@ -1,4 +1,4 @@
-"""One measurement: a mock, a proxy started afresh before it, the load through it, and what the load saw."""
+"""One measurement: a proxy started afresh, the load through it with the mock in its process, and what it saw."""
 
 import json
 import resource
@@ -31,19 +31,20 @@ COUNT_PAUSE = 0.1
 
 @dataclass(frozen=True)
 class Bench:
-    """Where things are: the load's program, and a folder on the disk that ledgers are to be written to."""
+    """The load's program, a folder on the disk that ledgers are to be written to, and what is asked for."""
 
     load: Path
     scratch: Path
+    # Streams ask for the usage report.
+    include_usage: bool
 
 
 @dataclass(frozen=True)
 class Site:
-    """What every measurement has: a folder of its own and a mock that listens."""
+    """What every measurement has: a folder of its own, and a port for the mock of its loads."""
 
     bench: Bench
     folder: Path
-    mock: Process
     upstream: int
 
     def key_file(self, keys: list[str]) -> Path:
@@ -59,7 +60,7 @@ def measure(bench: Bench, work: Work, proxy: Proxy, seconds: float) -> dict:
         completed, perhaps = warm_up(site, running)
         idle_pss = process.pss_kib()
         keys = site.key_file(client_keys() if work.known_keys else unknown_keys())
-        loaded = run_load(site, work, running.port, keys, work.seconds(seconds), process)
+        loaded = run_load(site, work, (running.port, keys), work.seconds(seconds), process)
         if not process.alive():
             raise Failed(f"{proxy.title} ended during the work {work.name}:\n{process.log_tail()}")
         result = {"idle_pss_kib": idle_pss, **loaded}
@@ -72,7 +73,7 @@ def measure(bench: Bench, work: Work, proxy: Proxy, seconds: float) -> dict:
 def measure_direct(bench: Bench, work: Work, seconds: float) -> dict:
     """The results of one work through nothing: the load asks the mock itself."""
     with open_site(bench) as site:
-        return run_load(site, work, site.upstream, None, work.seconds(seconds), None)
+        return run_load(site, work, None, work.seconds(seconds), None)
 
 
 def measure_idle(bench: Bench, proxy: Proxy) -> dict:
@@ -85,11 +86,7 @@ def measure_idle(bench: Bench, proxy: Proxy) -> dict:
 @contextmanager
 def open_site(bench: Bench) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(dir=bench.scratch) as name:
-        folder, upstream = Path(name), free_port()
-        command = [str(bench.load), "mock", "--listen", f"127.0.0.1:{upstream}"]
-        with Process("the mock", command, LOAD_CORE, folder / "mock.log") as mock:
-            mock.wait_until_open(upstream)
-            yield Site(bench, folder, mock, upstream)
+        yield Site(bench, Path(name), free_port())
 
 
 @contextmanager
@@ -107,7 +104,8 @@ def warm_up(site: Site, running: Running) -> tuple[int, int]:
     Returns how many requests were completed, and how many more there may have been.
     """
     for tries in range(1, WARM_UP_TRIES + 1):
-        arguments = WARM_UP.load_arguments(running.port, site.key_file(client_keys()), WARM_UP_SECONDS, [])
+        through = running.port, site.key_file(client_keys())
+        arguments = WARM_UP.load_arguments(site.upstream, through, WARM_UP_SECONDS, [], False)
         result = load(site.bench, arguments, WARM_UP_SECONDS)
         if any(result["errors"].values()):
             raise Failed(f"{running.process.name} failed the warm-up: {result}\n{running.process.log_tail()}")
@@ -117,24 +115,25 @@ def warm_up(site: Site, running: Running) -> tuple[int, int]:
     raise Failed(f"{running.process.name} answered nothing in the warm-up:\n{running.process.log_tail()}")
 
 
-def run_load(site: Site, work: Work, port: int, keys: Path | None, seconds: float, process: Process | None) -> dict:
+def run_load(
+    site: Site, work: Work, through: tuple[int, Path] | None, seconds: float, process: Process | None
+) -> dict:
     """What the load says, and who else used the cores meanwhile."""
     cores = [PROXY_CORE, LOAD_CORE]
     before = [CoreTimes(core) for core in cores]
-    proxy_before, mock_before, load_before = process.cpu_ns() if process else 0, site.mock.cpu_ns(), ended_cpu_ns()
+    proxy_before, load_before = process.cpu_ns() if process else 0, ended_cpu_ns()
     begun = time.monotonic_ns()
-    arguments = work.load_arguments(port, keys, seconds, process.pids() if process else [])
+    pids = process.pids() if process else []
+    arguments = work.load_arguments(site.upstream, through, seconds, pids, site.bench.include_usage)
     result = load(site.bench, arguments, work.warmup + seconds)
     wall = time.monotonic_ns() - begun
     used = [CoreTimes(core).since(start) for core, start in zip(cores, before, strict=True)]
     proxy_share = (process.cpu_ns() - proxy_before) / wall if process else 0.0
-    load_share = (site.mock.cpu_ns() - mock_before + ended_cpu_ns() - load_before) / wall
+    load_share = (ended_cpu_ns() - load_before) / wall
     # A histogram without values says nothing.
     recorded = {name: value for name, value in result.items() if not isinstance(value, dict) or value.get("count") != 0}
     return {
         "load": recorded,
-        # Of the load's core, what load and mock took.
-        "load_share": round(load_share, 3),
         # Of either core, what processes took that are not measured, at least: time in interrupts is nobody's here.
         "foreign_share": round(max(used[0].processes - proxy_share, used[1].processes - load_share, 0.0), 3),
         "steal_share": round(max(core.steal for core in used), 3),

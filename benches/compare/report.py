@@ -157,7 +157,7 @@ def work_table(results: list[Result], work: Work) -> str:
     head += ["added p50", "added p99"] if work.added_latency else []
     head += ["events/read"] if work.streams() else []
     head += ["KiB/stream"] if work.paced() else []
-    head += ["load and mock", "errors"]
+    head += ["load busy", "errors"]
     rows = []
     for name in proxies(results):
         mine = [result for result in results if (result["work"], result["proxy"]) == (work.name, name)]
@@ -179,7 +179,7 @@ def work_table(results: list[Result], work: Work) -> str:
             row += [median_text(values, time_text) if name != DIRECT else MISSING for values in added]
         row += [median_text(over_rounds(events_per_read), "{:.2f}".format)] if work.streams() else []
         row += [median_text(over_rounds(kib_per_stream), "{:.1f}".format)] if work.paced() else []
-        row.append(median_text(over_rounds(lambda result: result["load_share"]), "{:.0%}".format))
+        row.append(median_text(over_rounds(lambda result: result["load"]["busy"]), "{:.0%}".format))
         row.append(errors_text(mine))
         rows.append(row)
     return markdown(head, rows)

@@ -15,6 +15,7 @@ def result(round_number: int, proxy: str, cpu_us: float = 25.0, work_name: str =
         "events": 0,
         "reads": 0,
         "seconds": 2.0,
+        "busy": 0.5,
         "cpu_ns": int(cpu_us * 1000 * 1000),
         "errors": {"status": 0, "closed": 0},
         "latency_us": {"p50": 100, "p99": 900, "p999": 2000},
@@ -22,7 +23,7 @@ def result(round_number: int, proxy: str, cpu_us: float = 25.0, work_name: str =
         "open_streams": 0,
     }
     load.update(more.pop("load", {}))
-    about = {"round": round_number, "work": work_name, "proxy": proxy, "idle_pss_kib": 5000, "load_share": 0.5}
+    about = {"round": round_number, "work": work_name, "proxy": proxy, "idle_pss_kib": 5000}
     return {**about, "load": load, **more}
 
 
@@ -76,9 +77,22 @@ class Figures(unittest.TestCase):
 class Works(unittest.TestCase):
     def test_a_paced_stream_outlasts_its_window(self):
         paced = named("paced-50ms")
-        arguments = paced.load_arguments(1, None, 6.0, [])
+        arguments = paced.load_arguments(1, None, 6.0, [], False)
         events = int(arguments[arguments.index("--bench") + 1].split("events=")[1].split(";")[0])
         self.assertEqual(events * 0.05, paced.warmup + 6.0 + work.STREAM_MARGIN)
+
+    def test_the_mock_is_asked_itself_without_a_proxy(self):
+        direct = named("json").load_arguments(1, None, 6.0, [], False)
+        self.assertEqual(("--direct" in direct, "--target" in direct), (True, False))
+        through = named("json").load_arguments(1, (2, Path("keys")), 6.0, [7, 8], False)
+        pairs = dict(zip(through[::2], through[1::2], strict=True))
+        self.assertEqual((pairs["--mock"], pairs["--target"]), ("127.0.0.1:1", "127.0.0.1:2"))
+        self.assertEqual((pairs["--keys-file"], pairs["--cpu"]), ("keys", "7,8"))
+
+    def test_only_streams_ask_for_usage_and_only_if_they_are_to(self):
+        asking = [one.name for one in work.WORKS if "--include-usage" in one.load_arguments(1, None, 1.0, [], True)]
+        self.assertEqual(asking, ["sse-fast", "paced-20ms", "paced-50ms"])
+        self.assertNotIn("--include-usage", named("sse-fast").load_arguments(1, None, 1.0, [], False))
 
     def test_what_is_counted_has_no_warm_up_that_the_load_does_not_count(self):
         self.assertEqual([one.name for one in work.WORKS if one.counted and one.warmup], [])

@@ -54,14 +54,16 @@ class Work:
     def expected_status(self) -> int:
         return 200 if self.known_keys else 401
 
-    def load_arguments(self, port: int, keys: Path | None, seconds: float, pids: list[int]) -> list[str]:
-        """Without `keys` the mock itself is asked, as if by a proxy."""
+    def load_arguments(
+        self, upstream: int, through: tuple[int, Path] | None, seconds: float, pids: list[int], include_usage: bool
+    ) -> list[str]:
+        """`through` is a proxy's port and the file of client keys; without it the mock is asked, as if by a proxy."""
         bench = self.bench
         if self.paced():
             lasts = self.warmup + seconds + STREAM_MARGIN
             bench = f"sse;events={int(lasts * 1e6 / self.every)};every={self.every};batch=1"
         arguments = {
-            "--target": f"127.0.0.1:{port}",
+            "--mock": f"127.0.0.1:{upstream}",
             "--path": PATH,
             "--bench": bench,
             "--body-bytes": self.body_bytes,
@@ -74,15 +76,15 @@ class Work:
         }
         if self.rate is not None:
             arguments["--rate"] = self.rate
-        if keys is not None:
-            arguments["--keys-file"] = keys
+        if through:
+            port, keys = through
+            arguments |= {"--target": f"127.0.0.1:{port}", "--keys-file": keys}
         if pids:
             arguments["--cpu"] = ",".join(map(str, pids))
         listed = [str(part) for pair in arguments.items() for part in pair]
-        listed += [] if keys else ["--direct"]
+        listed += [] if through else ["--direct"]
         listed += ["--reconnect"] if self.reconnect else []
-        # A gateway need not ask for the usage report then, nor take it out again: each has the same events to pass.
-        listed += ["--include-usage"] if self.streams() else []
+        listed += ["--include-usage"] if self.streams() and include_usage else []
         return listed
 
 
