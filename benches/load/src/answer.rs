@@ -12,10 +12,16 @@ const TEXT: [&[u8]; 3] = [
     b"\"}\n\n",
 ];
 
-/// The last but one. Its usage stands beside a choice: a proxy that asks for usage by itself takes an event
-/// out that has none.
+/// The last of text. Its usage stands beside a choice, whether it was asked for or not.
 const USAGE: [&[u8]; 3] = [
     br#"data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","model":"bench-model","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":46,"total_tokens":65},"n":""#,
+    br#"","t":""#,
+    b"\"}\n\n",
+];
+
+/// The report that a request asks for: usage without a choice. A proxy that asked by itself takes it out again.
+const REPORT: [&[u8]; 3] = [
+    br#"data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","model":"bench-model","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":46,"total_tokens":65},"n":""#,
     br#"","t":""#,
     b"\"}\n\n",
 ];
@@ -27,6 +33,39 @@ const TIME_DIGITS: usize = 20;
 
 /// The longest event.
 pub(crate) const MAX_EVENT: usize = length(USAGE);
+
+/// Which events a stream has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Script {
+    /// How many, the report and `[DONE]` among them.
+    total: u64,
+    reports: bool,
+}
+
+impl Script {
+    /// A stream of so many events, and the report as one more if it was asked for.
+    pub(crate) fn new(events: u64, reports: bool) -> Self {
+        Self { total: events.saturating_add(u64::from(reports)), reports }
+    }
+
+    pub(crate) fn total(self) -> u64 {
+        self.total
+    }
+
+    fn parts(self, index: u64) -> Option<[&'static [u8]; 3]> {
+        match (self.total - index, self.reports) {
+            (1, _) => None,
+            (2, true) => Some(REPORT),
+            (2, false) | (3, true) => Some(USAGE),
+            _ => Some(TEXT),
+        }
+    }
+
+    /// The length of the event at a place before `total`.
+    fn event_len(self, index: u64) -> usize {
+        self.parts(index).map_or(DONE.len(), length)
+    }
+}
 
 /// What is checked of an event once it is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,37 +82,27 @@ const fn length(parts: [&[u8]; 3]) -> usize {
     parts[0].len() + NUMBER_DIGITS + parts[1].len() + TIME_DIGITS + parts[2].len()
 }
 
-fn parts(index: u64, total: u64) -> Option<[&'static [u8]; 3]> {
-    match total - index {
-        1 => None,
-        2 => Some(USAGE),
-        _ => Some(TEXT),
-    }
-}
-
-/// The length of the event at a place of a stream; the place is before `total`.
-pub(crate) fn event_len(index: u64, total: u64) -> usize {
-    parts(index, total).map_or(DONE.len(), length)
-}
-
 /// Appends an event as a chunk of its own, and the last chunk behind the last event.
-pub(crate) fn push_chunk(out: &mut Vec<u8>, index: u64, total: u64, now: u64) {
+pub(crate) fn push_chunk(out: &mut Vec<u8>, index: u64, script: Script, now: u64) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let length = event_len(index, total);
+    let length = script.event_len(index);
     for shift in [8, 4, 0] {
         if length >> shift > 0 {
             out.push(HEX[length >> shift & 0xf]);
         }
     }
     out.extend_from_slice(b"\r\n");
-    push_event(out, index, total, now);
-    out.extend_from_slice(if index + 1 == total { b"\r\n0\r\n\r\n" } else { b"\r\n" });
+    push_event(out, index, script, now);
+    out.extend_from_slice(if index + 1 == script.total { b"\r\n0\r\n\r\n" } else { b"\r\n" });
 }
 
-const _: () = assert!(length(TEXT) <= MAX_EVENT && MAX_EVENT <= 0xfff, "a chunk's size has up to three digits");
+const _: () = assert!(
+    length(TEXT) <= MAX_EVENT && length(REPORT) <= MAX_EVENT && MAX_EVENT <= 0xfff,
+    "a chunk's size has up to three digits"
+);
 
-fn push_event(out: &mut Vec<u8>, index: u64, total: u64, now: u64) {
-    let Some([head, middle, end]) = parts(index, total) else { return out.extend_from_slice(DONE) };
+fn push_event(out: &mut Vec<u8>, index: u64, script: Script, now: u64) {
+    let Some([head, middle, end]) = script.parts(index) else { return out.extend_from_slice(DONE) };
     out.extend_from_slice(head);
     out.extend_from_slice(&digits::<NUMBER_DIGITS>(index));
     out.extend_from_slice(middle);
@@ -90,9 +119,9 @@ fn digits<const N: usize>(mut number: u64) -> [u8; N] {
     digits
 }
 
-/// Checks the bytes of one event, which are as many as `event_len` says.
-fn check(bytes: &[u8], index: u64, total: u64) -> Result<Event, Altered> {
-    let Some([head, middle, end]) = parts(index, total) else {
+/// Checks the bytes of one event, which are as many as the script says.
+fn check(bytes: &[u8], index: u64, script: Script) -> Result<Event, Altered> {
+    let Some([head, middle, end]) = script.parts(index) else {
         return if bytes == DONE { Ok(Event { written: None }) } else { Err(Altered) };
     };
     let rest = bytes.strip_prefix(head).ok_or(Altered)?;
@@ -106,7 +135,7 @@ fn check(bytes: &[u8], index: u64, total: u64) -> Result<Event, Altered> {
 /// Checks the events of one stream, however its bytes are cut: each whole, in order, none missing, none twice.
 #[derive(Debug)]
 pub(crate) struct EventCheck {
-    total: u64,
+    script: Script,
     next: u64,
     /// The beginning of the next event.
     held: [u8; MAX_EVENT],
@@ -114,17 +143,17 @@ pub(crate) struct EventCheck {
 }
 
 impl EventCheck {
-    pub(crate) fn new(total: u64) -> Self {
-        Self { total, next: 0, held: [0; MAX_EVENT], held_len: 0 }
+    pub(crate) fn new(script: Script) -> Self {
+        Self { script, next: 0, held: [0; MAX_EVENT], held_len: 0 }
     }
 
     /// Takes the stream's next bytes and reports each event that they complete.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_event: impl FnMut(Event)) -> Result<(), Altered> {
         while !bytes.is_empty() {
-            if self.next == self.total {
+            if self.next == self.script.total {
                 return Err(Altered);
             }
-            let missing = event_len(self.next, self.total) - self.held_len;
+            let missing = self.script.event_len(self.next) - self.held_len;
             let Some((piece, rest)) = bytes.split_at_checked(missing) else {
                 self.held[self.held_len..self.held_len + bytes.len()].copy_from_slice(bytes);
                 self.held_len += bytes.len();
@@ -137,7 +166,7 @@ impl EventCheck {
                 whole[self.held_len..].copy_from_slice(piece);
                 whole
             };
-            let event = check(whole, self.next, self.total)?;
+            let event = check(whole, self.next, self.script)?;
             self.next += 1;
             self.held_len = 0;
             bytes = rest;
@@ -148,7 +177,7 @@ impl EventCheck {
 
     /// Whether every event has come.
     pub(crate) fn is_whole(&self) -> bool {
-        self.next == self.total
+        self.next == self.script.total
     }
 
     /// The place of the event that is expected next.
@@ -161,16 +190,16 @@ impl EventCheck {
 mod tests {
     use super::*;
 
-    const TOTAL: u64 = 5;
+    const SCRIPT: Script = Script { total: 5, reports: false };
 
     fn stream(order: &[u64]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        order.iter().for_each(|index| push_event(&mut bytes, *index, TOTAL, 1_000 + index));
+        order.iter().for_each(|index| push_event(&mut bytes, *index, SCRIPT, 1_000 + index));
         bytes
     }
 
     fn feed(parts: &[&[u8]]) -> Result<(Vec<Option<u64>>, bool), Altered> {
-        let mut check = EventCheck::new(TOTAL);
+        let mut check = EventCheck::new(SCRIPT);
         let mut times = Vec::new();
         for part in parts {
             check.feed(part, |event| times.push(event.written))?;
@@ -192,7 +221,7 @@ mod tests {
         assert_eq!(events[0]["t"], "00000000000000001000");
         assert_eq!(events[1]["usage"]["total_tokens"], 65);
         assert_eq!(events[1]["n"], "0000000003");
-        assert_eq!(event_len(0, TOTAL), 190);
+        assert_eq!(SCRIPT.event_len(0), 190);
     }
 
     #[test]
@@ -207,6 +236,26 @@ mod tests {
         }
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         assert_eq!(feed(&single), expected, "byte by byte");
+    }
+
+    #[test]
+    fn a_report_that_was_asked_for_is_one_event_more() {
+        let asked = Script::new(5, true);
+        let mut bytes = Vec::new();
+        (0..asked.total()).for_each(|index| push_event(&mut bytes, index, asked, 1_000));
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let report = text.split_terminator("\n\n").nth(4).unwrap().strip_prefix("data: ").unwrap();
+        let report: serde_json::Value = serde_json::from_str(report).unwrap();
+        assert_eq!((&report["choices"], &report["n"]), (&serde_json::json!([]), &"0000000004".into()));
+        assert_eq!(report["usage"]["total_tokens"], 65);
+        let mut expecting = EventCheck::new(asked);
+        assert_eq!(expecting.feed(&bytes, |_| {}), Ok(()));
+        assert!(expecting.is_whole());
+        assert_eq!(feed(&[&bytes]), Err(Altered), "nobody asked");
+        let mut lacking = EventCheck::new(asked);
+        let _ = lacking.feed(&stream(&[0, 1, 2, 3, 4]), |_| {});
+        assert!(!lacking.is_whole(), "it is missing");
+        assert_eq!(Script::new(5, false), SCRIPT);
     }
 
     #[test]
@@ -232,13 +281,13 @@ mod tests {
     #[test]
     fn a_chunk_holds_one_event_and_the_last_ends_the_body() {
         let mut chunk = Vec::new();
-        push_chunk(&mut chunk, 4, TOTAL, 0);
+        push_chunk(&mut chunk, 4, SCRIPT, 0);
         assert_eq!(chunk, b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
         chunk.clear();
-        push_chunk(&mut chunk, 0, TOTAL, 0);
+        push_chunk(&mut chunk, 0, SCRIPT, 0);
         assert!(chunk.starts_with(b"be\r\ndata: {") && chunk.ends_with(b"\"}\n\n\r\n"));
         chunk.clear();
-        push_chunk(&mut chunk, 3, TOTAL, 0);
+        push_chunk(&mut chunk, 3, SCRIPT, 0);
         assert!(chunk.starts_with(b"102\r\ndata: {") && chunk.len() == 0x102 + 7);
     }
 }

@@ -17,7 +17,7 @@ pub(crate) enum Bench {
 /// The stream that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sse {
-    /// How many, the usage report and `[DONE]` among them.
+    /// How many, `[DONE]` among them, but not the usage report of a request that asks for it.
     pub(crate) events: u64,
     /// From one event to the next, in nanoseconds; 0 is as fast as the socket takes them.
     pub(crate) every: u64,

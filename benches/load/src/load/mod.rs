@@ -144,7 +144,7 @@ impl Arrivals {
 
 impl<'a> Load<'a> {
     fn new(options: &'a LoadOptions, requests: Requests, mock: Option<Mock>, target: SocketAddrV4) -> io::Result<Self> {
-        let expected = Expected { status: options.expect_status, bench: options.bench };
+        let expected = Expected { status: options.expect_status, bench: options.bench, report: options.include_usage };
         let start = sys::now();
         Ok(Self {
             options,

@@ -2,7 +2,7 @@
 //!
 //! Bytes in, verdict out: it knows no socket and no clock.
 
-use crate::answer::{Event, EventCheck, JSON_BODY};
+use crate::answer::{Event, EventCheck, JSON_BODY, Script};
 use crate::bench::Bench;
 use crate::body::{Body, Piece};
 use crate::head::{self, BadHead, Framing};
@@ -45,6 +45,8 @@ impl From<BadHead> for Fault {
 pub(super) struct Expected {
     pub(super) status: u16,
     pub(super) bench: Bench,
+    /// The usage report of a stream that asked for it.
+    pub(super) report: bool,
 }
 
 /// How far an answer is.
@@ -182,7 +184,9 @@ impl Reply {
         self.state = State::Body(body);
         self.check = match (status, self.has_other_status(), self.expected.bench) {
             (200, false, Bench::Json) => Check::Json(0),
-            (200, false, Bench::Sse(sse)) => Check::Events(EventCheck::new(sse.events)),
+            (200, false, Bench::Sse(sse)) => {
+                Check::Events(EventCheck::new(Script::new(sse.events, self.expected.report)))
+            }
             _ => Check::Any,
         };
         Ok(true)
@@ -244,7 +248,7 @@ mod tests {
     const EVENTS: u64 = 3;
 
     fn reply(status: u16, bench: &str) -> Reply {
-        Reply::new(Expected { status, bench: Bench::parse(bench.as_bytes()).unwrap() })
+        Reply::new(Expected { status, bench: Bench::parse(bench.as_bytes()).unwrap(), report: false })
     }
 
     fn json(fields: &str) -> Vec<u8> {
@@ -254,7 +258,7 @@ mod tests {
 
     fn stream() -> Vec<u8> {
         let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-        (0..EVENTS).for_each(|index| answer::push_chunk(&mut bytes, index, EVENTS, 7));
+        (0..EVENTS).for_each(|index| answer::push_chunk(&mut bytes, index, Script::new(EVENTS, false), 7));
         bytes
     }
 

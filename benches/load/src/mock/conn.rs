@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::LazyLock;
 
 use super::intake::{Asked, Intake, Verdict};
-use crate::answer::{self, JSON_BODY};
+use crate::answer::{self, JSON_BODY, Script};
 use crate::bench::{Bench, Sse};
 use crate::sys;
 
@@ -38,6 +38,7 @@ enum Answering {
 
 struct Stream {
     sse: Sse,
+    script: Script,
     next: u64,
     /// When event 0 is due.
     start: u64,
@@ -100,7 +101,7 @@ impl Conn {
     pub(super) fn proceed(&mut self, scratch: &mut Vec<u8>) -> io::Result<Need> {
         for _ in 0..TURN_WRITES {
             match &mut self.answering {
-                Some(Answering::Stream(stream)) if stream.next < stream.sse.events => {
+                Some(Answering::Stream(stream)) if stream.next < stream.script.total() => {
                     if let Some(due) = stream.due().filter(|due| *due > sys::now()) {
                         return Ok(Need::Time(due));
                     }
@@ -127,7 +128,8 @@ impl Conn {
             Verdict::Serve(Bench::Sse(sse)) => {
                 *phase = phase.wrapping_add(PHASE_STEP);
                 let later = (u128::from(sse.every) * u128::from(*phase)) >> 64;
-                let mut stream = Stream { sse, next: 0, start: sys::now() + u64::try_from(later).unwrap_or(0) };
+                let script = Script::new(sse.events, asked.report);
+                let mut stream = Stream { sse, script, next: 0, start: sys::now() + u64::try_from(later).unwrap_or(0) };
                 scratch.clear();
                 scratch.extend_from_slice(STREAM_HEAD);
                 if sse.every == 0 {
@@ -174,8 +176,8 @@ impl Stream {
     fn push(&mut self, out: &mut Vec<u8>) {
         let count = if self.sse.every > 0 { 1 } else { self.sse.batch };
         let now = sys::now();
-        for _ in 0..count.min(self.sse.events - self.next) {
-            answer::push_chunk(out, self.next, self.sse.events, now);
+        for _ in 0..count.min(self.script.total() - self.next) {
+            answer::push_chunk(out, self.next, self.script, now);
             self.next += 1;
         }
     }

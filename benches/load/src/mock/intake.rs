@@ -7,6 +7,9 @@ use crate::head::{self, BadHead, Framing};
 /// The only key that the upstream takes.
 pub(crate) const UPSTREAM_KEY: &str = "upstream-key";
 
+/// What asks for a usage report, as written without spaces.
+const ASKS: &[u8] = br#""include_usage":true"#;
+
 /// What a whole request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -23,18 +26,42 @@ pub(super) struct Asked {
     pub(super) verdict: Verdict,
     /// The connection ends with the answer.
     pub(super) close: bool,
+    /// The stream is to report its usage.
+    pub(super) report: bool,
 }
 
 /// The request that one connection is sending.
 pub(super) struct Intake {
     /// The beginning of a head.
     held: Vec<u8>,
-    body: Option<(Body, Asked, Ends)>,
+    body: Option<(Body, Asked, Seen)>,
 }
 
-/// The first and last byte of a body.
+/// What was seen of a body.
 #[derive(Default)]
-struct Ends(Option<u8>, u8);
+struct Seen {
+    first: Option<u8>,
+    last: u8,
+    /// Bytes that `ASKS` may begin in.
+    tail: Vec<u8>,
+    report: bool,
+}
+
+impl Seen {
+    fn note(&mut self, data: &[u8], is_stream: bool) {
+        self.first = self.first.or(data.first().copied());
+        self.last = data.last().copied().unwrap_or(self.last);
+        if is_stream && !self.report {
+            self.tail.extend_from_slice(data);
+            self.report = memchr::memmem::find(&self.tail, ASKS).is_some();
+            self.tail.drain(..self.tail.len().saturating_sub(ASKS.len() - 1));
+        }
+    }
+
+    fn is_object(&self) -> bool {
+        (self.first, self.last) == (Some(b'{'), b'}')
+    }
+}
 
 impl Intake {
     pub(super) fn new() -> Self {
@@ -46,12 +73,12 @@ impl Intake {
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<Asked> {
         match self.read(bytes) {
             Ok(asked) => asked,
-            Err(BadHead) => Some(Asked { verdict: Verdict::Bad("malformed request"), close: true }),
+            Err(BadHead) => Some(Asked { verdict: Verdict::Bad("malformed request"), close: true, report: false }),
         }
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<Option<Asked>, BadHead> {
-        let Some((body, asked, ends)) = &mut self.body else {
+        let Some((body, asked, seen)) = &mut self.body else {
             if self.held.is_empty() {
                 if let Some(len) = head::head_len(bytes)? {
                     return self.begin(&bytes[..len], &bytes[len..]);
@@ -72,14 +99,13 @@ impl Intake {
         loop {
             match body.next(&mut input).map_err(|_| BadHead)? {
                 Piece::Data(data) => {
-                    ends.0 = ends.0.or(data.first().copied());
-                    ends.1 = data.last().copied().unwrap_or(ends.1);
+                    seen.note(data, matches!(asked.verdict, Verdict::Serve(bench) if bench.is_stream()));
                 }
                 Piece::More => return Ok(None),
                 Piece::End if !input.is_empty() => return Err(BadHead),
                 Piece::End => {
-                    let mut asked = *asked;
-                    if (ends.0, ends.1) != (Some(b'{'), b'}') && matches!(asked.verdict, Verdict::Serve(_)) {
+                    let mut asked = Asked { report: seen.report, ..*asked };
+                    if !seen.is_object() && matches!(asked.verdict, Verdict::Serve(_)) {
                         asked.verdict = Verdict::Bad("the body is not the JSON that was sent");
                     }
                     self.body = None;
@@ -91,7 +117,7 @@ impl Intake {
 
     fn begin(&mut self, head: &[u8], rest: &[u8]) -> Result<Option<Asked>, BadHead> {
         let (body, asked) = judge(head)?;
-        self.body = Some((body, asked, Ends::default()));
+        self.body = Some((body, asked, Seen::default()));
         self.read(rest)
     }
 }
@@ -126,7 +152,7 @@ fn judge(head: &[u8]) -> Result<(Body, Asked), BadHead> {
         (true, None, None) => Verdict::Bad("x-bench is not there or not known"),
         (true, None, Some(bench)) => Verdict::Serve(bench),
     };
-    Ok((framing.body(Body::Length(0))?, Asked { verdict, close: framing.close }))
+    Ok((framing.body(Body::Length(0))?, Asked { verdict, close: framing.close, report: false }))
 }
 
 #[cfg(test)]
@@ -145,7 +171,7 @@ mod tests {
     #[test]
     fn requests_are_read_at_every_split_and_one_after_another() {
         let mut intake = Intake::new();
-        let served = Some(Asked { verdict: Verdict::Serve(Bench::Json), close: false });
+        let served = Some(Asked { verdict: Verdict::Serve(Bench::Json), close: false, report: false });
         for whole in [
             request("content-length: 9\r\n", "{\"a\":\"b\"}"),
             request("Transfer-Encoding: chunked\r\n", "4\r\n{\"a\"\r\n5\r\n:\"b\"}\r\n0\r\n\r\n"),
@@ -156,6 +182,24 @@ mod tests {
             }
             assert_eq!(intake.feed(&whole), served);
         }
+    }
+
+    #[test]
+    fn a_stream_reports_its_usage_if_it_is_asked_to() {
+        let body = r#"{"stream_options":{"include_usage":true}}"#;
+        let asking = |bench: &str| {
+            let request = request(&format!("content-length: {}\r\n", body.len()), body);
+            String::from_utf8(request).unwrap().replace("x-bench: json", &format!("x-bench: {bench}")).into_bytes()
+        };
+        let whole = asking("sse;events=5");
+        for split in 1..whole.len() {
+            let mut intake = Intake::new();
+            assert_eq!(intake.feed(&whole[..split]), None, "split at {split}");
+            assert!(intake.feed(&whole[split..]).unwrap().report, "split at {split}");
+        }
+        assert!(!Intake::new().feed(&asking("json")).unwrap().report);
+        let not = String::from_utf8(whole).unwrap().replace(":true}", ":null}").into_bytes();
+        assert!(!Intake::new().feed(&not).unwrap().report);
     }
 
     #[test]

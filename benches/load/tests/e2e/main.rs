@@ -104,6 +104,7 @@ fn a_mock_in_the_load_answers_it_in_every_mode() {
         "--bench json --connections 4 --reconnect",
         "--bench json --connections 4 --body-bytes 3000000",
         "--bench sse;events=100;every=0 --connections 8",
+        "--bench sse;events=100;every=0 --connections 8 --include-usage",
         "--bench sse;events=11;every=1000 --connections 8 --tick 100",
     ] {
         let line = format!("--mock 127.0.0.1:0 --direct --warmup 0.1 --seconds 0.4 {arguments}");
@@ -169,6 +170,7 @@ fn each_broken_answer_is_counted_by_its_name() {
         ("sse;events=30", replace("be\r\ndata", "bf\r\ndata"), "framing"),
         ("sse;events=30", replace(r#""n":"0000000007""#, r#""n":"0000000008""#), "body"),
         ("sse;events=30", replace("[DONE]", "[done]"), "body"),
+        ("sse;events=30 --include-usage", replace(r#""choices":[]"#, r#""choices":{}"#), "body"),
         ("sse;events=30", replace("e\r\ndata: [DONE]\n\n\r\n0\r\n", "0\r\n"), "body"),
         ("sse;events=30", Mischief::CutAfter(3000), "closed"),
         ("sse;events=90;every=1000", Mischief::CutAfter(3000), "closed"),
