@@ -145,16 +145,17 @@ impl Gateway {
         &self,
         server: &Arc<ServerConf>,
         config: &Config,
-    ) -> Result<Service<Front<HttpProxy<Weir>>>, StartError> {
+    ) -> Result<Service<Front<Weir, HttpProxy<Weir>>>, StartError> {
         let mut options = HttpServerOptions::default();
         // Whoever begins with HTTP/2's preface is handed on, and must be understood.
         options.h2c = true;
         options.h2_idle_timeout = Some(config.server.keepalive_timeout);
-        let mut proxy = HttpProxy::new(Weir::new(self.shared.clone()), server.clone());
+        let plugin = Weir::new(self.shared.clone());
+        let mut proxy = HttpProxy::new(plugin.clone(), server.clone());
         proxy.server_options = Some(options);
         proxy.handle_init_modules();
         let shared = self.shared.clone();
-        let front = Front::new(Arc::new(proxy), move || shared.live.load().keepalive_timeout);
+        let front = Front::new(plugin, proxy, move || shared.live.load().keepalive_timeout);
         let mut service = Service::new("weir".to_owned(), front);
         for listen in &config.listen {
             let address = listen.address.to_string();

@@ -24,7 +24,6 @@ use resolve::Resolver;
 pub struct Channel {
     config: config::Channel,
     name: Arc<str>,
-    name_value: Option<HeaderValue>,
     host_header: HeaderValue,
     host: Arc<str>,
     credentials: Vec<Option<(HeaderName, HeaderValue)>>,
@@ -41,7 +40,6 @@ impl Channel {
         let authority = if url.port == default_port { host } else { format!("{host}:{}", url.port) };
         Self {
             name: config.name.as_str().into(),
-            name_value: HeaderValue::from_str(&config.name).ok(),
             host_header: HeaderValue::from_str(&authority).unwrap_or_else(|_| HeaderValue::from_static("")),
             host: url.host.as_str().into(),
             credentials: config.keys.iter().map(|key| upstream_header(config.protocol, &key.value).ok()).collect(),
@@ -55,11 +53,6 @@ impl Channel {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
-    }
-
-    /// Its name, as a header's value.
-    pub fn name_value(&self) -> Option<&HeaderValue> {
-        self.name_value.as_ref()
     }
 
     /// Its place in the configuration: the index of its metric handles.

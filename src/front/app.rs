@@ -1,6 +1,7 @@
 //! The life of a client's connection.
 
 use std::future::Future;
+use std::io::Cursor;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,6 +14,7 @@ use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
+use pingora_proxy::Session;
 
 use crate::http1::RequestError;
 
@@ -27,31 +29,42 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a client whose request made no sense is listened to, so that it sees why.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Who answers the requests of HTTP/1.1.
+pub trait Serve: Send + Sync + 'static {
+    /// Answers the request that `session` has.
+    fn serve(&self, session: &mut Session) -> impl Future<Output = ()> + Send;
+}
+
 /// The app of a Pingora service: HTTP/1.1 is read here, HTTP/2 by Pingora; the requests of both go to the
-/// same proxy.
-pub struct Front<P> {
-    proxy: Arc<P>,
+/// same plugin.
+pub struct Front<S, P> {
+    plugin: S,
+    http2: Arc<P>,
     idle: Box<dyn Fn() -> Duration + Send + Sync>,
 }
 
-impl<P> Front<P> {
-    /// In front of `proxy`. `idle` says how long a connection may wait for its next request.
-    pub(crate) fn new(proxy: Arc<P>, idle: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self { proxy, idle: Box::new(idle) }
+impl<S, P> Front<S, P> {
+    /// In front of `plugin`, and of `http2`, which is Pingora's proxy with the same plugin in it. `idle`
+    /// says how long a connection may wait for its next request.
+    pub(crate) fn new(plugin: S, http2: P, idle: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { plugin, http2: Arc::new(http2), idle: Box::new(idle) }
     }
 }
 
 #[async_trait]
-impl<P> ServerApp for Front<P>
+impl<S, P> ServerApp for Front<S, P>
 where
+    S: Serve,
     P: HttpServerApp + Send + Sync + 'static,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            return self.proxy.process_new(stream, shutdown).await;
+            return self.http2.process_new(stream, shutdown).await;
         }
         let plain = stream.get_ssl_digest().is_none();
         let client = Arc::new(Client::new(stream));
+        // Its own stream stays unused: each request comes as a session that is put in place of that one.
+        let mut session = Session::new_h1(Box::new(Cursor::new(Vec::new())));
         let mut watch = shutdown.clone();
         let mut stopping = pin!(async move { watch.wait_for(|stopping| *stopping).await.is_ok() });
         loop {
@@ -68,15 +81,16 @@ where
                     if *shutdown.borrow() {
                         client.close_after();
                     }
-                    let session = ServerSession::new_custom(Box::new(Handle::new(client.clone(), request.parts)));
-                    self.proxy.process_new_http(session, shutdown).await;
+                    let handle = Box::new(Handle::new(client.clone(), request.parts));
+                    session.downstream_session = Box::new(ServerSession::new_custom(handle));
+                    self.plugin.serve(&mut session).await;
                     if !client.is_reusable(DRAIN).await {
                         break;
                     }
                 }
                 Next::Http2 if plain => {
                     let (stream, before) = client.take()?;
-                    return self.proxy.process_new(Box::new(Rewound { before, stream }), shutdown).await;
+                    return self.http2.process_new(Box::new(Rewound { before, stream }), shutdown).await;
                 }
                 Next::Http2 => {
                     refuse(&client, RequestError::Parse(httparse::Error::Version)).await;
@@ -94,7 +108,7 @@ where
     }
 
     async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
+        self.http2.http_cleanup().await;
     }
 }
 

@@ -1,8 +1,8 @@
 //! The client's side of HTTP/1.1: connections, request heads and bodies, and the bytes of answers.
 //!
 //! Owns what a client may send and when it is late, keep-alive, pipelining and the framing of what it
-//! gets. It refuses to know what a request is for: each one is handed to Pingora's proxy as a session of
-//! its own ([`Handle`](session::Handle)), whose phases decide. HTTP/2 is left to Pingora.
+//! gets. It refuses to know what a request is for: each one becomes a custom session of
+//! Pingora's ([`Handle`](session::Handle)) for whoever serves it. HTTP/2 is left to Pingora.
 //!
 //! Pingora's own HTTP/1 session builds a second map of header names, keeps 64 KiB for reads, writes
 //! through a buffer of 1,460 bytes and waits for a slow head without a limit in all; a session of a
@@ -17,6 +17,6 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use app::Front;
+pub use app::{Front, Serve};
 pub(crate) use client::{Client, STALL};
 pub(crate) use session::Asked;

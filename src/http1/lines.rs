@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HeaderName};
 
 /// Where a piece of a head lies in it.
 #[derive(Clone, Copy)]
@@ -70,44 +70,42 @@ impl Lines {
         self.all(&CONNECTION).flat_map(|value| value.split(|&b| b == b',')).map(<[u8]>::trim_ascii)
     }
 
-    /// What `Connection` says of the connection's life; `persistent` if it says nothing.
-    pub(super) fn keep_alive(&self, persistent: bool) -> bool {
-        let mut said = persistent;
-        for token in self.connection() {
-            if token.eq_ignore_ascii_case(b"close") {
-                return false;
-            }
-            said |= token.eq_ignore_ascii_case(b"keep-alive");
-        }
-        said
-    }
-
-    /// Whether the body is in chunks. Only a single `chunked` is understood: no other coding was offered
-    /// or asked for, so none may be used.
-    pub(super) fn is_chunked(&self) -> Result<bool, BadFraming> {
-        let mut values = self.all(&TRANSFER_ENCODING);
-        match (values.next(), values.next()) {
-            (None, _) => Ok(false),
-            (Some(value), None) if value.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
-            _ => Err(BadFraming),
-        }
-    }
-
-    /// The length of the body. The same one may be said more than once; two are a contradiction.
-    pub(super) fn content_length(&self) -> Result<Option<u64>, BadFraming> {
-        let mut length = None;
-        for value in self.all(&CONTENT_LENGTH) {
-            for text in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
-                if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
-                    return Err(BadFraming);
+    /// What the lines say of the message's end and of the connection's life, in one pass.
+    pub(super) fn framing(&self, persistent: bool) -> Result<Said, BadFraming> {
+        let mut said = Said { chunked: false, length: None, keep_alive: persistent, hosts: 0 };
+        let (mut codings, mut close) = (0, false);
+        for (name, value) in self.iter() {
+            // The length of a name tells most lines apart.
+            match name.len() {
+                4 if name.eq_ignore_ascii_case(b"host") => said.hosts += 1,
+                10 if name.eq_ignore_ascii_case(b"connection") => {
+                    for token in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+                        close |= token.eq_ignore_ascii_case(b"close");
+                        said.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                    }
                 }
-                let n = text.iter().fold(0, |n, &b| n * 10 + u64::from(b - b'0'));
-                if length.replace(n).is_some_and(|before| before != n) {
-                    return Err(BadFraming);
+                14 if name.eq_ignore_ascii_case(b"content-length") => {
+                    for text in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+                        // The same length may be said more than once; two are a contradiction.
+                        let length = number(text).ok_or(BadFraming)?;
+                        if said.length.replace(length).is_some_and(|before| before != length) {
+                            return Err(BadFraming);
+                        }
+                    }
                 }
+                // Only a single `chunked` is understood: no other coding was offered or asked for.
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                    codings += 1;
+                    said.chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                    if codings > 1 || !said.chunked {
+                        return Err(BadFraming);
+                    }
+                }
+                _ => {}
             }
         }
-        Ok(length)
+        said.keep_alive &= !close;
+        Ok(said)
     }
 
     fn at(&self, place: Place) -> &[u8] {
@@ -117,6 +115,21 @@ impl Lines {
 
 /// Where lines lie, until the head in which they were found is taken out of its buffer.
 pub(super) struct Found(Vec<(Place, Place)>);
+
+/// What a head says of its message.
+pub(super) struct Said {
+    pub(super) chunked: bool,
+    pub(super) length: Option<u64>,
+    /// Whether the connection goes on.
+    pub(super) keep_alive: bool,
+    /// How many `Host` lines there are.
+    pub(super) hosts: usize,
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.len() <= 18 && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| text.iter().fold(0, |n, &b| n * 10 + u64::from(b - b'0')))
+}
 
 /// Lengths or codings that contradict each other, or are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use http::{Method, Uri, Version};
 use memchr::memchr_iter;
 
 use super::Framing;
-use super::lines::{BadFraming, Lines};
+use super::lines::{BadFraming, Lines, Said};
 
 /// The largest request head. nginx allows 32 KiB, the official clients send less than two.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -111,9 +111,7 @@ fn end(input: &[u8], searched: &mut usize) -> Result<Option<usize>, RequestError
 }
 
 fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Request, RequestError> {
-    let mut keep_alive = lines.keep_alive(version == Version::HTTP_11);
-    let chunked = lines.is_chunked()?;
-    let mut length = lines.content_length()?;
+    let Said { chunked, mut length, mut keep_alive, hosts } = lines.framing(version == Version::HTTP_11)?;
     if chunked {
         if version == Version::HTTP_10 {
             return Err(RequestError::Framing);
@@ -121,7 +119,6 @@ fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Re
         // RFC 9112, 6.1: the coding overrides a length, and nothing may follow.
         keep_alive &= length.take().is_none();
     }
-    let hosts = lines.all(&HOST).count();
     if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err(RequestError::Host);
     }

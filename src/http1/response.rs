@@ -7,7 +7,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 
 use super::Framing;
-use super::lines::{BadFraming, Lines};
+use super::lines::{BadFraming, Lines, Said};
 
 /// The largest response head. OpenAI's with all its rate-limit headers has 2 KiB; nginx reads 4 to
 /// 8 KiB, HAProxy 16 KiB.
@@ -76,9 +76,7 @@ fn judge(
     method: &Method,
     persistent: bool,
 ) -> Result<Response, ResponseError> {
-    let mut keep_alive = lines.keep_alive(persistent);
-    let chunked = lines.is_chunked()?;
-    let mut length = lines.content_length()?;
+    let Said { chunked, mut length, mut keep_alive, .. } = lines.framing(persistent)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(ResponseError::Switched);
     }

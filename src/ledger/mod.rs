@@ -4,7 +4,7 @@
 //! ```text
 //! append ─► journal/ (a shard a thread) ─► fold ─► view (memory) ─► queries
 //!               │                                    └─► store/ (sled) and totals.snapshot
-//!               └─ fdatasync every 10 ms
+//!               └─ fdatasync every 50 ms
 //! ```
 //!
 //! Two threads of their own sync the journal and fold it; neither touches the data plane's runtime.

@@ -1,7 +1,8 @@
 //! Connections to upstreams: new ones, and the pool of those that are idle.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -28,12 +29,24 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 };
 
 /// Where a connection leads. One to the same origin can serve any request for it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     /// The name in the certificate.
     pub(crate) host: Arc<str>,
     pub(crate) tls: bool,
+}
+
+// Origins come from the configuration: nobody can choose them so that they collide. What tells channels
+// apart, nearly always, is the address.
+impl Hash for Origin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) => u64::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits() as u64 ^ (ip.to_bits() >> 64) as u64,
+        };
+        state.write_u64(ip << 17 ^ u64::from(self.address.port()) << 1 ^ u64::from(self.tls));
+    }
 }
 
 /// Connects to upstreams.
@@ -51,9 +64,10 @@ impl Leg {
     /// An exchange with `origin`, over a connection that is idle or else a new one, made within
     /// `timeout`.
     pub(crate) async fn open(&self, origin: &Origin, timeout: Duration) -> Result<Exchange> {
-        while let Some(mut stream) = self.idle.take(origin, Instant::now()) {
+        let now = Instant::now();
+        while let Some(mut stream) = self.idle.take(origin, now) {
             if is_silent(&mut stream) {
-                return Ok(Exchange::new(stream, true));
+                return Ok(Exchange::new(stream, true, now));
             }
         }
         // Boxed, because it is large and seldom: every waiting request would hold its room.
@@ -66,7 +80,7 @@ impl Leg {
         peer.options.connection_timeout = Some(timeout);
         peer.options.total_connection_timeout = Some(timeout);
         peer.options.tcp_keepalive = Some(KEEPALIVE);
-        Ok(Exchange::new(self.transport.new_stream(&peer).await?, false))
+        Ok(Exchange::new(self.transport.new_stream(&peer).await?, false, Instant::now()))
     }
 
     /// Takes an exchange back. Its connection is kept if another exchange can follow on it.

@@ -75,7 +75,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(stream: Stream, reused: bool) -> Self {
+    pub(super) fn new(stream: Stream, reused: bool, now: std::time::Instant) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
@@ -91,7 +91,7 @@ impl Exchange {
             reused,
             flushed: true,
             sent: None,
-            progress: Instant::now(),
+            progress: now.into(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,13 +24,13 @@ pub(super) struct Pool<K, C> {
 
 #[derive(Debug)]
 struct Shard<K, C> {
-    idle: HashMap<K, Vec<(C, Instant)>>,
+    idle: HashMap<K, Vec<(C, Instant)>, BuildHasherDefault<OneWord>>,
     swept: Option<Instant>,
 }
 
 impl<K: Clone + Eq + Hash, C> Pool<K, C> {
     pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::new(Shard { idle: HashMap::new(), swept: None })).collect() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(Shard { idle: HashMap::default(), swept: None })).collect() }
     }
 
     /// The most recently used connection to `upstream`: of this thread, else of another one.
@@ -64,14 +64,34 @@ impl<K: Clone + Eq + Hash, C> Pool<K, C> {
                 !idle.is_empty()
             });
         }
-        // The name is only copied for the first connection to an upstream.
-        if !shard.idle.contains_key(upstream) {
-            shard.idle.insert(upstream.clone(), Vec::new());
-        }
-        let Some(idle) = shard.idle.get_mut(upstream) else { return };
+        let Some(idle) = shard.idle.get_mut(upstream) else {
+            // The key is only copied for the first connection to an upstream.
+            shard.idle.insert(upstream.clone(), vec![(connection, now + idle_timeout)]);
+            return;
+        };
         let surplus = (idle.len() + 1).saturating_sub(MAX_IDLE);
         idle.drain(..surplus);
         idle.push((connection, now + idle_timeout));
+    }
+}
+
+/// Hashes keys that write one word, by a multiplication.
+#[derive(Debug, Default)]
+struct OneWord(u64);
+
+impl Hasher for OneWord {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The constant is 2^64 divided by the golden ratio; the table uses the upper bits too.
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
     }
 }
 

@@ -20,7 +20,7 @@ fn head() -> BytesMut {
 
 fn exchange() -> (Exchange, DuplexStream) {
     let (near, far) = duplex(64 * 1024);
-    (Exchange::new(Box::new(near), true), far)
+    (Exchange::new(Box::new(near), true, Instant::now().into_std()), far)
 }
 
 async fn step(leg: &mut Exchange) -> Result<()> {
@@ -154,7 +154,7 @@ async fn a_connection_closed_after_an_interim_answer_may_not() {
 #[tokio::test]
 async fn an_upstream_may_answer_before_it_has_read_the_body() {
     let (near, mut far) = duplex(1024);
-    let mut leg = Exchange::new(Box::new(near), false);
+    let mut leg = Exchange::new(Box::new(near), false, Instant::now().into_std());
     leg.send(Method::POST, head(), &[Bytes::from(vec![b'a'; 1 << 20])], None);
     far.write_all(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
     assert_eq!(read_all(&mut leg).await.unwrap(), (413, b"no".to_vec()));
@@ -164,7 +164,7 @@ async fn an_upstream_may_answer_before_it_has_read_the_body() {
 #[tokio::test]
 async fn a_body_of_megabytes_arrives_whole() {
     let (near, mut far) = duplex(1024);
-    let mut leg = Exchange::new(Box::new(near), false);
+    let mut leg = Exchange::new(Box::new(near), false, Instant::now().into_std());
     let body: Vec<_> = (0..64u8).map(|i| Bytes::from(vec![i; 80_000])).collect();
     leg.send(Method::POST, head(), &body, None);
     let reader = tokio::spawn(async move {
@@ -218,7 +218,7 @@ async fn a_body_never_exceeds_its_announced_length() {
 #[tokio::test]
 async fn an_upload_waits_while_the_upstream_takes_nothing() {
     let (near, _far) = duplex(1024);
-    let mut leg = Exchange::new(Box::new(near), false);
+    let mut leg = Exchange::new(Box::new(near), false, Instant::now().into_std());
     leg.send(Method::POST, head(), &[], Some(Upload::Chunked));
     let mut pieces = 0;
     while leg.wants_more() {

@@ -128,13 +128,9 @@ impl Context {
         format!("{:032x}", self.id)
     }
 
-    /// [`Context::id`], as a header's value.
-    pub(super) fn id_value(&self) -> http::HeaderValue {
-        let mut digits = [0; 32];
-        for (i, digit) in digits.iter_mut().rev().enumerate() {
-            *digit = b"0123456789abcdef"[(self.id >> (4 * i) & 15) as usize];
-        }
-        http::HeaderValue::from_bytes(&digits).unwrap_or_else(|_| http::HeaderValue::from_static(""))
+    /// The digits of [`Context::id`].
+    pub(super) fn id_digits(&self) -> [u8; 32] {
+        digits(self.id)
     }
 
     /// How far the request has come.
@@ -147,6 +143,15 @@ impl Drop for Context {
     fn drop(&mut self) {
         finish::settle(self);
     }
+}
+
+fn digits(id: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(id.to_be_bytes()) {
+        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    digits
 }
 
 /// 128 bits of the system's randomness, fetched for 256 requests at a time: one system call a
@@ -169,6 +174,13 @@ fn random_id() -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_digits_are_those_of_the_id() {
+        let id = 0x0123_4567_89ab_cdef_0000_fedc_ba98_7654_u128;
+        assert_eq!(digits(id), *b"0123456789abcdef0000fedcba987654");
+        assert_eq!(digits(id)[..], *format!("{id:032x}").as_bytes());
+    }
 
     #[test]
     fn ids_do_not_repeat() {

@@ -57,7 +57,8 @@ async fn serve(
         Some(client) => Side::Own(client),
         None => Side::Pingora { session: &mut session.downstream_session, alarm: Alarm::default() },
     };
-    let mut wait = Wait { first_byte, idle, last: Instant::now() };
+    let asked = ctx.exchange.as_ref().and_then(|exchange| exchange.asked);
+    let mut wait = Wait { first_byte, idle, last: asked.map_or_else(Instant::now, Instant::from_std) };
     let head = loop {
         if let Some(head) = exchange.take_head()? {
             break head;

@@ -1,7 +1,7 @@
 //! The end of a request: what the meter read becomes one settlement.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::{Error, ErrorSource, ErrorType};
 use weir_filters::price::NanoUsd;
@@ -37,7 +37,8 @@ pub(super) fn settle(ctx: &mut Context) {
     let answered_here = ctx.stage != Stage::Admitted;
     ctx.stage = Stage::Settled;
     let snapshot = ctx.snapshot.clone();
-    let duration = ctx.arrived.elapsed();
+    let now = Instant::now();
+    let duration = now.saturating_duration_since(ctx.arrived);
     let outcome = outcome(ctx);
     let mut observation = Observation {
         route: ctx.route,
@@ -59,7 +60,7 @@ pub(super) fn settle(ctx: &mut Context) {
     if let Some(exchange) = &mut ctx.exchange {
         observation.channel = Some(exchange.channel.index());
         observation.model = snapshot.model_label(exchange.channel.index(), &ctx.model);
-        observation.upstream_duration = exchange.asked.map(|asked| asked.elapsed());
+        observation.upstream_duration = exchange.asked.map(|asked| now.saturating_duration_since(asked));
         observation.first_token = exchange.first_token;
         observation.stream = exchange.stream;
         if let Some(mut meter) = exchange.meter.take() {

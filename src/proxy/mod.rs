@@ -4,6 +4,7 @@
 //! `weir_filters`), where a record goes (the ledger) or who looks at it (admin).
 
 mod context;
+mod drive;
 mod exchange;
 mod finish;
 mod reply;

@@ -79,7 +79,7 @@ impl Head {
         if self.lines.get(&DATE).is_none() {
             line(out, b"date", date::get_cached_date().as_bytes());
         }
-        self.set(ctx, |name, value| line(out, name.as_str().as_bytes(), value.as_bytes()));
+        self.set(ctx, |name, value| line(out, name.as_bytes(), value));
     }
 
     /// The same for Pingora, which writes HTTP/2.
@@ -94,27 +94,24 @@ impl Head {
         if let Some(length) = self.length {
             header.insert_header(http::header::CONTENT_LENGTH, length)?;
         }
-        let mut set = Ok(false);
         self.set(ctx, |name, value| {
-            if set.is_ok() {
-                set = header.append_header(name, value);
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                // A static name and a checked value: there is nothing that could be refused.
+                let _ = header.append_header(name, value);
             }
         });
-        set?;
         Ok(header)
     }
 
     /// What Weir says itself.
-    fn set(&self, ctx: &Context, mut put: impl FnMut(HeaderName, HeaderValue)) {
-        put(HeaderName::from_static("x-weir-request-id"), ctx.id_value());
-        if let Some(exchange) = &ctx.exchange
-            && let Some(name) = exchange.channel.name_value()
-        {
-            put(HeaderName::from_static("x-weir-channel"), name.clone());
+    fn set(&self, ctx: &Context, mut put: impl FnMut(&'static str, &[u8])) {
+        put("x-weir-request-id", &ctx.id_digits());
+        if let Some(exchange) = &ctx.exchange {
+            put("x-weir-channel", exchange.channel.name().as_bytes());
         }
         if let Some(origin) = &ctx.cors_origin {
-            put(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            put(http::header::VARY, HeaderValue::from_static("origin"));
+            put("access-control-allow-origin", origin.as_bytes());
+            put("vary", b"origin");
         }
     }
 }

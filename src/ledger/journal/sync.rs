@@ -11,7 +11,7 @@ use super::files::{shard_directory, sync_directory};
 use super::{Journal, Position};
 
 /// Between two syncs, unless somebody waits for one: what a power loss can take.
-const SYNC_EVERY: Duration = Duration::from_millis(10);
+const SYNC_EVERY: Duration = Duration::from_millis(50);
 /// Between two attempts at a disk that refused.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 

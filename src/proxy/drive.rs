@@ -1,0 +1,26 @@
+//! A client's request over HTTP/1.1: the phases in Pingora's order.
+//!
+//! Pingora's own driver makes a future of 16 KiB for each request, most of it for the cache and the
+//! upstream connections that Weir does not use, and copies it when it begins. It is used for HTTP/2.
+
+use pingora_proxy::Session;
+
+use crate::front::Serve;
+
+use super::context::Context;
+use super::{Weir, exchange, finish, reply, request};
+
+impl Serve for Weir {
+    async fn serve(&self, session: &mut Session) {
+        let mut ctx = Context::new(self.shared.clone());
+        let served = match request::arrive(session, &mut ctx).await {
+            Ok(true) => Ok(()),
+            Ok(false) => exchange::run(&self.shared.leg, session, &mut ctx).await,
+            Err(e) => Err(e),
+        };
+        if let Err(error) = &served {
+            reply::failure(session, error, &mut ctx).await;
+        }
+        finish::ended(served.err().as_deref(), &mut ctx);
+    }
+}
