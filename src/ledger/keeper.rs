@@ -263,9 +263,10 @@ impl Keeper {
         let age = self.snapshot_at.elapsed();
         let changed = self.covered != Some(view.meta);
         let covers_more = view.floors != self.durable_floors;
-        force && (changed || covers_more)
-            || covers_more && self.snapshot_pace.is_due(Instant::now())
-            || changed && age >= SNAPSHOT_AT_LEAST_EVERY
+        // A snapshot takes the store along.
+        let now = Instant::now();
+        let paced = self.snapshot_pace.is_due(now) && self.store_pace.is_due(now);
+        force && (changed || covers_more) || covers_more && paced || changed && age >= SNAPSHOT_AT_LEAST_EVERY
     }
 
     fn reopen_store(&mut self) {

@@ -29,7 +29,8 @@ impl View {
             // It says how many rows there are.
             changes.insert(Change::Meta);
         }
-        changes.into_iter().map(|change| self.row(change)).collect()
+        let mut value = Vec::new();
+        changes.into_iter().map(|change| self.row(change, &mut value)).collect()
     }
 
     /// Every row, in no order.
@@ -40,27 +41,30 @@ impl View {
         // The first series of each key stands for the key.
         let mut seen = ahash::AHashSet::new();
         let keys = self.numbers().filter(move |s| seen.insert(self.series[*s as usize].key)).map(Change::Key);
+        let mut value = Vec::new();
         std::iter::once(Change::Meta)
             .chain(self.numbers().map(Change::Series))
             .chain(keys)
             .chain(cells)
             .chain(self.offsets.keys().copied().map(Change::Offset))
             .chain(self.floors.keys().copied().map(Change::Floor))
-            .map(|change| self.row(change))
+            .map(move |change| self.row(change, &mut value))
     }
 
-    fn row(&self, change: Change) -> Row {
-        let mut value = Vec::new();
+    /// Puts the value together in `value`, so that the row's own is allocated once and in its size:
+    /// hundreds of thousands of rows can be written at once.
+    fn row(&self, change: Change, value: &mut Vec<u8>) -> Row {
+        value.clear();
         let mut key = Vec::with_capacity(16);
         let kept = match change {
             Change::Meta => {
                 key.extend_from_slice(META);
                 for n in [FORMAT, self.meta.folded, self.meta.corrupt, self.meta.duplicates] {
-                    put_int(&mut value, n);
+                    put_int(value, n);
                 }
                 for grain in Grain::ALL {
-                    put_int(&mut value, self.kept_from(grain).into());
-                    put_int(&mut value, self.cells[grain as usize].len() as u64);
+                    put_int(value, self.kept_from(grain).into());
+                    put_int(value, self.cells[grain as usize].len() as u64);
                 }
                 true
             }
@@ -68,34 +72,34 @@ impl View {
                 key.push(grain_tag(grain));
                 key.extend_from_slice(&bucket.to_be_bytes());
                 key.extend_from_slice(&series.to_be_bytes());
-                self.cells[grain as usize].get(&(bucket, series)).inspect(|c| c.encode(&mut value)).is_some()
+                self.cells[grain as usize].get(&(bucket, series)).inspect(|c| c.encode(value)).is_some()
             }
             Change::Series(series) => {
                 key.push(b's');
                 key.extend_from_slice(&series.to_be_bytes());
-                self.series[series as usize].encode(&mut value);
+                self.series[series as usize].encode(value);
                 true
             }
             Change::Key(series) => {
                 let id = &self.series[series as usize].key_id;
                 key.push(b'k');
                 key.extend_from_slice(id.as_bytes());
-                self.keys.at(self.series[series as usize].key).encode(&mut value);
+                self.keys.at(self.series[series as usize].key).encode(value);
                 true
             }
             Change::Offset(id) => {
                 key.push(b'o');
                 key.extend_from_slice(&id.shard.to_be_bytes());
                 key.extend_from_slice(&id.seq.to_be_bytes());
-                self.offsets.get(&id).inspect(|offset| put_int(&mut value, **offset)).is_some()
+                self.offsets.get(&id).inspect(|offset| put_int(value, **offset)).is_some()
             }
             Change::Floor(shard) => {
                 key.push(b'f');
                 key.extend_from_slice(&shard.to_be_bytes());
-                self.floors.get(&shard).inspect(|floor| put_int(&mut value, **floor)).is_some()
+                self.floors.get(&shard).inspect(|floor| put_int(value, **floor)).is_some()
             }
         };
-        (key, kept.then_some(value))
+        (key, kept.then(|| value.as_slice().to_vec()))
     }
 
     /// Totals out of rows in any order. `Ok(None)`: the rows were never completed, so they say

@@ -40,8 +40,7 @@ impl Histogram {
     /// Counts one observation.
     pub(super) fn observe(&self, value: f64) {
         let Core { bounds, cells, .. } = &*self.0;
-        // Without a branch: there are few bounds, and the processor compares several at once.
-        let bucket = bounds.iter().map(|bound| usize::from(*bound < value)).sum::<usize>();
+        let bucket = bounds.partition_point(|bound| *bound < value);
         cells[1 + bucket].fetch_add(1, Ordering::Relaxed);
         let sum = &cells[0];
         let mut bits = sum.load(Ordering::Relaxed);
