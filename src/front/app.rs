@@ -31,8 +31,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Who answers the requests of HTTP/1.1.
 pub trait Serve: Send + Sync + 'static {
-    /// Answers the request that `session` has.
-    fn serve(&self, session: &mut Session) -> impl Future<Output = ()> + Send;
+    /// Answers the request that `session` has and `client` sent.
+    fn serve(&self, session: &mut Session, client: &Arc<Client>) -> impl Future<Output = ()> + Send;
 }
 
 /// The app of a Pingora service: HTTP/1.1 is read here, HTTP/2 by Pingora; the requests of both go to the
@@ -82,8 +82,8 @@ where
                         client.close_after();
                     }
                     let handle = Box::new(Handle::new(client.clone(), request.parts));
-                    session.downstream_session = Box::new(ServerSession::new_custom(handle));
-                    self.plugin.serve(&mut session).await;
+                    *session.downstream_session = ServerSession::new_custom(handle);
+                    self.plugin.serve(&mut session, &client).await;
                     if !client.is_reusable(DRAIN).await {
                         break;
                     }

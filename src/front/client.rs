@@ -22,7 +22,7 @@ use super::output::Output;
 /// What a read asks for that may bring anything: a head, with a body or without.
 const SHARED_READ: usize = 16 * 1024;
 /// What a read asks for of a long body.
-const LARGE_READ: usize = 64 * 1024;
+const LARGE_READ: usize = 128 * 1024;
 /// How much room for the next request an idle connection keeps.
 const KEPT_ROOM: usize = 2 * 1024;
 /// How much of the requests behind the one being answered is read ahead.
@@ -35,7 +35,7 @@ pub(crate) const STALL: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A connection.
-pub(crate) struct Client(Mutex<Connection>);
+pub struct Client(Mutex<Connection>);
 
 /// How an answer's end is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

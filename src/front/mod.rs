@@ -18,5 +18,5 @@ mod session;
 mod tests;
 
 pub use app::{Front, Serve};
-pub(crate) use client::{Client, STALL};
-pub(crate) use session::Asked;
+pub use client::Client;
+pub(crate) use client::STALL;

@@ -25,11 +25,7 @@ type Messages = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + S
 static ANSWERED: LazyLock<ResponseHeader> =
     LazyLock::new(|| ResponseHeader::build(200, Some(0)).expect("200 is a status"));
 
-/// The client of a request, for whoever has only the request.
-#[derive(Clone)]
-pub(crate) struct Asked(pub(crate) Arc<Client>);
-
-/// A request, handed to Pingora. Its phases ask it for the body and give it what they answer
+/// A request, as a session of Pingora's. The phases ask it for the body and give it what they answer
 /// themselves; an exchange with an upstream goes past it, to the [`Client`].
 pub(super) struct Handle {
     client: Arc<Client>,
@@ -40,8 +36,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(client: Arc<Client>, mut parts: Parts) -> Self {
-        parts.extensions.insert(Asked(client.clone()));
+    pub(super) fn new(client: Arc<Client>, parts: Parts) -> Self {
         Self { client, request: RequestHeader::from(parts), response: None, sent: 0, drain: None }
     }
 }

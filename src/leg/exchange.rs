@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,6 +20,8 @@ use crate::http1::{self, BodyReader, Framing, Response, take_response};
 const SHARED_READ: usize = 16 * 1024;
 /// What a read asks for of a long body.
 const LARGE_READ: usize = 64 * 1024;
+/// How many pieces of a request leave in one write.
+const MAX_SLICES: usize = 16;
 /// How much room for the next read is kept while nothing comes.
 const KEPT_ROOM: usize = 4 * 1024;
 /// Bodies up to this size are copied behind the head, so that both leave in one write.
@@ -229,14 +231,11 @@ impl Exchange {
     /// Ready when something of an upload left, so that there may be room for more.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut moved = false;
-        while let Some(data) = self.outgoing.front_mut() {
-            match Pin::new(&mut self.stream).poll_write(cx, data) {
+        while !self.outgoing.is_empty() {
+            match self.poll_write(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {
-                    (moved, self.waiting) = (true, self.waiting - n);
-                    data.advance(n);
-                    if data.is_empty() {
-                        self.outgoing.pop_front();
-                    }
+                    moved = true;
+                    self.left(n);
                 }
                 Poll::Ready(_) => self.give_up_sending(),
                 Poll::Pending => break,
@@ -256,6 +255,34 @@ impl Exchange {
             self.sent = Some(self.progress);
         }
         if moved && self.upload.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Writes what waits: its pieces in one go, as far as there is room for their places.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        if let [one] = self.outgoing.make_contiguous() {
+            return stream.poll_write(cx, one);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let pieces = self.outgoing.len().min(MAX_SLICES);
+        for (slice, piece) in slices.iter_mut().zip(&self.outgoing) {
+            *slice = IoSlice::new(piece);
+        }
+        stream.poll_write_vectored(cx, &slices[..pieces])
+    }
+
+    /// `n` bytes left.
+    fn left(&mut self, mut n: usize) {
+        self.waiting -= n;
+        while let Some(piece) = self.outgoing.front_mut() {
+            let gone = n.min(piece.len());
+            piece.advance(gone);
+            n -= gone;
+            if !piece.is_empty() {
+                break;
+            }
+            self.outgoing.pop_front();
+        }
     }
 
     /// The upstream takes no more, but may have answered before: what it said is read.

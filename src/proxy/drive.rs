@@ -3,16 +3,19 @@
 //! Pingora's own driver makes a future of 16 KiB for each request, most of it for the cache and the
 //! upstream connections that Weir does not use, and copies it when it begins. It is used for HTTP/2.
 
+use std::sync::Arc;
+
 use pingora_proxy::Session;
 
-use crate::front::Serve;
+use crate::front::{Client, Serve};
 
 use super::context::Context;
 use super::{Weir, exchange, finish, reply, request};
 
 impl Serve for Weir {
-    async fn serve(&self, session: &mut Session) {
+    async fn serve(&self, session: &mut Session, client: &Arc<Client>) {
         let mut ctx = Context::new(self.shared.clone());
+        ctx.client = Some(client.clone());
         let served = match request::arrive(session, &mut ctx).await {
             Ok(true) => Ok(()),
             Ok(false) => exchange::run(&self.shared.leg, session, &mut ctx).await,

@@ -19,7 +19,7 @@ use weir_filters::route::{Match, Operation, UpstreamPath};
 use weir_filters::target;
 
 use crate::channels::{Channel, NoChannel};
-use crate::front::{Asked, STALL};
+use crate::front::STALL;
 use crate::leg::Upload;
 
 use super::context::{Context, Exchange, Stage};
@@ -31,7 +31,6 @@ const SMALL_PIECE: usize = 8 * 1024;
 
 /// Pingora's first phase. `true`: the answer has been written here.
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
-    ctx.client = session.req_header().extensions.get::<Asked>().map(|asked| asked.0.clone());
     // Only HTTP/2 heeds it.
     session.downstream_session.set_write_timeout(Some(STALL));
     let snapshot = ctx.snapshot.clone();
