@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::credential::upstream_header;
+use weir_filters::headers::Echo;
 use weir_filters::protocol::Protocol;
 
 use crate::config;
@@ -27,6 +28,7 @@ pub struct Channel {
     host_header: HeaderValue,
     host: Arc<str>,
     credentials: Vec<Option<(HeaderName, HeaderValue)>>,
+    echoes: Vec<Echo>,
     next_key: AtomicUsize,
     resolver: Resolver,
     index: usize,
@@ -42,6 +44,7 @@ impl Channel {
             name: config.name.as_str().into(),
             host_header: HeaderValue::from_str(&authority).unwrap_or_else(|_| HeaderValue::from_static("")),
             host: url.host.as_str().into(),
+            echoes: config.keys.iter().map(|key| Echo::of(&key.value)).collect(),
             credentials: config.keys.iter().map(|key| upstream_header(config.protocol, &key.value).ok()).collect(),
             next_key: AtomicUsize::new(0),
             resolver: Resolver::new(&url.host, url.port),
@@ -83,6 +86,11 @@ impl Channel {
     /// The header that carries the key at a place; `None` if the key cannot be in one.
     pub fn credential(&self, place: usize) -> Option<&(HeaderName, HeaderValue)> {
         self.credentials.get(place)?.as_ref()
+    }
+
+    /// What finds the key at a place in an answer.
+    pub fn echo(&self, place: usize) -> &Echo {
+        &self.echoes[place]
     }
 
     /// Where its connections lead. Names are looked up anew every half minute.

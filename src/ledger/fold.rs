@@ -21,8 +21,9 @@ use super::journal::segment::{Corrupt, Extent, HEADER, HEADER_LEN, Header, scan}
 use super::journal::{Head, SEGMENT_BYTES};
 use super::view::View;
 
-/// Ids remembered: some seconds of the busiest gateway, about 3 MiB.
-const RECENT_IDS: usize = 65_536;
+/// Ids remembered: a record that came twice by mistake would come soon. More of them would not stay in a
+/// core's cache, and every record looks here.
+const RECENT_IDS: usize = 8_192;
 /// Read of one segment at once. Larger than any segment that this release writes, so that damage is
 /// seen whole; a file that something else made this large is read in pieces.
 const MAX_READ: usize = 64 << 20;

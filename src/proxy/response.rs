@@ -8,7 +8,6 @@ use pingora_core::protocols::http::date;
 use pingora_http::ResponseHeader;
 use weir_filters::cut::UsageCut;
 use weir_filters::decode::Encoding;
-use weir_filters::headers::echoes;
 use weir_filters::meter::{Meter, Shape};
 
 use crate::config::Durability;
@@ -47,11 +46,11 @@ pub(super) fn head(mut head: Response, ctx: &mut Context) -> Result<Head> {
     exchange.cut = cut.then(UsageCut::new);
     exchange.meter = Some(Meter::new(operation, shape, encoding));
 
-    let secret = &exchange.channel.key(exchange.key).value;
+    let echo = exchange.channel.echo(exchange.key);
     let nominated: Vec<Box<[u8]>> = head.lines.connection().filter(|t| !is_of_connections(t)).map(Box::from).collect();
     head.lines.retain(|name, value| {
         !(ctx.snapshot.headers.strips_response(name)
-            || echoes(value, secret)
+            || echo.is_in(value)
             || nominated.iter().any(|token| name.eq_ignore_ascii_case(token)))
     });
     if cut {
