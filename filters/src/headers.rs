@@ -237,7 +237,7 @@ mod tests {
             ("anthropic-ratelimit-requests-remaining", false),
             ("x-request-id", false),
         ] {
-            assert_eq!(policy.strips_response(&HeaderName::from_static(name)), stripped, "{name}");
+            assert_eq!(policy.strips_response(name.as_bytes()), stripped, "{name}");
         }
     }
 
@@ -247,10 +247,10 @@ mod tests {
         for (value, expected) in
             [("sk-canary", true), ("Bearer sk-canary; x", true), ("sk-canar", false), ("SK-CANARY", false), ("", false)]
         {
-            assert_eq!(echoes(&HeaderValue::from_static(value), &secret), expected, "{value}");
+            assert_eq!(echoes(value.as_bytes(), &secret), expected, "{value}");
         }
-        assert!(!echoes(&HeaderValue::from_static("1234567"), &Secret::new("1234567")));
-        assert!(echoes(&HeaderValue::from_static("12345678"), &Secret::new("12345678")));
-        assert!(!echoes(&HeaderValue::from_static("anything"), &Secret::new("")));
+        assert!(!echoes(b"1234567", &Secret::new("1234567")));
+        assert!(echoes(b"12345678", &Secret::new("12345678")));
+        assert!(!echoes(b"anything", &Secret::new("")));
     }
 }
