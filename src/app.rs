@@ -25,6 +25,7 @@ use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
 use crate::proxy::{Shared, Snapshot, Weir};
+use crate::stop::stoppable;
 
 /// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
 const NO_POOL: usize = 1;
@@ -201,11 +202,11 @@ impl Gateway {
         Reloader { shared: self.shared.clone(), path: path.to_owned(), running: Arc::new(Mutex::new(running)) }
     }
 
-    /// Serves until `stop` says so, then settles what is still open and closes the ledger.
+    /// Serves until `signals` say so, then settles what is still open and closes the ledger.
     ///
     /// # Errors
     /// When a listener cannot be opened.
-    pub fn serve(self, config: &Config, stop: Box<dyn ShutdownSignalWatch>) -> Result<(), StartError> {
+    pub fn serve(self, config: &Config, signals: Box<dyn ShutdownSignalWatch + Send + Sync>) -> Result<(), StartError> {
         for listen in &config.listen {
             // Pingora ends the process if it cannot bind; a test bind says which address it is.
             std::net::TcpListener::bind(listen.address)
@@ -215,8 +216,9 @@ impl Gateway {
         let mut server = Server::new_with_opt_and_conf(None, conf);
         server.bootstrap();
         let service = self.service(&server.configuration, config)?;
+        let (service, signals) = stoppable(service, signals);
         server.add_service(service);
-        server.run(RunArgs { shutdown_signal: stop });
+        server.run(RunArgs { shutdown_signal: Box::new(signals) });
         self.shared.ledger.close();
         Ok(())
     }

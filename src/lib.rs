@@ -17,5 +17,6 @@ pub mod leg;
 pub mod metrics;
 mod opening;
 pub mod proxy;
+mod stop;
 
 pub use app::{Gateway, Reloader, StartError};

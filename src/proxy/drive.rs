@@ -21,9 +21,15 @@ impl Serve for Weir {
             Ok(false) => exchange::run(&self.shared.leg, session, &mut ctx).await,
             Err(e) => Err(e),
         };
-        if let Err(error) = &served {
-            reply::failure(session, error, &mut ctx).await;
-        }
+        let served = match served {
+            // A head without a body has not left yet.
+            Ok(()) => client.flush().await,
+            // What broke off gets no end that could be taken for one.
+            Err(error) => {
+                reply::failure(session, &error, &mut ctx).await;
+                Err(error)
+            }
+        };
         finish::ended(served.err().as_deref(), &mut ctx);
     }
 }
