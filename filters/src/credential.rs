@@ -17,6 +17,10 @@ pub const MAX_CREDENTIAL: usize = 4 * 1024;
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
+/// Headers that carry a credential in any of the forms that clients or upstreams know.
+pub(crate) const CREDENTIAL_HEADERS: [&str; 5] =
+    ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key"];
+
 /// What a client presented: never empty, never longer than [`MAX_CREDENTIAL`], and never printed.
 #[derive(Clone)]
 pub struct Credential<'a>(Cow<'a, str>);
@@ -55,14 +59,14 @@ pub fn present<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Cre
     let mut authorizations = 0;
     let mut foreign = false;
     for value in headers.get_all(AUTHORIZATION) {
-        let text = text(value)?.trim_matches([' ', '\t']);
+        let text = trimmed(text(value)?);
         if text.is_empty() {
             continue;
         }
         authorizations += 1;
-        let (scheme, token) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        let (scheme, token) = text.split_at(text.bytes().position(is_blank).unwrap_or(text.len()));
         if scheme.eq_ignore_ascii_case("bearer") {
-            found.add(Cow::Borrowed(token.trim_start_matches([' ', '\t'])))?;
+            found.add(Cow::Borrowed(trimmed(token)))?;
         } else {
             foreign = true;
         }
@@ -72,10 +76,10 @@ pub fn present<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Cre
     }
     for name in [&X_API_KEY, &X_GOOG_API_KEY] {
         for value in headers.get_all(name) {
-            found.add(Cow::Borrowed(text(value)?.trim_matches([' ', '\t'])))?;
+            found.add(Cow::Borrowed(trimmed(text(value)?)))?;
         }
     }
-    for parameter in query.unwrap_or("").split('&').filter(|parameter| is_key(parameter)) {
+    for parameter in query.into_iter().flat_map(|query| query.split('&')).filter(|parameter| is_key(parameter)) {
         let value = parameter.split_once('=').map_or("", |(_, value)| value);
         let value = percent_decoded(value).ok_or(CredentialError::Malformed)?;
         found.add(value)?;
@@ -105,7 +109,7 @@ pub fn strip_query(query: &str) -> Cow<'_, str> {
 /// Whether a header carries a credential in any of the forms that clients or upstreams know, taken
 /// by Weir or not. None of them goes upstream.
 pub fn is_credential_header(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "authorization" | "proxy-authorization" | "x-api-key" | "x-goog-api-key" | "api-key")
+    CREDENTIAL_HEADERS.contains(&name.as_str())
 }
 
 /// The header in which an upstream of `protocol` takes its key, marked as sensitive.
@@ -145,6 +149,18 @@ impl<'a> Found<'a> {
 
 fn text(value: &HeaderValue) -> Result<&str, CredentialError> {
     std::str::from_utf8(value.as_bytes()).map_err(|_| CredentialError::Malformed)
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// Without the blanks at its ends.
+fn trimmed(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let from = bytes.iter().take_while(|byte| is_blank(**byte)).count();
+    let blank = bytes[from..].iter().rev().take_while(|byte| is_blank(**byte)).count();
+    &text[from..text.len() - blank]
 }
 
 fn is_key(parameter: &str) -> bool {

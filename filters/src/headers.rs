@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 
-use crate::credential::is_credential_header;
+use crate::credential::{CREDENTIAL_HEADERS, is_credential_header};
 use crate::secret::Secret;
+use crate::sketch::Sketch;
 
 /// The shortest upstream key that is looked for in an answer, in bytes: a shorter one would be found in
 /// dates and lengths. Providers' keys have forty and more.
@@ -27,6 +28,13 @@ const HOP_BY_HOP: [&str; 9] = [
     "http2-settings",
     "proxy-authenticate",
 ];
+/// What Weir's own upstream leg writes. `accept-encoding` is among them because only what Weir can
+/// decode can be metered; `expect` because Weir reads the body whatever the upstream thinks of the head.
+const OF_THE_LEG: [&str; 4] = ["host", "content-length", "accept-encoding", "expect"];
+
+const HOP_BY_HOP_SKETCH: Sketch = Sketch::of(&HOP_BY_HOP);
+const NEVER_SENT_SKETCH: Sketch = HOP_BY_HOP_SKETCH.and(Sketch::of(&OF_THE_LEG)).and(Sketch::of(&CREDENTIAL_HEADERS));
+
 /// How the names begin of what Weir says itself.
 const OF_WEIR: &str = "x-weir-";
 
@@ -48,13 +56,14 @@ impl HeaderPolicy {
     /// out by naming them in `Connection`.
     pub fn request(&self, client: &HeaderMap, mut put: impl FnMut(&HeaderName, &HeaderValue)) {
         let nominated = nominated(client);
+        let mut not_passed = NEVER_SENT_SKETCH;
+        for name in self.strip_request.iter().chain(self.set_request.iter().map(|(name, _)| name)) {
+            not_passed.add(name.as_str().as_bytes());
+        }
         for (name, value) in client {
-            let dropped = is_hop_by_hop(name)
-                || is_own_of_the_leg(name)
-                || is_credential_header(name)
-                || is_of_weir(name)
-                || self.strip_request.contains(name)
-                || self.set_request.iter().any(|(set, _)| set == name)
+            let text = name.as_str();
+            let dropped = (not_passed.may_have(text.as_bytes()) && !self.passes(name))
+                || text.starts_with(OF_WEIR)
                 || nominated.contains(name);
             if !dropped {
                 put(name, value);
@@ -65,10 +74,20 @@ impl HeaderPolicy {
         }
     }
 
+    /// Whether a client's header goes upstream, Weir's own and what `Connection` names aside.
+    fn passes(&self, name: &HeaderName) -> bool {
+        let text = name.as_str();
+        !(HOP_BY_HOP.contains(&text)
+            || OF_THE_LEG.contains(&text)
+            || is_credential_header(name)
+            || self.strip_request.contains(name)
+            || self.set_request.iter().any(|(set, _)| set == name))
+    }
+
     /// Whether a header of the upstream's answer is kept from the client. Case does not matter.
     pub fn strips_response(&self, name: &[u8]) -> bool {
         let named = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        HOP_BY_HOP.iter().any(|other| named(other))
+        (HOP_BY_HOP_SKETCH.may_have(name) && HOP_BY_HOP.iter().any(|other| named(other)))
             || name.get(..OF_WEIR.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(OF_WEIR.as_bytes()))
             || self.strip_response.iter().any(|other| named(other.as_str()))
     }
@@ -90,20 +109,6 @@ fn nominated(headers: &HeaderMap) -> HashSet<HeaderName> {
         .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect()
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(&name.as_str())
-}
-
-/// `accept-encoding` is among them because only what Weir can decode can be metered; `expect` because
-/// Weir reads the body whatever the upstream thinks of the head.
-fn is_own_of_the_leg(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "host" | "content-length" | "accept-encoding" | "expect")
-}
-
-fn is_of_weir(name: &HeaderName) -> bool {
-    name.as_str().starts_with(OF_WEIR)
 }
 
 #[cfg(test)]
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_keeps_its_framing_and_loses_its_connection() {
+    fn an_answer_loses_what_concerns_only_its_connection() {
         let policy =
             HeaderPolicy { strip_response: vec![HeaderName::from_static("set-cookie")], ..HeaderPolicy::default() };
         for (name, stripped) in [
@@ -229,7 +234,7 @@ mod tests {
             ("http2-settings", true),
             ("proxy-authenticate", true),
             ("x-weir-channel", true),
-            ("transfer-encoding", false),
+            ("transfer-encoding", true),
             ("content-length", false),
             ("content-encoding", false),
             ("server", false),

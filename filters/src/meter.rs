@@ -170,10 +170,7 @@ impl Meter {
             usage,
             events: tally.events,
             invalid: tally.invalid,
-            raw: (!tally.raw.is_empty()).then(|| match std::str::from_utf8(&tally.raw) {
-                Ok(raw) => raw.into(),
-                Err(_) => String::from_utf8_lossy(&tally.raw).into(),
-            }),
+            raw: tally.take_raw(),
             model: tally.model.take(),
             failed: success && tally.failed,
             body_bytes: self.body_bytes,
@@ -186,7 +183,14 @@ impl Reader {
         let Reader { shape, scanner, walker, tally } = self;
         match shape {
             Shape::Sse => scanner.feed(bytes, |event| tally.event(event, walker)),
-            Shape::Json | Shape::JsonArray => walker.feed(bytes, |found| tally.found(found)),
+            Shape::Json => {
+                if !walker.feed_values(bytes, |found| tally.found(found)) {
+                    walker.feed(bytes, |found| tally.found(found));
+                } else if !tally.reports_output() {
+                    walker.count_text(bytes);
+                }
+            }
+            Shape::JsonArray => walker.feed(bytes, |found| tally.found(found)),
             Shape::Ndjson => {
                 for piece in bytes.split_inclusive(|&b| b == b'\n') {
                     walker.feed(piece, |found| tally.found(found));

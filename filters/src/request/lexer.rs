@@ -4,7 +4,7 @@
 //! Refuses to know: which members matter; it tells a [`Visitor`] what begins and ends, and where.
 
 use super::{BodyError, MAX_DEPTH};
-use memchr::memchr2;
+use crate::text::quote_or_backslash;
 
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
@@ -24,11 +24,14 @@ pub(super) enum Kind {
 /// end is only known to be right when `value_ends` comes.
 pub(super) trait Visitor {
     fn key_starts(&mut self, at: usize, depth: usize);
-    fn key_ends(&mut self, depth: usize) -> Result<(), BodyError>;
+    /// `last` are the last raw bytes of the key.
+    fn key_ends(&mut self, last: &[u8], depth: usize) -> Result<(), BodyError>;
     fn value_starts(&mut self, kind: Kind, at: usize, depth: usize) -> Result<(), BodyError>;
-    fn value_ends(&mut self, end: usize, depth: usize) -> Result<(), BodyError>;
+    /// `last` are the last raw bytes of a string.
+    fn value_ends(&mut self, last: &[u8], end: usize, depth: usize) -> Result<(), BodyError>;
     fn comma(&mut self, at: usize, depth: usize);
-    /// Raw bytes of the current key, string (without quotes) or number, in pieces.
+    /// Raw bytes of the current key, string (without quotes) or number, in pieces; the last of a key or
+    /// string come with its end, so that one that lies in one piece need not be kept.
     fn text(&mut self, raw: &[u8]);
 }
 
@@ -114,24 +117,26 @@ impl Lexer {
 
     /// Reads a string's bytes up to and with the next quote or backslash; says how many were read.
     fn string_run(&mut self, role: Role, rest: &[u8], visitor: &mut impl Visitor) -> Result<usize, BodyError> {
-        let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let end = quote_or_backslash(rest).unwrap_or(rest.len());
         let run = &rest[..end];
         // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
         if run.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
             self.offset += run.iter().position(|byte| *byte < 0x20).unwrap_or(0);
             return self.unexpected();
         }
-        visitor.text(run);
-        let Some(&stop) = rest.get(end) else { return Ok(end) };
+        let Some(&stop) = rest.get(end) else {
+            visitor.text(run);
+            return Ok(end);
+        };
         self.offset += end;
         if stop == b'\\' {
-            visitor.text(b"\\");
+            visitor.text(&rest[..=end]);
             self.state = State::Escape(role);
         } else if role == Role::Key {
-            visitor.key_ends(self.nest.depth)?;
+            visitor.key_ends(run, self.nest.depth)?;
             self.state = State::Colon;
         } else {
-            self.end_value(self.offset + 1, visitor)?;
+            self.end_value(run, self.offset + 1, visitor)?;
         }
         Ok(end + 1)
     }
@@ -222,17 +227,17 @@ impl Lexer {
 
     fn close(&mut self, visitor: &mut impl Visitor) -> Result<(), BodyError> {
         self.nest.depth -= 1; // A bracket is only taken where one is open.
-        self.end_value(self.offset + 1, visitor)
+        self.end_value(b"", self.offset + 1, visitor)
     }
 
-    fn end_value(&mut self, end: usize, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+    fn end_value(&mut self, last: &[u8], end: usize, visitor: &mut impl Visitor) -> Result<(), BodyError> {
         self.state = if self.nest.depth == 0 { State::Done } else { State::CommaOrEnd };
-        visitor.value_ends(end, self.nest.depth)
+        visitor.value_ends(last, end, self.nest.depth)
     }
 
     fn word(&mut self, rest: &'static [u8], byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
         match rest {
-            [last] if *last == byte => self.end_value(self.offset + 1, visitor),
+            [last] if *last == byte => self.end_value(b"", self.offset + 1, visitor),
             [next, rest @ ..] if *next == byte => {
                 self.state = State::Word(rest);
                 Ok(())
@@ -252,7 +257,7 @@ impl Lexer {
             (Number::E, b'+' | b'-') => Number::ESign,
             (Number::E | Number::ESign | Number::Exponent, b'0'..=b'9') => Number::Exponent,
             (Number::Zero | Number::Whole | Number::Fraction | Number::Exponent, _) => {
-                self.end_value(self.offset, visitor)?;
+                self.end_value(b"", self.offset, visitor)?;
                 return self.step(byte, visitor);
             }
             _ => return self.unexpected(),
