@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 
-use crate::credential::{CREDENTIAL_HEADERS, is_credential_header};
+use crate::credential::is_credential_header;
 use crate::secret::Secret;
 use crate::sketch::Sketch;
 
@@ -28,12 +28,7 @@ const HOP_BY_HOP: [&str; 9] = [
     "http2-settings",
     "proxy-authenticate",
 ];
-/// What Weir's own upstream leg writes. `accept-encoding` is among them because only what Weir can
-/// decode can be metered; `expect` because Weir reads the body whatever the upstream thinks of the head.
-const OF_THE_LEG: [&str; 4] = ["host", "content-length", "accept-encoding", "expect"];
-
 const HOP_BY_HOP_SKETCH: Sketch = Sketch::of(&HOP_BY_HOP);
-const NEVER_SENT_SKETCH: Sketch = HOP_BY_HOP_SKETCH.and(Sketch::of(&OF_THE_LEG)).and(Sketch::of(&CREDENTIAL_HEADERS));
 
 /// How the names begin of what Weir says itself.
 const OF_WEIR: &str = "x-weir-";
@@ -56,13 +51,14 @@ impl HeaderPolicy {
     /// out by naming them in `Connection`.
     pub fn request(&self, client: &HeaderMap, mut put: impl FnMut(&HeaderName, &HeaderValue)) {
         let nominated = nominated(client);
-        let mut not_passed = NEVER_SENT_SKETCH;
+        let mut of_policy = Sketch::default();
         for name in self.strip_request.iter().chain(self.set_request.iter().map(|(name, _)| name)) {
-            not_passed.add(name.as_str().as_bytes());
+            of_policy.add(name.as_str().as_bytes());
         }
         for (name, value) in client {
             let text = name.as_str();
-            let dropped = (not_passed.may_have(text.as_bytes()) && !self.passes(name))
+            let dropped = is_never_sent(text)
+                || (of_policy.may_have(text.as_bytes()) && self.replaces(name))
                 || text.starts_with(OF_WEIR)
                 || nominated.contains(name);
             if !dropped {
@@ -74,21 +70,17 @@ impl HeaderPolicy {
         }
     }
 
-    /// Whether a client's header goes upstream, Weir's own and what `Connection` names aside.
-    fn passes(&self, name: &HeaderName) -> bool {
-        let text = name.as_str();
-        !(HOP_BY_HOP.contains(&text)
-            || OF_THE_LEG.contains(&text)
-            || is_credential_header(name)
-            || self.strip_request.contains(name)
-            || self.set_request.iter().any(|(set, _)| set == name))
+    /// Whether the policy strips a client's header or sets its own in its place.
+    fn replaces(&self, name: &HeaderName) -> bool {
+        self.strip_request.contains(name) || self.set_request.iter().any(|(set, _)| set == name)
     }
 
     /// Whether a header of the upstream's answer is kept from the client. Case does not matter.
     pub fn strips_response(&self, name: &[u8]) -> bool {
         let named = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         (HOP_BY_HOP_SKETCH.may_have(name) && HOP_BY_HOP.iter().any(|other| named(other)))
-            || name.get(..OF_WEIR.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(OF_WEIR.as_bytes()))
+            || (name.first().is_some_and(|first| first | 0x20 == OF_WEIR.as_bytes()[0])
+                && name.get(..OF_WEIR.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(OF_WEIR.as_bytes())))
             || self.strip_response.iter().any(|other| named(other.as_str()))
     }
 }
@@ -109,6 +101,30 @@ fn nominated(headers: &HeaderMap) -> HashSet<HeaderName> {
         .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect()
+}
+
+/// What no policy can let pass: a credential, what concerns the connection (the same as [`HOP_BY_HOP`],
+/// spelled out so that it compiles to a choice by length), and what Weir's own upstream leg writes.
+/// `accept-encoding` is among that because only what Weir can decode can be metered; `expect` because
+/// Weir reads the body whatever the upstream thinks of the head.
+fn is_never_sent(name: &str) -> bool {
+    is_credential_header(name)
+        || matches!(
+            name,
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "http2-settings"
+                | "proxy-authenticate"
+                | "host"
+                | "content-length"
+                | "accept-encoding"
+                | "expect"
+        )
 }
 
 #[cfg(test)]
@@ -183,6 +199,14 @@ mod tests {
             ("accept", "*/*"),
         ];
         assert_eq!(sent(&HeaderPolicy::default(), &client), pairs(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn what_is_hop_by_hop_is_so_in_both_directions() {
+        for name in HOP_BY_HOP {
+            assert!(is_never_sent(name), "{name}");
+            assert!(HeaderPolicy::default().strips_response(name.to_ascii_uppercase().as_bytes()), "{name}");
+        }
     }
 
     #[test]

@@ -94,15 +94,13 @@ impl Meter {
     pub fn new(operation: Operation, shape: Shape, encoding: Encoding) -> Meter {
         let shape = if encoding == Encoding::Unknown { Shape::Opaque } else { shape };
         let dialect = Dialect::of(operation);
-        let texts = match shape {
-            // Events are searched, not walked, for text.
-            Shape::Sse | Shape::Opaque => &[],
-            Shape::Json | Shape::JsonArray | Shape::Ndjson => dialect.document_texts,
-        };
         let reader = Reader {
             shape,
             scanner: Scanner::new(),
-            walker: Walker::new(dialect.wanted, texts),
+            walker: match shape {
+                Shape::Sse | Shape::Opaque => dialect.event_walker(),
+                Shape::Json | Shape::JsonArray | Shape::Ndjson => dialect.document_walker(),
+            },
             tally: Tally::new(dialect),
         };
         Meter {

@@ -21,11 +21,6 @@ impl Sketch {
         self.0 |= Sketch::bit(word);
     }
 
-    /// Both together.
-    pub(crate) const fn and(self, more: Sketch) -> Sketch {
-        Sketch(self.0 | more.0)
-    }
-
     /// `false`: the word is not in the set, in whatever case.
     #[inline]
     pub(crate) const fn may_have(self, word: &[u8]) -> bool {
@@ -52,6 +47,5 @@ mod tests {
             assert!(sketch.may_have(word.to_ascii_uppercase().as_bytes()), "{word}");
         }
         assert!(!Sketch::of(&["usage"]).may_have(b"model") && !Sketch::default().may_have(b""));
-        assert_eq!(Sketch::of(&words[..3]).and(Sketch::of(&words[3..])), sketch);
     }
 }

@@ -13,7 +13,7 @@ use crate::protocol::dialect::{Dialect, Document, Folded, Rank, Want};
 use crate::sse::Event;
 use crate::stencil::{Stencil, What};
 use crate::text::{Text, says_nothing};
-use crate::usage::{Counts, Merged, Source, Usage, figures as figures_of};
+use crate::usage::{Counts, Field, Merged, Source, Usage, figures as figures_of};
 use crate::walk::{Found, Walker};
 
 /// A model's name becomes part of records: longer ones are not kept.
@@ -311,7 +311,8 @@ impl Tally {
     /// Whether output was reported. Then it stays so, and no text can change what a single answer
     /// settles to.
     pub(crate) fn reports_output(&self) -> bool {
-        (self.dialect.fold)(&self.counts).has_output
+        // At every protocol the completion is output; what else may be, it knows.
+        self.counts.get(Field::Completion).is_some() || (self.dialect.fold)(&self.counts).has_output
     }
 
     /// The last report as it stood in the bytes, if there was one.

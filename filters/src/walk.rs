@@ -13,7 +13,7 @@ mod whole;
 
 use crate::text::Text;
 pub(crate) use bytes::{CLASSES, Class};
-use paths::Paths;
+pub(crate) use paths::Paths;
 use whole::Whole;
 
 /// The longest value that is handed out whole. A usage object is below 2 KiB at every provider.
@@ -100,8 +100,12 @@ struct Capture<W> {
 
 impl<W: Copy> Walker<W> {
     pub(crate) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Walker<W> {
+        Walker::along(Paths::new(wanted, texts))
+    }
+
+    pub(crate) fn along(paths: Paths<W>) -> Walker<W> {
         Walker {
-            paths: Paths::new(wanted, texts),
+            paths,
             text: Text::default(),
             lexeme: Lexeme::Between,
             depth: 0,

@@ -49,7 +49,7 @@ enum State {
     #[default]
     Start,
     /// So many bytes of the byte order mark read.
-    Bom(usize),
+    Bom(u8),
     /// Before the object.
     Before,
     KeyOrEnd,
@@ -64,8 +64,8 @@ enum State {
     Escape(Role),
     /// So many hexadecimal digits to come.
     Hex(Role, u8),
-    /// The rest of `true`, `false` or `null`.
-    Word(&'static [u8]),
+    /// So many letters of a word read.
+    Word(Word, u8),
     Number(Number),
     /// After the object.
     Done,
@@ -75,6 +75,23 @@ enum State {
 enum Role {
     Key,
     Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Word {
+    True,
+    False,
+    Null,
+}
+
+impl Word {
+    fn letters(self) -> &'static [u8] {
+        match self {
+            Word::True => b"true",
+            Word::False => b"false",
+            Word::Null => b"null",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -144,7 +161,7 @@ impl Lexer {
     fn step(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
         match self.state {
             State::Number(number) => return self.number(number, byte, visitor),
-            State::Word(rest) => return self.word(rest, byte, visitor),
+            State::Word(word, read) => return self.word(word, read, byte, visitor),
             State::Escape(role) => {
                 self.state = match byte {
                     b'u' => State::Hex(role, 4),
@@ -167,10 +184,10 @@ impl Lexer {
                 return Ok(());
             }
             State::Bom(read) => {
-                if byte != BOM[read] {
+                if byte != BOM[usize::from(read)] {
                     return self.unexpected();
                 }
-                self.state = if read + 1 == BOM.len() { State::Before } else { State::Bom(read + 1) };
+                self.state = if usize::from(read) + 1 == BOM.len() { State::Before } else { State::Bom(read + 1) };
                 return Ok(());
             }
             State::Start => self.state = State::Before,
@@ -207,9 +224,9 @@ impl Lexer {
             b'{' => (Kind::Object, State::KeyOrEnd),
             b'[' => (Kind::Array, State::ValueOrEnd),
             b'"' => (Kind::Text, State::Text(Role::Value)),
-            b't' => (Kind::True, State::Word(b"rue")),
-            b'f' => (Kind::False, State::Word(b"alse")),
-            b'n' => (Kind::Null, State::Word(b"ull")),
+            b't' => (Kind::True, State::Word(Word::True, 1)),
+            b'f' => (Kind::False, State::Word(Word::False, 1)),
+            b'n' => (Kind::Null, State::Word(Word::Null, 1)),
             b'-' => (Kind::Number, State::Number(Number::Minus)),
             b'0' => (Kind::Number, State::Number(Number::Zero)),
             b'1'..=b'9' => (Kind::Number, State::Number(Number::Whole)),
@@ -235,15 +252,13 @@ impl Lexer {
         visitor.value_ends(last, end, self.nest.depth)
     }
 
-    fn word(&mut self, rest: &'static [u8], byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
-        match rest {
-            [last] if *last == byte => self.end_value(b"", self.offset + 1, visitor),
-            [next, rest @ ..] if *next == byte => {
-                self.state = State::Word(rest);
-                Ok(())
-            }
-            _ => self.unexpected(),
+    fn word(&mut self, word: Word, read: u8, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        let letters = word.letters();
+        if letters.get(usize::from(read)) != Some(&byte) {
+            return self.unexpected();
         }
+        self.state = State::Word(word, read + 1);
+        if usize::from(read) + 1 == letters.len() { self.end_value(b"", self.offset + 1, visitor) } else { Ok(()) }
     }
 
     /// A number ends with the byte after it, which is then read as what follows a value.

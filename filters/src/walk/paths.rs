@@ -4,8 +4,8 @@ use super::{MAX_STEPS, Mask, Wanted};
 use crate::sketch::Sketch;
 
 /// What is looked for.
-#[derive(Debug)]
-pub(super) struct Paths<W: 'static> {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paths<W: 'static> {
     pub(super) wanted: &'static [Wanted<W>],
     pub(super) texts: &'static [&'static str],
     /// The keys of `wanted`, step by step.
@@ -14,7 +14,7 @@ pub(super) struct Paths<W: 'static> {
 }
 
 impl<W> Paths<W> {
-    pub(super) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Paths<W> {
+    pub(crate) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Paths<W> {
         debug_assert!(wanted.len() <= Mask::BITS as usize);
         debug_assert!(wanted.iter().all(|w| w.path.len() <= MAX_STEPS));
         let mut steps = [Sketch::default(); MAX_STEPS];
