@@ -4,7 +4,8 @@
 //! Refuses to know: which members matter; it tells a [`Visitor`] what begins and ends, and where.
 
 use super::{BodyError, MAX_DEPTH};
-use crate::text::quote_or_backslash;
+use crate::text::{every, zeros};
+use memchr::memchr2;
 
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
@@ -124,8 +125,7 @@ impl Lexer {
             if let State::Text(role) = self.state {
                 at += self.string_run(role, &chunk[at..], visitor)?;
             } else {
-                self.step(byte, visitor)?;
-                at += 1;
+                at += usize::from(self.step(byte, visitor)?);
             }
         }
         self.offset = base + chunk.len();
@@ -133,19 +133,18 @@ impl Lexer {
     }
 
     /// Reads a string's bytes up to and with the next quote or backslash; says how many were read.
+    #[inline]
     fn string_run(&mut self, role: Role, rest: &[u8], visitor: &mut impl Visitor) -> Result<usize, BodyError> {
-        let end = quote_or_backslash(rest).unwrap_or(rest.len());
+        let end = run_len(rest);
         let run = &rest[..end];
-        // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
-        if run.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
-            self.offset += run.iter().position(|byte| *byte < 0x20).unwrap_or(0);
-            return self.unexpected();
-        }
         let Some(&stop) = rest.get(end) else {
             visitor.text(run);
             return Ok(end);
         };
         self.offset += end;
+        if stop < b' ' {
+            return self.unexpected();
+        }
         if stop == b'\\' {
             visitor.text(&rest[..=end]);
             self.state = State::Escape(role);
@@ -158,50 +157,41 @@ impl Lexer {
         Ok(end + 1)
     }
 
-    fn step(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
-        match self.state {
-            State::Number(number) => return self.number(number, byte, visitor),
-            State::Word(word, read) => return self.word(word, read, byte, visitor),
-            State::Escape(role) => {
+    /// Reads a byte outside of strings' runs; whether it was taken. If not, it is to be read again, as what
+    /// follows in the new state.
+    #[inline]
+    fn step(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<bool, BodyError> {
+        let depth = self.nest.depth;
+        match (self.state, byte) {
+            (State::Number(number), _) => return self.number(number, byte, visitor),
+            (State::Word(word, read), _) => self.word(word, read, byte, visitor)?,
+            (State::Escape(role), _) => {
                 self.state = match byte {
                     b'u' => State::Hex(role, 4),
                     b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text(role),
                     _ => return self.unexpected(),
                 };
                 visitor.text(&[byte]);
-                return Ok(());
             }
-            State::Hex(role, left) => {
+            (State::Hex(role, left), _) => {
                 if !byte.is_ascii_hexdigit() {
                     return self.unexpected();
                 }
                 self.state = if left > 1 { State::Hex(role, left - 1) } else { State::Text(role) };
                 visitor.text(&[byte]);
-                return Ok(());
             }
-            State::Start if byte == BOM[0] => {
-                self.state = State::Bom(1);
-                return Ok(());
+            (State::Start, _) if byte == BOM[0] => self.state = State::Bom(1),
+            (State::Start, _) => {
+                self.state = State::Before;
+                return Ok(false);
             }
-            State::Bom(read) => {
+            (State::Bom(read), _) => {
                 if byte != BOM[usize::from(read)] {
                     return self.unexpected();
                 }
                 self.state = if usize::from(read) + 1 == BOM.len() { State::Before } else { State::Bom(read + 1) };
-                return Ok(());
             }
-            State::Start => self.state = State::Before,
-            _ => {}
-        }
-        if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-            return Ok(());
-        }
-        let depth = self.nest.depth;
-        match (self.state, byte) {
-            (State::Before, b'{') | (State::Value | State::ValueOrEnd, _) if byte != b']' => {
-                return self.start_value(byte, visitor);
-            }
-            (State::Before, b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(BodyError::NotObject),
+            (_, b' ' | b'\t' | b'\n' | b'\r') => {}
             (State::KeyOrEnd | State::Key, b'"') => {
                 visitor.key_starts(self.offset, depth);
                 self.state = State::Text(Role::Key);
@@ -211,12 +201,14 @@ impl Lexer {
                 visitor.comma(self.offset, depth);
                 self.state = if self.nest.in_object() { State::Key } else { State::Value };
             }
-            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => return self.close(visitor),
-            (State::CommaOrEnd, b'}') if self.nest.in_object() => return self.close(visitor),
-            (State::CommaOrEnd, b']') if !self.nest.in_object() => return self.close(visitor),
+            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.close(visitor)?,
+            (State::CommaOrEnd, b'}') if self.nest.in_object() => self.close(visitor)?,
+            (State::CommaOrEnd, b']') if !self.nest.in_object() => self.close(visitor)?,
+            (State::Before, b'{') | (State::Value | State::ValueOrEnd, _) => self.start_value(byte, visitor)?,
+            (State::Before, b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(BodyError::NotObject),
             _ => return self.unexpected(),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn start_value(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
@@ -261,8 +253,8 @@ impl Lexer {
         if usize::from(read) + 1 == letters.len() { self.end_value(b"", self.offset + 1, visitor) } else { Ok(()) }
     }
 
-    /// A number ends with the byte after it, which is then read as what follows a value.
-    fn number(&mut self, number: Number, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+    /// A number ends with the byte after it, which is not taken.
+    fn number(&mut self, number: Number, byte: u8, visitor: &mut impl Visitor) -> Result<bool, BodyError> {
         let next = match (number, byte) {
             (Number::Minus, b'0') => Number::Zero,
             (Number::Minus, b'1'..=b'9') | (Number::Whole, b'0'..=b'9') => Number::Whole,
@@ -273,18 +265,45 @@ impl Lexer {
             (Number::E | Number::ESign | Number::Exponent, b'0'..=b'9') => Number::Exponent,
             (Number::Zero | Number::Whole | Number::Fraction | Number::Exponent, _) => {
                 self.end_value(b"", self.offset, visitor)?;
-                return self.step(byte, visitor);
+                return Ok(false);
             }
             _ => return self.unexpected(),
         };
         visitor.text(&[byte]);
         self.state = State::Number(next);
-        Ok(())
+        Ok(true)
     }
 
     fn unexpected<T>(&self) -> Result<T, BodyError> {
         Err(BodyError::NotJson { offset: self.offset })
     }
+}
+
+/// How many bytes come before the next quote, backslash or control character. Most strings are shorter than
+/// what calls of vector code cost: the first bytes are looked at here, eight at a time.
+#[inline]
+fn run_len(bytes: &[u8]) -> usize {
+    const WORDS: usize = 3;
+    let mut at = 0;
+    while at < WORDS * 8
+        && let Some(word) = bytes[at..].first_chunk::<8>()
+    {
+        let word = u64::from_le_bytes(*word);
+        // In a word the lowest of these is right.
+        let controls = word.wrapping_sub(every(b' ')) & !word & every(0x80);
+        let stops = controls | zeros(word ^ every(b'"')) | zeros(word ^ every(b'\\'));
+        if stops != 0 {
+            return at + stops.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    let run = &rest[..memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
+    // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
+    if run.iter().fold(false, |bad, byte| bad | (*byte < b' ')) {
+        return at + run.iter().position(|byte| *byte < b' ').unwrap_or(run.len());
+    }
+    at + run.len()
 }
 
 /// The open containers: a bit each, set for an object.
