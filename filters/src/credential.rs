@@ -55,14 +55,14 @@ pub fn present<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Cre
     let mut authorizations = 0;
     let mut foreign = false;
     for value in headers.get_all(AUTHORIZATION) {
-        let text = text(value)?.trim_matches([' ', '\t']);
+        let text = trimmed(text(value)?);
         if text.is_empty() {
             continue;
         }
         authorizations += 1;
-        let (scheme, token) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        let (scheme, token) = text.split_at(text.bytes().position(is_blank).unwrap_or(text.len()));
         if scheme.eq_ignore_ascii_case("bearer") {
-            found.add(Cow::Borrowed(token.trim_start_matches([' ', '\t'])))?;
+            found.add(Cow::Borrowed(trimmed(token)))?;
         } else {
             foreign = true;
         }
@@ -72,10 +72,10 @@ pub fn present<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Cre
     }
     for name in [&X_API_KEY, &X_GOOG_API_KEY] {
         for value in headers.get_all(name) {
-            found.add(Cow::Borrowed(text(value)?.trim_matches([' ', '\t'])))?;
+            found.add(Cow::Borrowed(trimmed(text(value)?)))?;
         }
     }
-    for parameter in query.unwrap_or("").split('&').filter(|parameter| is_key(parameter)) {
+    for parameter in query.into_iter().flat_map(|query| query.split('&')).filter(|parameter| is_key(parameter)) {
         let value = parameter.split_once('=').map_or("", |(_, value)| value);
         let value = percent_decoded(value).ok_or(CredentialError::Malformed)?;
         found.add(value)?;
@@ -104,8 +104,8 @@ pub fn strip_query(query: &str) -> Cow<'_, str> {
 
 /// Whether a header carries a credential in any of the forms that clients or upstreams know, taken
 /// by Weir or not. None of them goes upstream.
-pub fn is_credential_header(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "authorization" | "proxy-authorization" | "x-api-key" | "x-goog-api-key" | "api-key")
+pub fn is_credential_header(name: &str) -> bool {
+    matches!(name, "authorization" | "proxy-authorization" | "x-api-key" | "x-goog-api-key" | "api-key")
 }
 
 /// The header in which an upstream of `protocol` takes its key, marked as sensitive.
@@ -145,6 +145,18 @@ impl<'a> Found<'a> {
 
 fn text(value: &HeaderValue) -> Result<&str, CredentialError> {
     std::str::from_utf8(value.as_bytes()).map_err(|_| CredentialError::Malformed)
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// Without the blanks at its ends.
+fn trimmed(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let from = bytes.iter().take_while(|byte| is_blank(**byte)).count();
+    let blank = bytes[from..].iter().rev().take_while(|byte| is_blank(**byte)).count();
+    &text[from..text.len() - blank]
 }
 
 fn is_key(parameter: &str) -> bool {
@@ -314,10 +326,10 @@ mod tests {
     #[test]
     fn every_form_of_a_credential_header_is_known() {
         for name in ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key"] {
-            assert!(is_credential_header(&HeaderName::from_static(name)), "{name}");
+            assert!(is_credential_header(name), "{name}");
         }
         for name in ["content-type", "cookie", "anthropic-version", "x-api-key-id"] {
-            assert!(!is_credential_header(&HeaderName::from_static(name)), "{name}");
+            assert!(!is_credential_header(name), "{name}");
         }
     }
 

@@ -27,6 +27,7 @@ pub mod refusal;
 pub mod request;
 pub mod route;
 pub mod secret;
+mod sketch;
 pub mod sse;
 mod stencil;
 mod tally;

@@ -94,15 +94,13 @@ impl Meter {
     pub fn new(operation: Operation, shape: Shape, encoding: Encoding) -> Meter {
         let shape = if encoding == Encoding::Unknown { Shape::Opaque } else { shape };
         let dialect = Dialect::of(operation);
-        let texts = match shape {
-            // Events are searched, not walked, for text.
-            Shape::Sse | Shape::Opaque => &[],
-            Shape::Json | Shape::JsonArray | Shape::Ndjson => dialect.document_texts,
-        };
         let reader = Reader {
             shape,
             scanner: Scanner::new(),
-            walker: Walker::new(dialect.wanted, texts),
+            walker: match shape {
+                Shape::Sse | Shape::Opaque => dialect.event_walker(),
+                Shape::Json | Shape::JsonArray | Shape::Ndjson => dialect.document_walker(),
+            },
             tally: Tally::new(dialect),
         };
         Meter {
@@ -170,10 +168,7 @@ impl Meter {
             usage,
             events: tally.events,
             invalid: tally.invalid,
-            raw: (!tally.raw.is_empty()).then(|| match std::str::from_utf8(&tally.raw) {
-                Ok(raw) => raw.into(),
-                Err(_) => String::from_utf8_lossy(&tally.raw).into(),
-            }),
+            raw: tally.take_raw(),
             model: tally.model.take(),
             failed: success && tally.failed,
             body_bytes: self.body_bytes,
@@ -186,7 +181,14 @@ impl Reader {
         let Reader { shape, scanner, walker, tally } = self;
         match shape {
             Shape::Sse => scanner.feed(bytes, |event| tally.event(event, walker)),
-            Shape::Json | Shape::JsonArray => walker.feed(bytes, |found| tally.found(found)),
+            Shape::Json => {
+                if !walker.feed_values(bytes, |found| tally.found(found)) {
+                    walker.feed(bytes, |found| tally.found(found));
+                } else if !tally.reports_output() {
+                    walker.count_text(bytes);
+                }
+            }
+            Shape::JsonArray => walker.feed(bytes, |found| tally.found(found)),
             Shape::Ndjson => {
                 for piece in bytes.split_inclusive(|&b| b == b'\n') {
                     walker.feed(piece, |found| tally.found(found));

@@ -13,7 +13,7 @@ use crate::protocol::dialect::{Dialect, Document, Folded, Rank, Want};
 use crate::sse::Event;
 use crate::stencil::{Stencil, What};
 use crate::text::{Text, says_nothing};
-use crate::usage::{Counts, Merged, Source, Usage, figures as figures_of};
+use crate::usage::{Counts, Field, Merged, Source, Usage, figures as figures_of};
 use crate::walk::{Found, Walker};
 
 /// A model's name becomes part of records: longer ones are not kept.
@@ -38,7 +38,7 @@ pub(crate) struct Tally {
     pub(crate) events: u64,
     pub(crate) invalid: u64,
     pub(crate) failed: bool,
-    pub(crate) raw: Vec<u8>,
+    raw: Vec<u8>,
     pub(crate) model: Option<Box<str>>,
     /// The event that was last read with all care, if others may be read by it.
     stencil: Stencil,
@@ -249,10 +249,10 @@ impl Tally {
             Found::Value(Want::Model, raw, whole) => {
                 if whole
                     && !self.is_model(raw)
-                    && let Ok(model) = serde_json::from_slice::<String>(raw)
+                    && let Some(model) = string(raw)
                     && (1..=MAX_MODEL_BYTES).contains(&model.len())
                 {
-                    self.model = Some(model.into());
+                    self.model = Some(model);
                 }
             }
             Found::Value(Want::Error, raw, _) => self.failed |= !says_nothing(raw),
@@ -308,6 +308,20 @@ impl Tally {
         self.text
     }
 
+    /// Whether output was reported. Then it stays so, and no text can change what a single answer
+    /// settles to.
+    pub(crate) fn reports_output(&self) -> bool {
+        // At every protocol the completion is output; what else may be, it knows.
+        self.counts.get(Field::Completion).is_some() || (self.dialect.fold)(&self.counts).has_output
+    }
+
+    /// The last report as it stood in the bytes, if there was one.
+    pub(crate) fn take_raw(&mut self) -> Option<Box<str>> {
+        let raw = std::mem::take(&mut self.raw);
+        let text = |raw| String::from_utf8(raw).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+        (!raw.is_empty()).then(|| text(raw).into_boxed_str())
+    }
+
     /// The canonical usage of the answer.
     pub(crate) fn settle(&self, end: &End) -> Usage {
         let Folded { mut usage, has_input, has_output } = (self.dialect.fold)(&self.counts);
@@ -355,6 +369,15 @@ impl Tally {
             Billable::StreamedText | Billable::Nothing => return Usage::default(),
         };
         Usage { input_uncached: input, output, source: Source::Estimated, ..Usage::default() }
+    }
+}
+
+/// What a JSON string says, if it is one; mostly it stands there as it is.
+fn string(raw: &[u8]) -> Option<Box<str>> {
+    let is_plain = |byte: &u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+    match raw {
+        [b'"', plain @ .., b'"'] if plain.iter().all(is_plain) => std::str::from_utf8(plain).ok().map(Box::from),
+        _ => serde_json::from_slice(raw).ok(),
     }
 }
 

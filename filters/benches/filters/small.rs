@@ -61,7 +61,7 @@ impl Call {
         let policy = KeyPolicy { enabled: true, expires_ms: None, protocols: vec![], models: vec![], channels: vec![] };
         let mut keys = vec![KeyEntry::new(KeyDigest::of(KEY), "alice-laptop", "alice", policy.clone())];
         let other = |i: usize| KeyEntry::new(KeyDigest::of(&format!("wk-{i}")), "bob", "bob", policy.clone());
-        keys.extend((0..999).map(other));
+        keys.extend((0..9).map(other));
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("host", "127.0.0.1:8080"),

@@ -3,6 +3,8 @@
 //! Source: the Messages API reference and its page on streaming. `message_start` has the input and
 //! a placeholder of the output; `message_delta` has cumulative figures and may correct the input.
 
+use std::sync::OnceLock;
+
 use super::dialect::{Dialect, Document, Folded, Rank, Want, needles, value};
 use crate::usage::{Counts, Field, Name, Usage};
 use crate::walk::Wanted;
@@ -34,6 +36,7 @@ pub(crate) fn dialect() -> Dialect {
         needles: needles(&["\"usage\"", "\"error\""]),
         texts: needles(&["\"text\"", "\"thinking\"", "\"partial_json\""]),
         document_texts: &["text", "thinking"],
+        walks: OnceLock::new(),
         begins: needles(&["\"tool_use\"", "\"server_tool_use\""]),
         kinds: &["message_start", "message_delta", "message", "error"],
         last_event: Some("message_stop"),

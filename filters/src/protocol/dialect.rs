@@ -1,12 +1,12 @@
 //! What the meter has to know of a protocol, as data. It knows no protocol itself.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::{anthropic, gemini, ollama, openai};
 use crate::route::Operation;
 use crate::text::Needle;
 use crate::usage::{Counts, Field, Name, Usage};
-use crate::walk::Wanted;
+use crate::walk::{Paths, Walker, Wanted};
 
 /// How one protocol's answers say what they used.
 pub(crate) struct Dialect {
@@ -20,6 +20,8 @@ pub(crate) struct Dialect {
     pub(crate) texts: Vec<Needle>,
     /// The same in documents that are read whole or one by one.
     pub(crate) document_texts: &'static [&'static str],
+    /// What both come to for a walk: made once, because making it costs as much as walking a short answer.
+    pub(crate) walks: OnceLock<Walks>,
     /// Keys or values that show generation without text: a call of a tool, an image.
     pub(crate) begins: Vec<Needle>,
     /// Values of a document's `type` that matter.
@@ -30,6 +32,12 @@ pub(crate) struct Dialect {
     pub(crate) rank: fn(&Document) -> Rank,
     /// The canonical usage.
     pub(crate) fold: fn(&Counts) -> Folded,
+}
+
+/// What a walk looks for.
+pub(crate) struct Walks {
+    events: Paths<Want>,
+    documents: Paths<Want>,
 }
 
 /// What a wanted value is.
@@ -95,6 +103,23 @@ impl Dialect {
         }
         let needles = self.needles.iter().chain(&self.texts).chain(&self.begins);
         needles.into_iter().any(|needle| needle.word() == string)
+    }
+
+    /// A walker for events, which are searched for text.
+    pub(crate) fn event_walker(&self) -> Walker<Want> {
+        Walker::along(self.walks().events)
+    }
+
+    /// A walker for documents, with their text.
+    pub(crate) fn document_walker(&self) -> Walker<Want> {
+        Walker::along(self.walks().documents)
+    }
+
+    fn walks(&self) -> &Walks {
+        self.walks.get_or_init(|| Walks {
+            events: Paths::new(self.wanted, &[]),
+            documents: Paths::new(self.wanted, self.document_texts),
+        })
     }
 
     /// How answers to an operation are read.

@@ -3,6 +3,8 @@
 //! Source: the `UsageMetadata` type of the API reference. Every chunk of a stream may have it, and
 //! it is cumulative.
 
+use std::sync::OnceLock;
+
 use super::dialect::{Dialect, Document, Folded, Rank, Want, mark, needles, value};
 use crate::usage::{Counts, Field, Name, Usage};
 use crate::walk::Wanted;
@@ -33,6 +35,7 @@ pub(crate) fn dialect() -> Dialect {
         needles: needles(&["\"usageMetadata\"", "\"error\""]),
         texts: needles(&["\"text\""]),
         document_texts: &["text"],
+        walks: OnceLock::new(),
         begins: needles(&["\"functionCall\"", "\"inlineData\"", "\"executableCode\""]),
         kinds: &[],
         last_event: None,

@@ -2,6 +2,8 @@
 //!
 //! Source: Ollama's `docs/api.md`. A prompt that the server had evaluated before may have no count.
 
+use std::sync::OnceLock;
+
 use super::dialect::{Dialect, Document, Folded, Rank, Want, mark, needles, value};
 use crate::usage::{Counts, Field, Usage};
 use crate::walk::Wanted;
@@ -22,6 +24,7 @@ pub(crate) fn dialect() -> Dialect {
         needles: needles(&["\"eval_count\"", "\"prompt_eval_count\"", "\"error\""]),
         texts: needles(&["\"content\"", "\"thinking\"", "\"response\""]),
         document_texts: &["content", "thinking", "response"],
+        walks: OnceLock::new(),
         begins: needles(&["\"tool_calls\""]),
         kinds: &[],
         last_event: None,

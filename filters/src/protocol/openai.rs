@@ -4,6 +4,8 @@
 //! and those of DeepSeek, Moonshot, xAI, Mistral, Groq, OpenRouter, vLLM and llama.cpp for what
 //! they do otherwise.
 
+use std::sync::OnceLock;
+
 use super::dialect::{Dialect, Document, Folded, Rank, Want, mark, needles, value};
 use crate::usage::{Counts, Field, Name, Usage};
 use crate::walk::Wanted;
@@ -62,6 +64,7 @@ pub(crate) fn chat() -> Dialect {
             "\"refusal\"",
         ]),
         document_texts: TEXTS,
+        walks: OnceLock::new(),
         begins: needles(&["\"tool_calls\"", "\"function_call\"", "\"audio\"", "\"images\""]),
         kinds: &[],
         last_event: None,
@@ -92,6 +95,7 @@ pub(crate) fn responses() -> Dialect {
         // `.done` events repeat what the deltas said.
         texts: needles(&["\"delta\""]),
         document_texts: TEXTS,
+        walks: OnceLock::new(),
         begins: needles(&["\"function_call\"", "\"response.image_generation_call.partial_image\""]),
         kinds: &["response.completed", "response.incomplete", "response.failed", "error"],
         last_event: None,

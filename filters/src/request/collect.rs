@@ -5,6 +5,7 @@
 
 use super::lexer::{Kind, Visitor};
 use super::{BodyError, BodyFacts, IncludeUsage, MAX_MODEL_BYTES, MAX_STREAMS, Member, ModelFault, StreamOptions};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// The longest escape for one byte of text is `\u0061`.
@@ -59,21 +60,21 @@ enum Slot {
 }
 
 impl Slot {
-    fn top_level(key: &str) -> Self {
+    fn top_level(key: &[u8]) -> Self {
         match key {
-            "model" => Slot::Model,
-            "stream" => Slot::Stream,
-            "stream_options" => Slot::StreamOptions,
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => Slot::MaxTokens,
-            "generationConfig" => Slot::GenerationConfig,
+            b"model" => Slot::Model,
+            b"stream" => Slot::Stream,
+            b"stream_options" => Slot::StreamOptions,
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => Slot::MaxTokens,
+            b"generationConfig" => Slot::GenerationConfig,
             _ => Slot::Other,
         }
     }
 
-    fn within(self, key: &str) -> Self {
+    fn within(self, key: &[u8]) -> Self {
         match (self, key) {
-            (Slot::StreamOptions, "include_usage") => Slot::IncludeUsage,
-            (Slot::GenerationConfig, "maxOutputTokens") => Slot::MaxTokens,
+            (Slot::StreamOptions, b"include_usage") => Slot::IncludeUsage,
+            (Slot::GenerationConfig, b"maxOutputTokens") => Slot::MaxTokens,
             _ => Slot::Other,
         }
     }
@@ -98,8 +99,8 @@ impl Collector {
         Member { value, span, whole, comma_before: self.comma, comma_after: None }
     }
 
-    fn end_model(&mut self, span: Range<usize>) -> Result<(), BodyError> {
-        let name = self.capture.model().map_err(BodyError::BadModel)?;
+    fn end_model(&mut self, last: &[u8], span: Range<usize>) -> Result<(), BodyError> {
+        let name = self.capture.model(last).map_err(BodyError::BadModel)?;
         self.facts.model = Some(self.member(name, span));
         Ok(())
     }
@@ -133,21 +134,20 @@ impl Visitor for Collector {
         }
     }
 
-    fn key_ends(&mut self, depth: usize) -> Result<(), BodyError> {
+    fn key_ends(&mut self, last: &[u8], depth: usize) -> Result<(), BodyError> {
         if !self.capture.on {
             return Ok(());
         }
-        let key = self.capture.decode();
-        let key = key.as_deref().unwrap_or_default();
+        let key = self.capture.decode(last).unwrap_or_default();
         if depth == 1 {
-            self.outer.slot = Slot::top_level(key);
+            self.outer.slot = Slot::top_level(&key);
             // Servers that match names without regard to case would take `Model` for a second one, and
             // whichever they prefer might not be the one that was permitted.
-            if key.eq_ignore_ascii_case("model") && std::mem::replace(&mut self.names_model, true) {
+            if key.eq_ignore_ascii_case(b"model") && std::mem::replace(&mut self.names_model, true) {
                 return Err(BodyError::DuplicateModel);
             }
         } else {
-            self.inner.slot = self.outer.slot.within(key);
+            self.inner.slot = self.outer.slot.within(&key);
             self.options.0 = true;
         }
         Ok(())
@@ -177,7 +177,7 @@ impl Visitor for Collector {
         Ok(())
     }
 
-    fn value_ends(&mut self, end: usize, depth: usize) -> Result<(), BodyError> {
+    fn value_ends(&mut self, last: &[u8], end: usize, depth: usize) -> Result<(), BodyError> {
         if depth == 0 {
             self.facts.object.end = end;
             return Ok(());
@@ -185,7 +185,7 @@ impl Visitor for Collector {
         let Some(&mut Place { slot, kind, value, .. }) = self.place(depth) else { return Ok(()) };
         let span = value..end;
         match slot {
-            Slot::Model => return self.end_model(span),
+            Slot::Model => return self.end_model(last, span),
             Slot::Stream => return self.end_stream(span),
             Slot::StreamOptions => self.end_stream_options(span),
             Slot::IncludeUsage => self.options.1 = Some(IncludeUsage { asked: kind == Some(Kind::True), span }),
@@ -246,32 +246,38 @@ impl Capture {
         }
     }
 
-    /// The string that was captured; `None` if it is too long or no Unicode text.
-    fn decode(&mut self) -> Option<String> {
+    /// The string that was captured and ends in `last`; `None` if it is too long. Bytes that are no
+    /// Unicode text make an escaped string `None` and otherwise stay what they are.
+    fn decode<'a>(&'a mut self, last: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let raw = if self.raw.is_empty() && !self.overflow && last.len() <= self.limit {
+            last
+        } else {
+            self.push(last);
+            &self.raw
+        };
         self.on = false;
         if self.overflow {
             return None;
         }
-        if !self.raw.contains(&b'\\') {
-            return std::str::from_utf8(&self.raw).ok().map(str::to_owned);
+        if !raw.contains(&b'\\') {
+            return Some(Cow::Borrowed(raw));
         }
-        let mut quoted = Vec::with_capacity(self.raw.len() + 2);
+        let mut quoted = Vec::with_capacity(raw.len() + 2);
         quoted.push(b'"');
-        quoted.extend_from_slice(&self.raw);
+        quoted.extend_from_slice(raw);
         quoted.push(b'"');
-        serde_json::from_slice(&quoted).ok()
+        serde_json::from_slice(&quoted).ok().map(|text: String| Cow::Owned(text.into_bytes()))
     }
 
-    fn model(&mut self) -> Result<Box<str>, ModelFault> {
-        if self.overflow {
-            self.on = false;
-            return Err(ModelFault::TooLong);
-        }
-        match self.decode() {
-            None => Err(ModelFault::NotText),
-            Some(name) if name.is_empty() => Err(ModelFault::Empty),
-            Some(name) if name.len() > MAX_MODEL_BYTES => Err(ModelFault::TooLong),
-            Some(name) => Ok(name.into_boxed_str()),
+    fn model(&mut self, last: &[u8]) -> Result<Box<str>, ModelFault> {
+        let Some(name) = self.decode(last) else {
+            return Err(if self.overflow { ModelFault::TooLong } else { ModelFault::NotText });
+        };
+        match std::str::from_utf8(&name) {
+            Err(_) => Err(ModelFault::NotText),
+            Ok("") => Err(ModelFault::Empty),
+            Ok(name) if name.len() > MAX_MODEL_BYTES => Err(ModelFault::TooLong),
+            Ok(name) => Ok(name.into()),
         }
     }
 

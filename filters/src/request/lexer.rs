@@ -4,6 +4,7 @@
 //! Refuses to know: which members matter; it tells a [`Visitor`] what begins and ends, and where.
 
 use super::{BodyError, MAX_DEPTH};
+use crate::text::{every, zeros};
 use memchr::memchr2;
 
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -24,11 +25,14 @@ pub(super) enum Kind {
 /// end is only known to be right when `value_ends` comes.
 pub(super) trait Visitor {
     fn key_starts(&mut self, at: usize, depth: usize);
-    fn key_ends(&mut self, depth: usize) -> Result<(), BodyError>;
+    /// `last` are the last raw bytes of the key.
+    fn key_ends(&mut self, last: &[u8], depth: usize) -> Result<(), BodyError>;
     fn value_starts(&mut self, kind: Kind, at: usize, depth: usize) -> Result<(), BodyError>;
-    fn value_ends(&mut self, end: usize, depth: usize) -> Result<(), BodyError>;
+    /// `last` are the last raw bytes of a string.
+    fn value_ends(&mut self, last: &[u8], end: usize, depth: usize) -> Result<(), BodyError>;
     fn comma(&mut self, at: usize, depth: usize);
-    /// Raw bytes of the current key, string (without quotes) or number, in pieces.
+    /// Raw bytes of the current key, string (without quotes) or number, in pieces; the last of a key or
+    /// string come with its end, so that one that lies in one piece need not be kept.
     fn text(&mut self, raw: &[u8]);
 }
 
@@ -46,7 +50,7 @@ enum State {
     #[default]
     Start,
     /// So many bytes of the byte order mark read.
-    Bom(usize),
+    Bom(u8),
     /// Before the object.
     Before,
     KeyOrEnd,
@@ -61,8 +65,8 @@ enum State {
     Escape(Role),
     /// So many hexadecimal digits to come.
     Hex(Role, u8),
-    /// The rest of `true`, `false` or `null`.
-    Word(&'static [u8]),
+    /// So many letters of a word read.
+    Word(Word, u8),
     Number(Number),
     /// After the object.
     Done,
@@ -72,6 +76,23 @@ enum State {
 enum Role {
     Key,
     Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Word {
+    True,
+    False,
+    Null,
+}
+
+impl Word {
+    fn letters(self) -> &'static [u8] {
+        match self {
+            Word::True => b"true",
+            Word::False => b"false",
+            Word::Null => b"null",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,8 +125,7 @@ impl Lexer {
             if let State::Text(role) = self.state {
                 at += self.string_run(role, &chunk[at..], visitor)?;
             } else {
-                self.step(byte, visitor)?;
-                at += 1;
+                at += usize::from(self.step(byte, visitor)?);
             }
         }
         self.offset = base + chunk.len();
@@ -113,73 +133,65 @@ impl Lexer {
     }
 
     /// Reads a string's bytes up to and with the next quote or backslash; says how many were read.
+    #[inline]
     fn string_run(&mut self, role: Role, rest: &[u8], visitor: &mut impl Visitor) -> Result<usize, BodyError> {
-        let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let end = run_len(rest);
         let run = &rest[..end];
-        // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
-        if run.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
-            self.offset += run.iter().position(|byte| *byte < 0x20).unwrap_or(0);
+        let Some(&stop) = rest.get(end) else {
+            visitor.text(run);
+            return Ok(end);
+        };
+        self.offset += end;
+        if stop < b' ' {
             return self.unexpected();
         }
-        visitor.text(run);
-        let Some(&stop) = rest.get(end) else { return Ok(end) };
-        self.offset += end;
         if stop == b'\\' {
-            visitor.text(b"\\");
+            visitor.text(&rest[..=end]);
             self.state = State::Escape(role);
         } else if role == Role::Key {
-            visitor.key_ends(self.nest.depth)?;
+            visitor.key_ends(run, self.nest.depth)?;
             self.state = State::Colon;
         } else {
-            self.end_value(self.offset + 1, visitor)?;
+            self.end_value(run, self.offset + 1, visitor)?;
         }
         Ok(end + 1)
     }
 
-    fn step(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
-        match self.state {
-            State::Number(number) => return self.number(number, byte, visitor),
-            State::Word(rest) => return self.word(rest, byte, visitor),
-            State::Escape(role) => {
+    /// Reads a byte outside of strings' runs; whether it was taken. If not, it is to be read again, as what
+    /// follows in the new state.
+    #[inline]
+    fn step(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<bool, BodyError> {
+        let depth = self.nest.depth;
+        match (self.state, byte) {
+            (State::Number(number), _) => return self.number(number, byte, visitor),
+            (State::Word(word, read), _) => self.word(word, read, byte, visitor)?,
+            (State::Escape(role), _) => {
                 self.state = match byte {
                     b'u' => State::Hex(role, 4),
                     b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text(role),
                     _ => return self.unexpected(),
                 };
                 visitor.text(&[byte]);
-                return Ok(());
             }
-            State::Hex(role, left) => {
+            (State::Hex(role, left), _) => {
                 if !byte.is_ascii_hexdigit() {
                     return self.unexpected();
                 }
                 self.state = if left > 1 { State::Hex(role, left - 1) } else { State::Text(role) };
                 visitor.text(&[byte]);
-                return Ok(());
             }
-            State::Start if byte == BOM[0] => {
-                self.state = State::Bom(1);
-                return Ok(());
+            (State::Start, _) if byte == BOM[0] => self.state = State::Bom(1),
+            (State::Start, _) => {
+                self.state = State::Before;
+                return Ok(false);
             }
-            State::Bom(read) => {
-                if byte != BOM[read] {
+            (State::Bom(read), _) => {
+                if byte != BOM[usize::from(read)] {
                     return self.unexpected();
                 }
-                self.state = if read + 1 == BOM.len() { State::Before } else { State::Bom(read + 1) };
-                return Ok(());
+                self.state = if usize::from(read) + 1 == BOM.len() { State::Before } else { State::Bom(read + 1) };
             }
-            State::Start => self.state = State::Before,
-            _ => {}
-        }
-        if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-            return Ok(());
-        }
-        let depth = self.nest.depth;
-        match (self.state, byte) {
-            (State::Before, b'{') | (State::Value | State::ValueOrEnd, _) if byte != b']' => {
-                return self.start_value(byte, visitor);
-            }
-            (State::Before, b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(BodyError::NotObject),
+            (_, b' ' | b'\t' | b'\n' | b'\r') => {}
             (State::KeyOrEnd | State::Key, b'"') => {
                 visitor.key_starts(self.offset, depth);
                 self.state = State::Text(Role::Key);
@@ -189,12 +201,14 @@ impl Lexer {
                 visitor.comma(self.offset, depth);
                 self.state = if self.nest.in_object() { State::Key } else { State::Value };
             }
-            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => return self.close(visitor),
-            (State::CommaOrEnd, b'}') if self.nest.in_object() => return self.close(visitor),
-            (State::CommaOrEnd, b']') if !self.nest.in_object() => return self.close(visitor),
+            (State::KeyOrEnd, b'}') | (State::ValueOrEnd, b']') => self.close(visitor)?,
+            (State::CommaOrEnd, b'}') if self.nest.in_object() => self.close(visitor)?,
+            (State::CommaOrEnd, b']') if !self.nest.in_object() => self.close(visitor)?,
+            (State::Before, b'{') | (State::Value | State::ValueOrEnd, _) => self.start_value(byte, visitor)?,
+            (State::Before, b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(BodyError::NotObject),
             _ => return self.unexpected(),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn start_value(&mut self, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
@@ -202,9 +216,9 @@ impl Lexer {
             b'{' => (Kind::Object, State::KeyOrEnd),
             b'[' => (Kind::Array, State::ValueOrEnd),
             b'"' => (Kind::Text, State::Text(Role::Value)),
-            b't' => (Kind::True, State::Word(b"rue")),
-            b'f' => (Kind::False, State::Word(b"alse")),
-            b'n' => (Kind::Null, State::Word(b"ull")),
+            b't' => (Kind::True, State::Word(Word::True, 1)),
+            b'f' => (Kind::False, State::Word(Word::False, 1)),
+            b'n' => (Kind::Null, State::Word(Word::Null, 1)),
             b'-' => (Kind::Number, State::Number(Number::Minus)),
             b'0' => (Kind::Number, State::Number(Number::Zero)),
             b'1'..=b'9' => (Kind::Number, State::Number(Number::Whole)),
@@ -222,27 +236,25 @@ impl Lexer {
 
     fn close(&mut self, visitor: &mut impl Visitor) -> Result<(), BodyError> {
         self.nest.depth -= 1; // A bracket is only taken where one is open.
-        self.end_value(self.offset + 1, visitor)
+        self.end_value(b"", self.offset + 1, visitor)
     }
 
-    fn end_value(&mut self, end: usize, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+    fn end_value(&mut self, last: &[u8], end: usize, visitor: &mut impl Visitor) -> Result<(), BodyError> {
         self.state = if self.nest.depth == 0 { State::Done } else { State::CommaOrEnd };
-        visitor.value_ends(end, self.nest.depth)
+        visitor.value_ends(last, end, self.nest.depth)
     }
 
-    fn word(&mut self, rest: &'static [u8], byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
-        match rest {
-            [last] if *last == byte => self.end_value(self.offset + 1, visitor),
-            [next, rest @ ..] if *next == byte => {
-                self.state = State::Word(rest);
-                Ok(())
-            }
-            _ => self.unexpected(),
+    fn word(&mut self, word: Word, read: u8, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+        let letters = word.letters();
+        if letters.get(usize::from(read)) != Some(&byte) {
+            return self.unexpected();
         }
+        self.state = State::Word(word, read + 1);
+        if usize::from(read) + 1 == letters.len() { self.end_value(b"", self.offset + 1, visitor) } else { Ok(()) }
     }
 
-    /// A number ends with the byte after it, which is then read as what follows a value.
-    fn number(&mut self, number: Number, byte: u8, visitor: &mut impl Visitor) -> Result<(), BodyError> {
+    /// A number ends with the byte after it, which is not taken.
+    fn number(&mut self, number: Number, byte: u8, visitor: &mut impl Visitor) -> Result<bool, BodyError> {
         let next = match (number, byte) {
             (Number::Minus, b'0') => Number::Zero,
             (Number::Minus, b'1'..=b'9') | (Number::Whole, b'0'..=b'9') => Number::Whole,
@@ -252,19 +264,46 @@ impl Lexer {
             (Number::E, b'+' | b'-') => Number::ESign,
             (Number::E | Number::ESign | Number::Exponent, b'0'..=b'9') => Number::Exponent,
             (Number::Zero | Number::Whole | Number::Fraction | Number::Exponent, _) => {
-                self.end_value(self.offset, visitor)?;
-                return self.step(byte, visitor);
+                self.end_value(b"", self.offset, visitor)?;
+                return Ok(false);
             }
             _ => return self.unexpected(),
         };
         visitor.text(&[byte]);
         self.state = State::Number(next);
-        Ok(())
+        Ok(true)
     }
 
     fn unexpected<T>(&self) -> Result<T, BodyError> {
         Err(BodyError::NotJson { offset: self.offset })
     }
+}
+
+/// How many bytes come before the next quote, backslash or control character. Most strings are shorter than
+/// what calls of vector code cost: the first bytes are looked at here, eight at a time.
+#[inline]
+fn run_len(bytes: &[u8]) -> usize {
+    const WORDS: usize = 3;
+    let mut at = 0;
+    while at < WORDS * 8
+        && let Some(word) = bytes[at..].first_chunk::<8>()
+    {
+        let word = u64::from_le_bytes(*word);
+        // In a word the lowest of these is right.
+        let controls = word.wrapping_sub(every(b' ')) & !word & every(0x80);
+        let stops = controls | zeros(word ^ every(b'"')) | zeros(word ^ every(b'\\'));
+        if stops != 0 {
+            return at + stops.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    let run = &rest[..memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
+    // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
+    if run.iter().fold(false, |bad, byte| bad | (*byte < b' ')) {
+        return at + run.iter().position(|byte| *byte < b' ').unwrap_or(run.len());
+    }
+    at + run.len()
 }
 
 /// The open containers: a bit each, set for an object.

@@ -124,12 +124,8 @@ impl RouteTable {
     /// The route of a request. `path` has no query.
     pub fn find<'t>(&'t self, method: &Method, path: &'t str) -> Result<Match<'t>, RouteError> {
         let found = self.find_any_method(path)?;
-        let allow = methods(found.operation);
-        if allow.split(", ").any(|allowed| allowed == method.as_str()) {
-            Ok(found)
-        } else {
-            Err(RouteError::MethodNotAllowed { allow })
-        }
+        let (methods, allow) = methods(found.operation);
+        if methods.contains(method) { Ok(found) } else { Err(RouteError::MethodNotAllowed { allow }) }
     }
 
     /// The route of a path, for a preflight, whose own method says nothing.
@@ -185,46 +181,65 @@ impl RouteTable {
 /// RFC 3986's `pchar`, none of them empty, `.` or `..`, and nothing percent-encoded that could stand
 /// for itself or that another reader would take for `/`, `\`, `.`, `%` or a control.
 pub fn is_canonical(path: &str) -> bool {
-    if path == "/" {
+    let Some(rest) = path.as_bytes().strip_prefix(b"/") else { return false };
+    if rest.is_empty() {
         return true;
     }
-    path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_canonical_segment))
+    let (mut segment, mut at) = (0, 0);
+    loop {
+        match rest.get(at) {
+            Some(&byte) if STANDS_FOR_ITSELF[usize::from(byte)] => at += 1,
+            Some(b'%') if crate::credential::hex_pair(rest, at + 1).is_some_and(|byte| !needs_own_spelling(byte)) => {
+                at += 3;
+            }
+            None | Some(b'/') => {
+                if matches!(&rest[segment..at], b"" | b"." | b"..") {
+                    return false;
+                }
+                if at == rest.len() {
+                    return true;
+                }
+                at += 1;
+                segment = at;
+            }
+            Some(_) => return false,
+        }
+    }
 }
 
-fn is_canonical_segment(segment: &str) -> bool {
-    if matches!(segment, "" | "." | "..") {
-        return false;
+/// What a segment is spelled with, percent-encoding aside: RFC 3986, section 3.3, `pchar`.
+const STANDS_FOR_ITSELF: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] = is_unreserved(byte)
+            || matches!(
+                byte,
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+            );
+        byte += 1;
     }
-    let bytes = segment.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        at += match bytes[at] {
-            b'%' => match crate::credential::hex_pair(bytes, at + 1) {
-                Some(byte) if !needs_own_spelling(byte) => 3,
-                _ => return false,
-            },
-            byte if is_unreserved(byte) || b"!$&'()*+,;=:@".contains(&byte) => 1,
-            _ => return false,
-        };
-    }
-    true
-}
+    plain
+};
 
 /// RFC 3986, section 2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 fn needs_own_spelling(byte: u8) -> bool {
     is_unreserved(byte) || byte.is_ascii_control() || b"/\\%".contains(&byte)
 }
 
-/// The methods that an operation takes.
-const fn methods(operation: Operation) -> &'static str {
+/// The methods that an operation takes, and how the `allow` header lists them.
+const fn methods(operation: Operation) -> (&'static [Method], &'static str) {
+    const OTHER: &[Method] = &[Method::GET, Method::POST, Method::DELETE];
+    const MODELS: &[Method] = &[Method::GET];
+    const ALL_ELSE: &[Method] = &[Method::POST];
     match operation {
-        Operation::OpenAiOther => "GET, POST, DELETE",
-        Operation::Models => "GET",
-        _ => "POST",
+        Operation::OpenAiOther => (OTHER, "GET, POST, DELETE"),
+        Operation::Models => (MODELS, "GET"),
+        _ => (ALL_ELSE, "POST"),
     }
 }
 

@@ -119,9 +119,11 @@ impl<'a> Plain<'a> {
     /// What stands under `name`.
     fn place(&mut self, outer: &'static str, name: &[u8]) -> Place {
         let is = |known: &str| known.as_bytes() == name;
-        let (before, after) = self.names.split_at(self.likely.min(self.names.len()));
-        let places = (self.likely..).zip(after).chain((0..).zip(before));
-        for (at, &(object, figure, field)) in places {
+        let mut next = self.likely;
+        for _ in 0..self.names.len() {
+            let at = if next < self.names.len() { next } else { 0 };
+            next = at + 1;
+            let (object, figure, field) = self.names[at];
             if object == outer && is(figure) {
                 self.likely = at + 1;
                 return Place::Figure(field);

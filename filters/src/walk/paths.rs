@@ -1,10 +1,11 @@
 //! What a walk looks for: paths of keys, and keys whose strings are text.
 
 use super::{MAX_STEPS, Mask, Wanted};
+use crate::sketch::Sketch;
 
 /// What is looked for.
-#[derive(Debug)]
-pub(super) struct Paths<W: 'static> {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paths<W: 'static> {
     pub(super) wanted: &'static [Wanted<W>],
     pub(super) texts: &'static [&'static str],
     /// The keys of `wanted`, step by step.
@@ -13,16 +14,14 @@ pub(super) struct Paths<W: 'static> {
 }
 
 impl<W> Paths<W> {
-    pub(super) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Paths<W> {
+    pub(crate) fn new(wanted: &'static [Wanted<W>], texts: &'static [&'static str]) -> Paths<W> {
         debug_assert!(wanted.len() <= Mask::BITS as usize);
         debug_assert!(wanted.iter().all(|w| w.path.len() <= MAX_STEPS));
         let mut steps = [Sketch::default(); MAX_STEPS];
         for (step, key) in wanted.iter().flat_map(|wanted| wanted.path.iter().enumerate()) {
             steps[step].add(key.as_bytes());
         }
-        let mut words = Sketch::default();
-        texts.iter().for_each(|text| words.add(text.as_bytes()));
-        Paths { wanted, texts, steps, words }
+        Paths { wanted, texts, steps, words: Sketch::of(texts) }
     }
 
     pub(super) fn is_text(&self, key: &[u8]) -> bool {
@@ -46,25 +45,5 @@ impl<W> Paths<W> {
     /// The same for the first element of an array.
     pub(super) fn first(&self, mask: Mask, step: usize) -> Mask {
         self.next(mask, step, b"0")
-    }
-}
-
-/// A set of keys, told by length and first byte: most keys of a document are seen not to be in it
-/// without a comparison.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sketch(u64);
-
-impl Sketch {
-    fn add(&mut self, key: &[u8]) {
-        self.0 |= Sketch::bit(key);
-    }
-
-    fn may_have(self, key: &[u8]) -> bool {
-        self.0 & Sketch::bit(key) != 0
-    }
-
-    fn bit(key: &[u8]) -> u64 {
-        let first = usize::from(key.first().copied().unwrap_or_default());
-        1 << ((first + 7 * key.len()) % 64)
     }
 }

@@ -159,6 +159,34 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #[test]
+    fn values_first_and_text_afterwards_come_to_the_same_as_both_at_once(
+        parts in prop::collection::vec(prop::sample::select(PARTS), 0..16),
+    ) {
+        let tail = br#"{"content":"tail","usage":3}"#;
+        for document in [format!("{{{}}}", parts.concat()), parts.concat()] {
+            let document = document.as_bytes();
+            let (mut values, mut ends) = (Vec::new(), 0);
+            let mut walker = Walker::new(WANTED, &["content"]);
+            let mut found = |found: Found<'_, u8>| match found {
+                Found::Value(what, raw, _) => values.push((what, String::from_utf8_lossy(raw).into_owned())),
+                Found::End => ends += 1,
+            };
+            if walker.feed_values(document, &mut found) {
+                walker.count_text(document);
+            } else {
+                walker.feed(document, &mut found);
+            }
+            // What follows shows the state that is left behind.
+            walker.feed(tail, &mut found);
+            walker.end(&mut found);
+            prop_assert_eq!((values, ends, walker.text), walk(&[document, tail]));
+        }
+    }
+}
+
 #[test]
 fn ordinary_documents_are_walked_whole() {
     for texts in [&[][..], &["content"]] {
@@ -168,7 +196,7 @@ fn ordinary_documents_are_walked_whole() {
             "{ \"a\" : { } , \"content\" : \"x\" , \"b\" : [ -1.5e3 , null ] }\n",
             "{}",
         ] {
-            assert!(Whole::walk(document.as_bytes(), &walker.paths).is_some(), "{document}");
+            assert!(Whole::walk(document.as_bytes(), &walker.paths, true).is_some(), "{document}");
         }
     }
 }

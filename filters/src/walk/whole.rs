@@ -7,7 +7,7 @@
 use super::bytes::{CLASSES, Class, skip};
 use super::paths::Paths;
 use super::{MAX_VALUE_BYTES, Mask};
-use crate::text::{Text, string_end};
+use crate::text::{Text, quote_or_backslash};
 
 /// Findings that are kept until the document's end is reached. One document has at most a report, a
 /// model, a type, a reason and a mark or two.
@@ -28,19 +28,23 @@ pub(super) struct Find {
 pub(super) struct Whole<'a, W: 'static> {
     bytes: &'a [u8],
     paths: &'a Paths<W>,
+    /// Whether strings are looked at for text.
+    has_texts: bool,
     finds: [Find; MAX_FINDS],
     count: usize,
     pub(super) text: Text,
 }
 
 impl<'a, W: Copy> Whole<'a, W> {
-    /// Walks `bytes`, if they are one object and nothing else.
-    pub(super) fn walk(bytes: &'a [u8], paths: &'a Paths<W>) -> Option<Self> {
+    /// Walks `bytes`, if they are one object and nothing else, with or without regard to text.
+    pub(super) fn walk(bytes: &'a [u8], paths: &'a Paths<W>, with_text: bool) -> Option<Self> {
         // Most pieces of a longer document end elsewhere: they are not tried.
         if bytes.first() != Some(&b'{') || bytes.trim_ascii_end().last() != Some(&b'}') {
             return None;
         }
-        let mut whole = Whole { bytes, paths, finds: [Find::default(); MAX_FINDS], count: 0, text: Text::default() };
+        let has_texts = with_text && !paths.texts.is_empty();
+        let finds = [Find::default(); MAX_FINDS];
+        let mut whole = Whole { bytes, paths, has_texts, finds, count: 0, text: Text::default() };
         let end = whole.object(0, Mask::MAX, 0)?;
         (whole.space(end) == bytes.len()).then_some(whole)
     }
@@ -63,7 +67,7 @@ impl<'a, W: Copy> Whole<'a, W> {
                 }
                 end
             }
-            Class::Open if inner == 0 && self.paths.texts.is_empty() => self.inert(at)?,
+            Class::Open if inner == 0 && !self.has_texts => self.inert(at)?,
             Class::Open if steps > MAX_NESTING => return None,
             Class::Open if byte == b'{' => self.object(at, inner, steps)?,
             Class::Open => self.array(at, inner, steps)?,
@@ -118,7 +122,8 @@ impl<'a, W: Copy> Whole<'a, W> {
             }
             at = self.space(at + 1);
             let next = if mask == 0 { 0 } else { self.paths.next(mask, steps, key) };
-            at = self.value(at, next, steps + 1, self.paths.is_text(key))?;
+            let is_text = self.has_texts && self.paths.is_text(key);
+            at = self.value(at, next, steps + 1, is_text)?;
             at = self.space(at);
             match self.bytes.get(at)? {
                 b',' => at = self.space(at + 1),
@@ -171,7 +176,14 @@ impl<'a, W: Copy> Whole<'a, W> {
     /// Just after the closing quote of the string that opens at `at`.
     #[inline]
     fn string(&self, at: usize) -> Option<usize> {
-        string_end(&self.bytes[at + 1..], &mut false).map(|end| at + end + 2)
+        let mut at = at + 1;
+        loop {
+            at += quote_or_backslash(self.bytes.get(at..)?)?;
+            if self.bytes[at] == b'"' {
+                return Some(at + 1);
+            }
+            at += 2;
+        }
     }
 
     #[inline]
