@@ -90,6 +90,7 @@ fn numbers_are_skipped_in_blocks_without_losing_what_follows() {
     for count in 0..70 {
         let json = format!(r#"{{"data":[[{}0]],"usage":{{"n":1}}}}"#, "0.5, ".repeat(count));
         assert_eq!(values(&json), found(&[(1, r#"{"n":1}"#)]), "{count}");
+        assert_eq!(walk_for(&[], &[json.as_bytes()]).0, found(&[(1, r#"{"n":1}"#)]), "{count}, without text");
     }
 }
 

@@ -153,11 +153,14 @@ impl<'a, W: Copy> Whole<'a, W> {
 
     /// Passes over a container in which nothing can matter.
     fn inert(&self, from: usize) -> Option<usize> {
-        let (mut at, mut depth) = (from, 0_usize);
+        /// So many bytes without a string or a container, and vector code is worth its call.
+        const LONG: usize = 16;
+        let (mut at, mut depth, mut plain) = (from, 0_usize, 0);
         loop {
             match CLASSES[usize::from(*self.bytes.get(at)?)] {
                 Class::Quote => {
                     at = self.string(at)?;
+                    plain = 0;
                     continue;
                 }
                 Class::Open => depth += 1,
@@ -167,7 +170,11 @@ impl<'a, W: Copy> Whole<'a, W> {
                         return Some(at + 1);
                     }
                 }
-                Class::Space | Class::Colon | Class::Comma | Class::Scalar => {}
+                Class::Space | Class::Colon | Class::Comma | Class::Scalar if plain == LONG => {
+                    at += skip(&self.bytes[at + 1..]);
+                    plain = 0;
+                }
+                Class::Space | Class::Colon | Class::Comma | Class::Scalar => plain += 1,
             }
             at += 1;
         }
