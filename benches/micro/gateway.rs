@@ -98,7 +98,7 @@ fn observe() -> impl FnMut() {
         channel: Some(0),
         model: Some(1),
         operation: Some(Operation::OpenAiChat),
-        upstream_duration: Some(Duration::from_micros(812_000)),
+        upstream_duration: Some(Duration::from_millis(812)),
         first_token: Some(Duration::from_micros(231_009)),
         events: 402,
         usage: usage(),

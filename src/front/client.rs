@@ -440,7 +440,8 @@ impl Connection {
         }
         // A client that waits for 100 may never send its body, and its next request must not be taken
         // for it.
-        self.keep_alive &= self.out != Out::UntilClose && !(self.expects && !self.body.is_done());
+        let may_never_come = self.expects && !self.body.is_done();
+        self.keep_alive &= self.out != Out::UntilClose && !may_never_come;
         let connection: &[u8] = if self.keep_alive { b"connection: keep-alive\r\n" } else { b"connection: close\r\n" };
         out.extend_from_slice(connection);
         out.extend_from_slice(b"\r\n");

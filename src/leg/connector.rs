@@ -43,7 +43,7 @@ impl Hash for Origin {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ip = match self.address.ip() {
             IpAddr::V4(ip) => u64::from(ip.to_bits()),
-            IpAddr::V6(ip) => ip.to_bits() as u64 ^ (ip.to_bits() >> 64) as u64,
+            IpAddr::V6(ip) => ip.segments().iter().fold(0_u64, |word, &part| u64::from(part) ^ word.rotate_left(16)),
         };
         state.write_u64(ip << 17 ^ u64::from(self.address.port()) << 1 ^ u64::from(self.tls));
     }

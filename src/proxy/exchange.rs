@@ -65,7 +65,7 @@ async fn serve(
         }
         wait.for_either(exchange, &mut client, ctx).await?;
     };
-    client.head(response::head(head, ctx)?, ctx).await?;
+    client.head(response::head(head, ctx), ctx).await?;
     // Under `strict` the end is told only when its record is on the disk; otherwise an answer is settled
     // before its last byte leaves.
     let strict = ctx.snapshot.durability == Durability::Strict;
@@ -122,10 +122,10 @@ impl Wait {
                 if let Poll::Ready(piece) = client.poll_body(cx) {
                     return Poll::Ready(piece.map(Event::Upload));
                 }
-            } else if !exchange.is_uploading() {
-                if let Poll::Ready(gone) = client.poll_gone(cx) {
-                    return Poll::Ready(Err(gone));
-                }
+            } else if !exchange.is_uploading()
+                && let Poll::Ready(gone) = client.poll_gone(cx)
+            {
+                return Poll::Ready(Err(gone));
             }
             let (due, error) = self.due(exchange);
             ready!(client.poll_alarm(cx, due));
@@ -151,7 +151,7 @@ impl Wait {
                 return Poll::Ready(step.map(Event::from));
             }
             if let Poll::Ready(piece) = from_client.as_mut().poll(cx) {
-                return Poll::Ready(piece.map(Event::Upload).map_err(|e| e.into_down()));
+                return Poll::Ready(piece.map(Event::Upload).map_err(Error::into_down));
             }
             let (due, error) = self.due(exchange);
             ready!(alarm.poll(cx, due));
@@ -202,7 +202,7 @@ impl Side<'_> {
                 Ok(())
             }
             Self::Pingora { session, .. } => {
-                session.write_response_header(Box::new(head.to_pingora(ctx)?)).await.map_err(|e| e.into_down())
+                session.write_response_header(Box::new(head.to_pingora(ctx)?)).await.map_err(Error::into_down)
             }
         }
     }
@@ -221,7 +221,7 @@ impl Side<'_> {
                 if data.is_empty() && !end {
                     return Ok(());
                 }
-                session.write_response_body(data, end).await.map_err(|e| e.into_down())
+                session.write_response_body(data, end).await.map_err(Error::into_down)
             }
         }
     }

@@ -26,9 +26,9 @@ pub(super) struct Head {
 }
 
 /// Cleans the head and picks the meter.
-pub(super) fn head(mut head: Response, ctx: &mut Context) -> Result<Head> {
+pub(super) fn head(mut head: Response, ctx: &mut Context) -> Head {
     ctx.status = head.status.as_u16();
-    let Some(exchange) = &mut ctx.exchange else { return Ok(Head::new(head)) };
+    let Some(exchange) = &mut ctx.exchange else { return Head::new(head) };
     let operation = ctx.operation.expect("an exchange has an operation");
     // What was kept to be sent again is not needed any more.
     exchange.body = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn head(mut head: Response, ctx: &mut Context) -> Result<Head> {
         head.length = None;
     }
     exchange.left_to_hold = head.length;
-    Ok(Head::new(head))
+    Head::new(head)
 }
 
 /// Whether a token of `Connection` is about the connection, and names no header line.
