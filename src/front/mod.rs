@@ -2,7 +2,7 @@
 //!
 //! Owns what a client may send and when it is late, keep-alive, pipelining and the framing of what it
 //! gets. It refuses to know what a request is for: each one becomes a custom session of
-//! Pingora's ([`Handle`](session::Handle)) for whoever serves it. HTTP/2 is left to Pingora.
+//! Pingora's for whoever serves it. HTTP/2 is left to Pingora.
 //!
 //! Pingora's own HTTP/1 session builds a second map of header names, keeps 64 KiB for reads, writes
 //! through a buffer of 1,460 bytes and waits for a slow head without a limit in all; a session of a
