@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::ExitCode;
+use std::ops::Range;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -24,6 +25,10 @@ use super::fail;
 const START: Duration = Duration::from_secs(10);
 /// How often the live table looks at the ledger.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Where a free port is looked for, and how many have been.
+const PORTS: Range<usize> = 12_000..32_000;
+static NEXT_PORT: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -140,8 +145,16 @@ fn rows(ledger: &Ledger) -> Vec<MeteredRow> {
 /// The address if nobody listens there; with port 0 one that is free. Without the look a listener of
 /// someone else's would be taken for the gateway, and be told the keys.
 fn free(address: SocketAddr) -> Result<SocketAddr, String> {
-    let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
-    bound.map_err(|e| format!("{address}: {e}; --listen and --admin take other addresses"))
+    let look = |address| TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    if address.port() != 0 {
+        return look(address).map_err(|e| format!("{address}: {e}; --listen and --admin take other addresses"));
+    }
+    // Below the ports that the system gives to connections: one of those could be gone before it is used.
+    let first = process::id() as usize * 31 + NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+    (0..PORTS.len())
+        .filter_map(|i| u16::try_from(PORTS.start + (first + i) % PORTS.len()).ok())
+        .find_map(|port| look(SocketAddr::new(address.ip(), port)).ok())
+        .ok_or_else(|| format!("{}: no port is free", address.ip()))
 }
 
 fn await_listener(address: SocketAddr, stopped: &AtomicBool) -> bool {
