@@ -187,6 +187,8 @@ async fn write(
     body: Bytes,
 ) -> Result<()> {
     ctx.status = status;
+    // Counted before it leaves, as an upstream's answer is: what a client was told is in the journal.
+    finish::settle(ctx);
     let mut header = ResponseHeader::build(status, Some(headers.len() + 6))?;
     if status != 204 {
         header.insert_header(CONTENT_LENGTH, body.len())?;
