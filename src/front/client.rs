@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, Version};
+use http::StatusCode;
 use pingora_core::protocols::Stream;
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::http1::{self, Alarm, BodyReader, Framing, Request, RequestError, take_request};
 
-use super::output::Output;
+use super::answer::Answer;
 
 /// What a read asks for that may bring anything: a head, with a body or without.
 const SHARED_READ: usize = 16 * 1024;
@@ -37,17 +37,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// A connection.
 pub struct Client(Mutex<Connection>);
 
-/// How an answer's end is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Out {
-    /// Its head has not been written.
-    Waiting,
-    Length(u64),
-    Chunked,
-    UntilClose,
-    Done,
-}
-
 struct Connection {
     /// `None` once it was handed on.
     stream: Option<Stream>,
@@ -56,12 +45,9 @@ struct Connection {
     searched: usize,
     body: BodyReader,
     body_bytes: u64,
-    version: Version,
-    head_only: bool,
     expects: bool,
     keep_alive: bool,
-    out: Out,
-    output: Output,
+    answer: Answer,
     alarm: Alarm,
 }
 
@@ -87,12 +73,9 @@ impl Client {
             searched: 0,
             body: BodyReader::new(Framing::Empty),
             body_bytes: 0,
-            version: Version::HTTP_11,
-            head_only: false,
             expects: false,
             keep_alive: true,
-            out: Out::Done,
-            output: Output::default(),
+            answer: Answer::none(),
             alarm: Alarm::default(),
         }))
     }
@@ -166,13 +149,14 @@ impl Client {
 
     /// Whether the head of the answer has been written.
     pub(super) fn is_answered(&self) -> bool {
-        self.lock().out != Out::Waiting
+        self.lock().answer.has_begun()
     }
 
     /// What was sent is no request: an answer follows, and then the close.
     pub(super) fn refused(&self) {
         let mut c = self.lock();
-        (c.out, c.keep_alive, c.head_only, c.version) = (Out::Waiting, false, false, Version::HTTP_11);
+        c.keep_alive = false;
+        c.answer.to_nonsense();
     }
 
     /// Ends what is sent and listens for a while: a client whose bytes are refused unread may never see
@@ -282,12 +266,14 @@ impl Client {
 
     /// Queues a piece of the answer's body.
     pub(crate) fn piece(&self, data: Bytes) {
-        self.lock().piece(data);
+        self.lock().answer.piece(data);
     }
 
     /// Queues the end of the answer.
     pub(crate) fn end(&self) {
-        self.lock().end();
+        let mut c = self.lock();
+        let whole = c.answer.end();
+        c.keep_alive &= whole;
     }
 
     /// Writes what is queued.
@@ -296,7 +282,7 @@ impl Client {
         poll_fn(|cx| {
             let c = &mut *self.lock();
             let Some(stream) = &mut c.stream else { return Poll::Ready(Err(gone())) };
-            match c.output.poll_flush(cx, stream) {
+            match c.answer.output.poll_flush(cx, stream) {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(e)) => {
                     c.keep_alive = false;
@@ -319,7 +305,7 @@ impl Client {
     pub(super) async fn is_reusable(&self, drain: Duration) -> bool {
         {
             let c = self.lock();
-            if !c.keep_alive || c.out != Out::Done || !c.output.is_empty() {
+            if !c.keep_alive || !c.answer.is_whole() {
                 return false;
             }
             if c.body.is_done() {
@@ -346,11 +332,9 @@ impl Connection {
     fn begin(&mut self, request: &Request) {
         self.body = BodyReader::new(request.framing);
         self.body_bytes = 0;
-        self.version = request.parts.version;
-        self.head_only = request.parts.method == http::Method::HEAD;
         self.expects = request.expects;
         self.keep_alive = request.keep_alive;
-        self.out = Out::Waiting;
+        self.answer.to(request);
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -405,112 +389,20 @@ impl Connection {
         length: Option<u64>,
         lines: impl FnOnce(&mut BytesMut),
     ) {
-        if self.out != Out::Waiting {
+        if self.answer.has_begun() {
             return;
         }
-        let old = self.version == Version::HTTP_10;
-        let out = self.output.tail();
-        out.reserve(1024);
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(status.as_str().as_bytes());
-        out.extend_from_slice(b" ");
-        out.extend_from_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
-        out.extend_from_slice(b"\r\n");
-        lines(out);
         if status.is_informational() {
             // Only `100 Continue` is ever said: the client has been told to send its body.
             self.expects = false;
-            out.extend_from_slice(b"\r\n");
-            return;
-        }
-        let bodiless = self.head_only || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.out = match length {
-            _ if bodiless => Out::Done,
-            Some(0) => Out::Done,
-            Some(length) => Out::Length(length),
-            None if old => Out::UntilClose,
-            None => Out::Chunked,
-        };
-        if let Some(length) = length {
-            out.extend_from_slice(b"content-length: ");
-            decimal(out, length);
-            out.extend_from_slice(b"\r\n");
-        } else if self.out == Out::Chunked {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         // A client that waits for 100 may never send its body, and its next request must not be taken
         // for it.
         let may_never_come = self.expects && !self.body.is_done();
-        self.keep_alive &= self.out != Out::UntilClose && !may_never_come;
-        let connection: &[u8] = if self.keep_alive { b"connection: keep-alive\r\n" } else { b"connection: close\r\n" };
-        out.extend_from_slice(connection);
-        out.extend_from_slice(b"\r\n");
-    }
-
-    fn piece(&mut self, data: Bytes) {
-        if data.is_empty() {
-            return;
-        }
-        match &mut self.out {
-            Out::Length(left) => {
-                let n = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= n as u64;
-                if *left == 0 {
-                    self.out = Out::Done;
-                }
-                self.output.push(data.slice(..n));
-            }
-            Out::Chunked => {
-                let tail = self.output.tail();
-                hexadecimal(tail, data.len());
-                tail.extend_from_slice(b"\r\n");
-                self.output.push(data);
-                self.output.tail().extend_from_slice(b"\r\n");
-            }
-            Out::UntilClose => self.output.push(data),
-            Out::Waiting | Out::Done => {}
-        }
-    }
-
-    fn end(&mut self) {
-        match self.out {
-            Out::Chunked => self.output.tail().extend_from_slice(b"0\r\n\r\n"),
-            // Shorter than announced: only a close can tell.
-            Out::Length(_) => self.keep_alive = false,
-            Out::UntilClose | Out::Done | Out::Waiting => {}
-        }
-        self.out = Out::Done;
+        self.keep_alive = self.answer.head(status, reason, length, lines, self.keep_alive && !may_never_come);
     }
 }
 
 fn gone() -> Box<Error> {
     Error::explain(ErrorType::ConnectionClosed, "the connection was handed on").into_down()
-}
-
-fn decimal(out: &mut BytesMut, n: u64) {
-    let mut digits = [0; 20];
-    let (mut at, mut n) = (digits.len(), n);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-fn hexadecimal(out: &mut BytesMut, n: usize) {
-    let mut digits = [0; 16];
-    let (mut at, mut n) = (digits.len(), n);
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[n & 15];
-        n >>= 4;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }

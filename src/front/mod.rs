@@ -8,6 +8,7 @@
 //! through a buffer of 1,460 bytes and waits for a slow head without a limit in all; a session of a
 //! stream costs ten times what it holds. Here a waiting connection holds no buffer at all.
 
+mod answer;
 mod app;
 mod client;
 mod output;

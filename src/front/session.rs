@@ -17,6 +17,8 @@ use pingora_core::protocols::{Digest, http::date};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use crate::http1::put_line;
+
 use super::client::Client;
 
 type Messages = Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
@@ -66,15 +68,11 @@ impl Session for Handle {
         self.client.head(response.status, None, length, |out| {
             for (name, value) in &response.headers {
                 if !matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION) {
-                    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                        out.extend_from_slice(part);
-                    }
+                    put_line(out, name.as_str().as_bytes(), value.as_bytes());
                 }
             }
             if !interim && !response.headers.contains_key(DATE) {
-                for part in [b"date: ", date::get_cached_date().as_bytes(), b"\r\n"] {
-                    out.extend_from_slice(part);
-                }
+                put_line(out, b"date", date::get_cached_date().as_bytes());
             }
         });
         self.response = Some(response);

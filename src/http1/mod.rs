@@ -10,6 +10,7 @@ mod lines;
 mod request;
 mod response;
 mod scratch;
+mod write;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use body::{BodyReader, Framing};
@@ -17,3 +18,4 @@ pub(crate) use lines::Lines;
 pub(crate) use request::{Request, RequestError, take_request};
 pub(crate) use response::{Response, take_response};
 pub(crate) use scratch::poll_read;
+pub(crate) use write::{put_chunk_size, put_length, put_line};

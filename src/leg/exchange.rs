@@ -149,7 +149,7 @@ impl Exchange {
             None => {}
             Some(Upload::Chunked) => {
                 let mut framed = BytesMut::with_capacity(data.len() + 20);
-                framed.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                http1::put_chunk_size(&mut framed, data.len());
                 framed.extend_from_slice(&data);
                 framed.extend_from_slice(b"\r\n");
                 self.queue(framed.freeze());

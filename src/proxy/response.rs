@@ -11,7 +11,7 @@ use weir_filters::decode::Encoding;
 use weir_filters::meter::{Meter, Shape};
 
 use crate::config::Durability;
-use crate::http1::{Lines, Response};
+use crate::http1::{Lines, Response, put_line};
 
 use super::context::{Context, Exchange};
 use super::finish;
@@ -73,12 +73,12 @@ impl Head {
     /// Its lines in wire form, without those that frame the body.
     pub(super) fn write(&self, out: &mut BytesMut, ctx: &Context) {
         for (name, value) in self.lines.iter() {
-            line(out, name, value);
+            put_line(out, name, value);
         }
         if self.lines.get(&DATE).is_none() {
-            line(out, b"date", date::get_cached_date().as_bytes());
+            put_line(out, b"date", date::get_cached_date().as_bytes());
         }
-        self.set(ctx, |name, value| line(out, name.as_bytes(), value));
+        self.set(ctx, |name, value| put_line(out, name.as_bytes(), value));
     }
 
     /// The same for Pingora, which writes HTTP/2.
@@ -112,13 +112,6 @@ impl Head {
             put("access-control-allow-origin", origin.as_bytes());
             put("vary", b"origin");
         }
-    }
-}
-
-fn line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    for part in [name, b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
     }
 }
 

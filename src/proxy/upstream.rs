@@ -8,6 +8,7 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
 use crate::config::Timeouts;
+use crate::http1::{put_length, put_line};
 use crate::ledger::Outcome;
 use crate::leg::{self, Origin, Upload};
 
@@ -34,29 +35,31 @@ fn no_channel() -> Box<Error> {
 pub(super) fn send(client: &RequestHeader, ctx: &mut Context, leg: &mut leg::Exchange) -> Result<()> {
     let exchange = ctx.exchange.as_mut().ok_or_else(no_channel)?;
     let length: usize = exchange.body.iter().map(Bytes::len).sum();
-    let mut head = Head(BytesMut::with_capacity(1024 + if length <= 2048 { length } else { 0 }));
-    head.text(client.method.as_str().as_bytes());
-    head.text(b" ");
-    head.text(target(&exchange.target)?);
-    head.text(b" HTTP/1.1\r\n");
-    head.line("host", exchange.channel.host_header().as_bytes());
-    ctx.snapshot.headers.request(&client.headers, |name, value| head.line(name.as_str(), value.as_bytes()));
+    let mut head = BytesMut::with_capacity(1024 + if length <= 2048 { length } else { 0 });
+    head.extend_from_slice(client.method.as_str().as_bytes());
+    head.extend_from_slice(b" ");
+    head.extend_from_slice(target(&exchange.target)?);
+    head.extend_from_slice(b" HTTP/1.1\r\n");
+    put_line(&mut head, b"host", exchange.channel.host_header().as_bytes());
+    ctx.snapshot
+        .headers
+        .request(&client.headers, |name, value| put_line(&mut head, name.as_str().as_bytes(), value.as_bytes()));
     // A compressed answer hides its usage; no decision of the client's depends on the coding.
-    head.line("accept-encoding", b"identity");
+    put_line(&mut head, b"accept-encoding", b"identity");
     let (name, value) = exchange
         .channel
         .credential(exchange.key)
         .ok_or_else(|| Error::explain(ErrorType::InternalError, "the upstream key is no header value"))?;
-    head.line(name.as_str(), value.as_bytes());
+    put_line(&mut head, name.as_str().as_bytes(), value.as_bytes());
     match exchange.more {
-        Some(Upload::Chunked) => head.line("transfer-encoding", b"chunked"),
-        Some(Upload::Length(length)) => head.line("content-length", length.to_string().as_bytes()),
+        Some(Upload::Chunked) => put_line(&mut head, b"transfer-encoding", b"chunked"),
+        Some(Upload::Length(length)) => put_length(&mut head, length),
         // RFC 9110, 8.6: no length for an empty body where none is expected.
         None if length == 0 && matches!(client.method, Method::GET | Method::HEAD | Method::DELETE) => {}
-        None => head.line("content-length", length.to_string().as_bytes()),
+        None => put_length(&mut head, length as u64),
     }
-    head.text(b"\r\n");
-    leg.send(client.method.clone(), head.0, &exchange.body, exchange.more);
+    head.extend_from_slice(b"\r\n");
+    leg.send(client.method.clone(), head, &exchange.body, exchange.more);
     exchange.asked = Some(Instant::now());
     Ok(())
 }
@@ -67,22 +70,6 @@ fn target(target: &str) -> Result<&[u8]> {
         return Ok(target.as_bytes());
     }
     Error::e_explain(ErrorType::InternalError, "the upstream's path is no request target")
-}
-
-struct Head(BytesMut);
-
-impl Head {
-    fn text(&mut self, text: &[u8]) {
-        self.0.extend_from_slice(text);
-    }
-
-    fn line(&mut self, name: &str, value: &[u8]) {
-        self.0.reserve(name.len() + value.len() + 4);
-        self.text(name.as_bytes());
-        self.text(b": ");
-        self.text(value);
-        self.text(b"\r\n");
-    }
 }
 
 /// The upstream could not be reached: its next address is tried by the next request.
