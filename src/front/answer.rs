@@ -34,14 +34,14 @@ impl Answer {
     }
 
     /// The answer to `request` is awaited.
-    pub(super) fn to(&mut self, request: &Request) {
+    pub(super) fn await_for(&mut self, request: &Request) {
         self.end = End::Waiting;
         self.version = request.parts.version;
         self.head_only = request.parts.method == Method::HEAD;
     }
 
     /// What came is no request; it gets an answer all the same.
-    pub(super) fn to_nonsense(&mut self) {
+    pub(super) fn await_for_nonsense(&mut self) {
         (self.end, self.version, self.head_only) = (End::Waiting, Version::HTTP_11, false);
     }
 

@@ -156,7 +156,7 @@ impl Client {
     pub(super) fn refused(&self) {
         let mut c = self.lock();
         c.keep_alive = false;
-        c.answer.to_nonsense();
+        c.answer.await_for_nonsense();
     }
 
     /// Ends what is sent and listens for a while: a client whose bytes are refused unread may never see
@@ -334,7 +334,7 @@ impl Connection {
         self.body_bytes = 0;
         self.expects = request.expects;
         self.keep_alive = request.keep_alive;
-        self.answer.to(request);
+        self.answer.await_for(request);
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -28,7 +28,7 @@ fn put_digits<const BASE: u64>(out: &mut BytesMut, mut n: u64) {
     let mut at = digits.len();
     loop {
         at -= 1;
-        digits[at] = b"0123456789abcdef"[(n % BASE) as usize];
+        digits[at] = b"0123456789abcdef"[usize::try_from(n % BASE).unwrap_or_default()];
         n /= BASE;
         if n == 0 {
             break;
