@@ -13,13 +13,12 @@ use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
-use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
 use weir_filters::secret::Secret;
 
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
 use crate::config::{self, Config};
-use crate::front::Front;
+use crate::front::{Front, Listening};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
@@ -146,7 +145,7 @@ impl Gateway {
         &self,
         server: &Arc<ServerConf>,
         config: &Config,
-    ) -> Result<Service<Front<Weir, HttpProxy<Weir>>>, StartError> {
+    ) -> Result<Listening<Weir, HttpProxy<Weir>>, StartError> {
         let mut options = HttpServerOptions::default();
         // Whoever begins with HTTP/2's preface is handed on, and must be understood.
         options.h2c = true;
@@ -157,19 +156,18 @@ impl Gateway {
         proxy.handle_init_modules();
         let shared = self.shared.clone();
         let front = Front::new(plugin, proxy, move || shared.live.load().keepalive_timeout);
-        let mut service = Service::new("weir".to_owned(), front);
+        let mut service = Listening::new(front);
         for listen in &config.listen {
-            let address = listen.address.to_string();
             let Some(tls) = &listen.tls else {
-                service.add_listener(ListenerConfig::tcp(&address).l4_buffer(L4BufferSettings::unbuffered()));
+                service.add_plain(listen.address);
                 continue;
             };
             let (certificate, key) = (tls.certificate.to_string_lossy(), tls.private_key.to_string_lossy());
             let mut settings = TlsSettings::intermediate(&certificate, &key)
                 .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
             settings.enable_h2();
-            let listener = ListenerConfig::tcp(&address).tls(settings);
-            service.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
+            let listener = ListenerConfig::tcp(listen.address.to_string()).tls(settings);
+            service.add_tls(listener.l4_buffer(L4BufferSettings::unbuffered()));
         }
         Ok(service)
     }

@@ -1,10 +1,10 @@
 //! The life of a client's connection.
 
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
 use std::io::Cursor;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,11 +15,14 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::Session;
+use tokio::net::TcpStream;
 
-use crate::http1::RequestError;
+use crate::http1::{Alarm, RequestError};
 
 use super::client::{Client, Next};
+use super::plain::Plain;
 use super::rewound::Rewound;
+use super::seats::Seats;
 use super::session::Handle;
 
 /// How long a request's head may take, from its first byte to its last.
@@ -40,14 +43,130 @@ pub trait Serve: Send + Sync + 'static {
 pub struct Front<S, P> {
     plugin: S,
     http2: Arc<P>,
-    idle: Box<dyn Fn() -> Duration + Send + Sync>,
+    idle: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
 
-impl<S, P> Front<S, P> {
+/// What a task keeps from one connection to the next.
+struct Kit<'a> {
+    /// Its own stream stays unused: each request comes as a session that is put in place of that one.
+    session: Session,
+    alarm: Alarm,
+    shutdown: &'a ShutdownWatch,
+    stopping: Stopping<'a>,
+}
+
+/// Ready, again and again, once the service is to stop.
+struct Stopping<'a>(Option<Pin<&'a mut (dyn Future<Output = ()> + Send)>>);
+
+impl<S: Clone, P> Clone for Front<S, P> {
+    fn clone(&self) -> Self {
+        Self { plugin: self.plugin.clone(), http2: self.http2.clone(), idle: self.idle.clone() }
+    }
+}
+
+impl<S, P> Front<S, P>
+where
+    S: Serve,
+    P: HttpServerApp + Send + Sync + 'static,
+{
     /// In front of `plugin`, and of `http2`, which is Pingora's proxy with the same plugin in it. `idle`
     /// says how long a connection may wait for its next request.
     pub(crate) fn new(plugin: S, http2: P, idle: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self { plugin, http2: Arc::new(http2), idle: Box::new(idle) }
+        Self { plugin, http2: Arc::new(http2), idle: Arc::new(idle) }
+    }
+
+    /// Takes a seat and serves the connections that are given to it, of which `socket` is the first.
+    pub(super) async fn sit(self, seats: Arc<Seats>, socket: std::net::TcpStream, shutdown: ShutdownWatch) {
+        let mut seat = seats.sit();
+        let mut stopping = pin!(stopped(shutdown.clone()));
+        let mut kit = Kit::new(&shutdown, stopping.as_mut());
+        let mut next = Some(socket);
+        while let Some(socket) = next.take() {
+            match TcpStream::from_std(socket) {
+                Ok(socket) => self.converse(Box::new(Plain(socket)), true, &mut kit).await,
+                Err(e) => log::error!("a connection cannot be watched: {e}"),
+            }
+            if !seat.free() {
+                break;
+            }
+            next = poll_fn(|cx| match seat.poll_next(cx) {
+                Poll::Ready(socket) => Poll::Ready(Some(socket)),
+                Poll::Pending => kit.stopping.poll(cx).map(|()| seat.take_back()),
+            })
+            .await;
+        }
+    }
+
+    /// Serves a connection to its end.
+    async fn converse(&self, stream: Stream, plain: bool, kit: &mut Kit<'_>) {
+        let client = Arc::new(Client::new(stream, std::mem::take(&mut kit.alarm)));
+        loop {
+            let next = {
+                let mut next = pin!(client.next((self.idle)(), HEADER_TIMEOUT));
+                poll_fn(|cx| match next.as_mut().poll(cx) {
+                    Poll::Ready(next) => Poll::Ready(next),
+                    Poll::Pending => kit.stopping.poll(cx).map(|()| Next::End),
+                })
+                .await
+            };
+            match next {
+                Next::Request(request) => {
+                    if *kit.shutdown.borrow() {
+                        client.close_after();
+                    }
+                    let handle = Box::new(Handle::new(client.clone(), request.parts));
+                    *kit.session.downstream_session = ServerSession::new_custom(handle);
+                    self.plugin.serve(&mut kit.session, &client).await;
+                    if !client.is_reusable(DRAIN).await {
+                        break;
+                    }
+                }
+                Next::Http2 if plain => {
+                    if let Some((stream, before)) = client.take() {
+                        self.http2.process_new(Box::new(Rewound { before, stream }), kit.shutdown).await;
+                    }
+                    return;
+                }
+                Next::Http2 => {
+                    refuse(&client, RequestError::Parse(httparse::Error::Version)).await;
+                    break;
+                }
+                Next::Bad(error) => {
+                    refuse(&client, error).await;
+                    break;
+                }
+                Next::End => break,
+            }
+        }
+        kit.alarm = client.close(!plain).await;
+    }
+}
+
+impl<'a> Kit<'a> {
+    fn new(shutdown: &'a ShutdownWatch, stopping: Pin<&'a mut (dyn Future<Output = ()> + Send)>) -> Self {
+        Self {
+            session: Session::new_h1(Box::new(Cursor::new(Vec::new()))),
+            alarm: Alarm::default(),
+            shutdown,
+            stopping: Stopping(Some(stopping)),
+        }
+    }
+}
+
+impl Stopping<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(stopping) = &mut self.0 {
+            ready!(stopping.as_mut().poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+async fn stopped(mut shutdown: ShutdownWatch) {
+    if shutdown.wait_for(|stopping| *stopping).await.is_err() {
+        // Whoever could say so is gone, which says nothing.
+        pending().await
     }
 }
 
@@ -62,48 +181,8 @@ where
             return self.http2.process_new(stream, shutdown).await;
         }
         let plain = stream.get_ssl_digest().is_none();
-        let client = Arc::new(Client::new(stream));
-        // Its own stream stays unused: each request comes as a session that is put in place of that one.
-        let mut session = Session::new_h1(Box::new(Cursor::new(Vec::new())));
-        let mut watch = shutdown.clone();
-        let mut stopping = pin!(async move { watch.wait_for(|stopping| *stopping).await.is_ok() });
-        loop {
-            let next = {
-                let mut next = pin!(client.next((self.idle)(), HEADER_TIMEOUT));
-                std::future::poll_fn(|cx| match next.as_mut().poll(cx) {
-                    Poll::Ready(next) => Poll::Ready(next),
-                    Poll::Pending => stopping.as_mut().poll(cx).map(|_| Next::End),
-                })
-                .await
-            };
-            match next {
-                Next::Request(request) => {
-                    if *shutdown.borrow() {
-                        client.close_after();
-                    }
-                    let handle = Box::new(Handle::new(client.clone(), request.parts));
-                    *session.downstream_session = ServerSession::new_custom(handle);
-                    self.plugin.serve(&mut session, &client).await;
-                    if !client.is_reusable(DRAIN).await {
-                        break;
-                    }
-                }
-                Next::Http2 if plain => {
-                    let (stream, before) = client.take()?;
-                    return self.http2.process_new(Box::new(Rewound { before, stream }), shutdown).await;
-                }
-                Next::Http2 => {
-                    refuse(&client, RequestError::Parse(httparse::Error::Version)).await;
-                    break;
-                }
-                Next::Bad(error) => {
-                    refuse(&client, error).await;
-                    break;
-                }
-                Next::End => break,
-            }
-        }
-        client.close(!plain).await;
+        let mut stopping = pin!(stopped(shutdown.clone()));
+        self.converse(stream, plain, &mut Kit::new(shutdown, stopping.as_mut())).await;
         None
     }
 

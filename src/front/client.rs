@@ -66,7 +66,8 @@ pub(super) enum Next {
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Client {
-    pub(super) fn new(stream: Stream) -> Self {
+    /// `alarm` may have served another connection of this task.
+    pub(super) fn new(stream: Stream, alarm: Alarm) -> Self {
         Self(Mutex::new(Connection {
             stream: Some(stream),
             input: BytesMut::new(),
@@ -76,7 +77,7 @@ impl Client {
             expects: false,
             keep_alive: true,
             answer: Answer::none(),
-            alarm: Alarm::default(),
+            alarm,
         }))
     }
 
@@ -178,12 +179,17 @@ impl Client {
         .await;
     }
 
-    /// Ends the connection. Encryption has to say so; otherwise closing the socket says it.
-    pub(super) async fn close(&self, encrypted: bool) {
+    /// Ends the connection, and gives its alarm back. Encryption has to say the end; otherwise closing the
+    /// socket says it.
+    pub(super) async fn close(&self, encrypted: bool) -> Alarm {
         if encrypted {
             self.shutdown().await;
         }
-        self.lock().stream = None;
+        let mut c = self.lock();
+        c.stream = None;
+        // The session may hold the client for longer.
+        c.input = BytesMut::new();
+        std::mem::take(&mut c.alarm)
     }
 
     async fn shutdown(&self) {

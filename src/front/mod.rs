@@ -11,8 +11,11 @@
 mod answer;
 mod app;
 mod client;
+mod listen;
 mod output;
+mod plain;
 mod rewound;
+mod seats;
 mod session;
 
 #[cfg(test)]
@@ -21,3 +24,4 @@ mod tests;
 pub use app::{Front, Serve};
 pub use client::Client;
 pub(crate) use client::STALL;
+pub use listen::Listening;

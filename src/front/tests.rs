@@ -9,14 +9,14 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::client::{Client, Next};
-use crate::http1::{Request, RequestError};
+use crate::http1::{Alarm, Request, RequestError};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(30);
 
 fn connection() -> (Client, DuplexStream) {
     let (near, far) = duplex(64 * 1024);
-    (Client::new(Box::new(near)), far)
+    (Client::new(Box::new(near), Alarm::default()), far)
 }
 
 async fn request(client: &Client) -> Box<Request> {
@@ -209,7 +209,7 @@ async fn a_client_that_leaves_is_noticed_and_one_that_goes_on_is_not_read_withou
 #[tokio::test]
 async fn a_large_piece_is_written_whole_to_a_client_that_takes_it_in_bits() {
     let (near, mut far) = duplex(1000);
-    let client = Client::new(Box::new(near));
+    let client = Client::new(Box::new(near), Alarm::default());
     far.write_all(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n").await.unwrap();
     request(&client).await;
     let large: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
