@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 
 use super::segment::Header;
+use super::window::Window;
 
 /// The place of a segment: shards in order, and in each the segments in the order of their making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,10 @@ pub(crate) trait Disk: Send + Sync {
     /// Makes the segment of `header` with `bytes` of space, locked for this process. Fails with
     /// `AlreadyExists` when another process took the number first.
     fn create(&self, journal: &Path, header: Header, bytes: u64) -> io::Result<File>;
+    /// The piece of `file` around `at` in memory, if it can be had: instead of writes.
+    fn window(&self, _file: &File, _at: u64) -> Option<Window> {
+        None
+    }
     /// Writes all of `bytes` at `at`.
     fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Waits until what was written is on the disk.
@@ -56,6 +61,10 @@ impl Disk for RealDisk {
         })();
         let _ = fs::remove_file(&draft);
         made
+    }
+
+    fn window(&self, file: &File, at: u64) -> Option<Window> {
+        Window::open(file, at)
     }
 
     fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {

@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub(crate) mod segment;
 mod shard;
 mod sync;
+mod window;
 
 use std::cell::Cell;
 use std::io;

@@ -11,6 +11,7 @@ use super::super::codec;
 use super::super::record::Settlement;
 use super::files::{self, Disk};
 use super::segment::{FRAME_HEAD, HEADER, Header, seal_frame};
+use super::window::Window;
 
 /// Records that one shard keeps in memory while the disk takes none, about forty thousand: a disk
 /// that is full for a minute loses nothing, and a disk that is gone does not take the memory too.
@@ -34,6 +35,9 @@ pub(crate) struct Active {
     /// Bytes of whole records, header included.
     pub(crate) end: u64,
     salt: u32,
+    window: Option<Window>,
+    /// The disk gives windows.
+    has_windows: bool,
 }
 
 /// What became of a record.
@@ -141,7 +145,7 @@ impl Shard {
             }
         };
         seal_frame(frame, active.salt);
-        if let Err(e) = place.disk.write(&active.file, frame, active.end) {
+        if let Err(e) = active.write(place.disk, frame) {
             // A place on the disk that cannot be written is left behind. A full disk is not: the
             // next attempt overwrites the half-written record, so that no damage remains.
             let full = matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
@@ -156,6 +160,21 @@ impl Shard {
     }
 }
 
+impl Active {
+    fn write(&mut self, disk: &dyn Disk, frame: &[u8]) -> io::Result<()> {
+        if self.has_windows && !self.window.as_ref().is_some_and(|w| w.covers(self.end, frame.len())) {
+            // The old one is given back first: there may be no room for two.
+            self.window = None;
+            self.window = disk.window(&self.file, self.end).filter(|w| w.covers(self.end, frame.len()));
+            self.has_windows = self.window.is_some();
+        }
+        match &mut self.window {
+            Some(window) => window.write(frame, self.end),
+            None => disk.write(&self.file, frame, self.end),
+        }
+    }
+}
+
 fn create(place: &Place<'_>, next_seq: &mut u64) -> io::Result<Active> {
     // Asked again each time: another process may have made segments, and dropped all but its last.
     *next_seq = (*next_seq).max(files::highest(place.journal, place.shard)?.saturating_add(1));
@@ -167,7 +186,7 @@ fn create(place: &Place<'_>, next_seq: &mut u64) -> io::Result<Active> {
             Ok(file) => {
                 *next_seq += 1;
                 let Header { seq, salt, .. } = header;
-                return Ok(Active { file: Arc::new(file), seq, end: HEADER, salt });
+                return Ok(Active { file: Arc::new(file), seq, end: HEADER, salt, window: None, has_windows: true });
             }
             Err(e) if e.kind() == ErrorKind::AlreadyExists && attempts < MAX_CREATE_ATTEMPTS => *next_seq += 1,
             Err(e) => return Err(e),
