@@ -17,8 +17,9 @@ use super::expand;
 use super::mistake::{Mistakes, Report, position};
 use super::scalar::shown;
 
-/// Anchors can make a small file stand for a huge tree; ten thousand keys in full are half of this.
-const MAX_NODES: usize = 500_000;
+/// Anchors can make a small file stand for a huge tree. A hundred thousand keys with a name and a digest are
+/// half of this.
+const MAX_NODES: usize = 1_000_000;
 
 /// A node's number: document order, keys and values alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
