@@ -47,8 +47,8 @@ def page_block(results: list[Result], machine: dict, folder: str) -> str:
     """What stands between the page's markers. `folder` is the results' folder as the page links it."""
     parts = [
         f"Medians of {rounds(results)} interleaved rounds, {machine['date']}, on {machine['cores']} cores of"
-        f" {machine['cpu']}: Weir {machine['versions']['weir']}. *Beside* is the CPU time by that of the first row in the"
-        " same round, the median of the rounds; *range* their lowest and highest.",
+        f" {machine['cpu']}: Weir {machine['versions']['weir']}. *Beside* is the CPU time by that of the first row in"
+        " the same round, the median of the rounds; *range* their lowest and highest.",
         f"![Cost beside the smallest size]({folder}/plot.png)",
         *tables(results, machine),
         f"Raw: [{folder}]({folder}/raw.jsonl).",
