@@ -12,9 +12,10 @@ FUZZ_SECONDS ?= 600
 BENCH_ROUNDS ?= 5
 BENCH_ONLY ?=
 BENCH_OPTIONS ?=
+GROWTH_ROUNDS ?= 3
 FUZZ_TARGETS := sse json body config journal
 
-.PHONY: help setup demo test unit external fuzz-build fuzz bench microbench check run build release clean
+.PHONY: help setup demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,13 +61,18 @@ microbench: setup ## What single parts cost (benches/micro.md): instructions, if
 	"$${micro[@]}" -- --noplot
 
 # BENCH_ONLY=json,connect measures only these works; BENCH_OPTIONS are more options of benches/compare.
-bench: setup ## Compare Weir with nginx, HAProxy and Envoy: benches/README.md
+bench: bench-programs ## Compare Weir with nginx, HAProxy and Envoy: benches/README.md
+	@PATH="$$PATH:/usr/sbin" $(TARGET)/venv-bench/bin/python -m benches.compare --rounds $(BENCH_ROUNDS) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(BENCH_OPTIONS)
+
+# BENCH_ONLY=keys,streams measures only these; BENCH_OPTIONS are more options of benches/growth.
+bench-growth: bench-programs ## Cost as keys, channels, streams and threads grow: benches/README.md
+	@$(TARGET)/venv-bench/bin/python -m benches.growth --rounds $(GROWTH_ROUNDS) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(BENCH_OPTIONS)
+
+bench-programs: setup
 	@tests/setup.sh bench
-	python="$(TARGET)/venv-bench/bin/python"
-	"$$python" -m unittest benches.compare.tests
+	"$(TARGET)/venv-bench/bin/python" -m unittest benches.compare.tests benches.growth.tests
 	$(CARGO) build --locked --release --bin weir
 	CARGO_TARGET_DIR="$(abspath $(TARGET))/bench/load" $(CARGO) build --locked --release --manifest-path benches/load/Cargo.toml
-	PATH="$$PATH:/usr/sbin" "$$python" -m benches.compare --rounds $(BENCH_ROUNDS) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(BENCH_OPTIONS)
 
 check: setup ## Formatting, lints, documentation, licences
 	@$(CARGO) fmt --all --check

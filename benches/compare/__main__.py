@@ -3,21 +3,18 @@
 import argparse
 import datetime
 import json
-import os
-import resource
 import signal
 import sys
 from pathlib import Path
 
 from . import machine, network, plot, report
+from .common import ROOT, TARGET, allow_open_files, keep, kept_folder, listed, say, shown
 from .figures import Result, cpu_us, errors, per_second
 from .measure import Bench, measure, measure_direct, measure_idle
 from .process import Failed
 from .proxies import Envoy, HaProxy, Nginx, Proxy, Weir
 from .work import IDLE, WORKS, Work
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
 # Below this the README keeps what it has.
 README_ROUNDS = 5
 # What a work with 1,000 streams needs, twice over.
@@ -30,10 +27,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.report:
         return publish(options.report)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
-        raise Failed(f"{OPEN_FILES} open files are needed; the limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if (allowed := allow_open_files(OPEN_FILES)) < OPEN_FILES:
+        raise Failed(f"{OPEN_FILES} open files are needed; the limit is {allowed}")
     proxies = chosen_proxies(options)
     described = {
         "date": f"{datetime.date.today()}",
@@ -52,7 +47,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m benches.compare", description=__doc__)
     names = [work.name for work in WORKS] + [IDLE]
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    parser.add_argument("--only", type=listed(names), default=names, metavar="WORK,…", help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "--only", type=listed(names, "work"), default=names, metavar="WORK,…", help=f"of {', '.join(names)}"
+    )
     parser.add_argument(
         "--proxies",
         type=lambda text: text.split(","),
@@ -93,16 +90,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def listed(names: list[str]):
-    def parse(text: str) -> list[str]:
-        chosen = text.split(",")
-        if unknown := [name for name in chosen if name not in names]:
-            raise argparse.ArgumentTypeError(f"no work {', '.join(unknown)}; there are {', '.join(names)}")
-        return chosen
-
-    return parse
-
-
 def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
     builds = [build.rpartition("=")[::2] for build in options.weir or [str(TARGET / "release/weir")]]
     known: list[Proxy] = [
@@ -127,8 +114,7 @@ def default_folder(options: argparse.Namespace) -> Path:
     part = len(options.only) < len(WORKS) + 1 or options.proxies or options.weir or options.include_usage or options.rounds < README_ROUNDS
     if part:
         return TARGET / f"bench/{now:%Y-%m-%d-%H%M%S}"
-    folders = (ROOT / f"benches/runs/{now:%Y-%m-%d}{suffix}" for suffix in ["", *(f"-{n}" for n in range(2, 100))])
-    return next(folder for folder in folders if not folder.exists())
+    return kept_folder(f"{now:%Y-%m-%d}")
 
 
 def run(options: argparse.Namespace, proxies: list[Proxy], raw: Path) -> None:
@@ -146,8 +132,7 @@ def run(options: argparse.Namespace, proxies: list[Proxy], raw: Path) -> None:
                 name = proxy.name if proxy else report.DIRECT
                 about = {"round": number, "work": work.name if work else IDLE, "proxy": name, "position": position}
                 result = {**about, **one(bench, work, proxy, options.seconds)}
-                with raw.open("a") as file:
-                    file.write(json.dumps(result, separators=(",", ":")) + "\n")
+                keep(raw, result)
                 say(f"round {number}/{options.rounds}  {told(work, result)}")
 
 
@@ -185,15 +170,6 @@ def publish(folder: Path) -> int:
     else:
         say("README.md is left as it is: only a whole run below this folder may stand there")
     return 1 if failed else 0
-
-
-def shown(folder: Path) -> str:
-    resolved = folder.resolve()
-    return str(resolved.relative_to(ROOT)) if resolved.is_relative_to(ROOT) else str(folder)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -31,13 +31,12 @@ class Spread:
 
 def by_round(results: list[Result], work: str, proxy: str, figure: Figure) -> ByRound:
     """The figure in each round that has it."""
-    found = {}
-    for result in results:
-        if (result["work"], result["proxy"]) == (work, proxy):
-            value = figure(result)
-            if value is not None:
-                found[result["round"]] = value
-    return found
+    return in_rounds([result for result in results if (result["work"], result["proxy"]) == (work, proxy)], figure)
+
+
+def in_rounds(results: list[Result], figure: Figure) -> ByRound:
+    """The same of results of which each round has one."""
+    return {result["round"]: value for result in results if (value := figure(result)) is not None}
 
 
 def ratios(values: ByRound, base: ByRound) -> ByRound:

@@ -1,4 +1,4 @@
-"""Processes that a measurement starts: one on a core, its tree of children, its memory and CPU time, its end.
+"""Processes that a measurement starts: one on its cores, its tree of children, its memory and CPU time, its end.
 
 Knows nothing of what the process is. Ends only what it started, each by its id.
 """
@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# A proxy reads 1,000 keys in far less; a shared machine may stall for seconds.
+# A proxy reads 100,000 keys in far less; a shared machine may stall for seconds.
 READY_TIMEOUT = 20.0
 # What does not end in this time when asked is killed.
 STOP_TIMEOUT = 5.0
@@ -23,15 +24,16 @@ class Failed(Exception):
 
 
 class Process:
-    """A command in the foreground, pinned to a core, its output in a file."""
+    """A command in the foreground, pinned to cores, its output in a file."""
 
-    def __init__(self, name: str, command: list[str], core: int, log: Path, stop_signal: int = signal.SIGTERM):
+    def __init__(self, name: str, command: list[str], cores: list[int], log: Path, stop_signal: int = signal.SIGTERM):
         self.name = name
         self._log = log
         self._stop_signal = stop_signal
+        self._begun = time.monotonic()
         with log.open("wb") as output:
             self._child = subprocess.Popen(
-                on_core(core, command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                on_cores(cores, command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
 
     def __enter__(self) -> "Process":
@@ -42,17 +44,17 @@ class Process:
 
     def wait_until_open(self, port: int) -> None:
         """Returns once the port takes connections."""
-        end = time.monotonic() + READY_TIMEOUT
-        while True:
+        self.wait_until(lambda: connects(port), pause=0.02)
+
+    def wait_until(self, ready: Callable[[], bool], pause: float) -> float:
+        """Asks until it is ready; returns the seconds since its start."""
+        while not ready():
             if self._child.poll() is not None:
                 raise Failed(f"{self.name} ended with {self._child.returncode} before it was ready:\n{self.log_tail()}")
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return
-            except OSError:
-                if time.monotonic() > end:
-                    raise Failed(f"{self.name} opened no port in {READY_TIMEOUT} s:\n{self.log_tail()}") from None
-                time.sleep(0.02)
+            if self.seconds() > READY_TIMEOUT:
+                raise Failed(f"{self.name} was not ready in {READY_TIMEOUT} s:\n{self.log_tail()}")
+            time.sleep(pause)
+        return self.seconds()
 
     def pids(self) -> list[int]:
         """The process and all that descend from it."""
@@ -65,6 +67,18 @@ class Process:
     def cpu_ns(self) -> int:
         """User and system time of the whole tree so far."""
         return sum(cpu_ns(pid) for pid in self.pids())
+
+    def threads_ns(self) -> dict[str, int]:
+        """The same by the names of its threads, of those that still run."""
+        spent: dict[str, int] = {}
+        for pid in self.pids():
+            for name, own in threads_ns(pid):
+                spent[name] = spent.get(name, 0) + own
+        return spent
+
+    def seconds(self) -> float:
+        """Since its start."""
+        return time.monotonic() - self._begun
 
     def alive(self) -> bool:
         return self._child.poll() is None
@@ -90,8 +104,16 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
 
 
-def on_core(core: int, command: list[str]) -> list[str]:
-    return ["taskset", "-c", str(core), *command]
+def on_cores(cores: list[int], command: list[str]) -> list[str]:
+    return ["taskset", "-c", ",".join(map(str, cores)), *command]
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:
@@ -139,3 +161,13 @@ def pss_kib(pid: int) -> int:
 def cpu_ns(pid: int) -> int:
     # Linux's clock of another process: the complement of its id, and 2 for what the scheduler counted.
     return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def threads_ns(pid: int) -> Iterator[tuple[str, int]]:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            # The first figure is the time on a core, by the scheduler's count too.
+            yield (thread / "comm").read_text().strip(), int((thread / "schedstat").read_text().split()[0])
+        except OSError:
+            # It ended meanwhile.
+            continue

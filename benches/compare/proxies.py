@@ -36,7 +36,7 @@ class Setting:
     folder: Path
     upstream: int
     keys: list[str]
-    core: int
+    cores: list[int]
 
 
 @dataclass
@@ -63,9 +63,9 @@ class Proxy:
     def start(self, setting: Setting) -> Running:
         port = free_port()
         command = self.configure(setting, port)
-        process = Process(self.title, command, setting.core, setting.folder / "log", self.stop_signal())
+        process = Process(self.title, command, setting.cores, setting.folder / "log", self.stop_signal())
         try:
-            process.wait_until_open(port)
+            self.wait_until_ready(process, port)
         except BaseException:
             process.stop()
             raise
@@ -77,6 +77,9 @@ class Proxy:
 
     def stop_signal(self) -> int:
         return signal.SIGTERM
+
+    def wait_until_ready(self, process: Process, port: int) -> None:
+        process.wait_until_open(port)
 
     def running(self, process: Process, port: int) -> Running:
         return Running(process, port)
@@ -230,30 +233,29 @@ class Weir(Proxy):
 
     def configure(self, setting: Setting, port: int) -> list[str]:
         self._file = setting.folder / "weir.yaml"
-        digests = [hashlib.sha256(key.encode()).hexdigest() for key in setting.keys]
         # JSON is YAML.
-        self._file.write_text(
-            json.dumps(
-                {
-                    "listen": [{"address": f"127.0.0.1:{port}"}],
-                    "server": {"threads": 1},
-                    "admin": {"address": f"127.0.0.1:{free_port()}", "token": "bench"},
-                    "data_dir": str(setting.folder / "data"),
-                    "headers": {"strip_request": STRIPPED, "strip_response": ["server"]},
-                    "channels": [
-                        {
-                            "name": "mock",
-                            "protocol": "openai",
-                            "base_url": f"http://127.0.0.1:{setting.upstream}",
-                            "keys": [{"name": "main", "value": UPSTREAM_KEY}],
-                            "models": [MODEL],
-                        }
-                    ],
-                    "keys": [{"name": f"key-{n}", "sha256": digest} for n, digest in enumerate(digests)],
-                }
-            )
-        )
+        self._file.write_text(json.dumps(self.configuration(setting, port)))
         return [str(self.program), "run", "-c", str(self._file)]
+
+    def configuration(self, setting: Setting, port: int) -> dict:
+        digests = [hashlib.sha256(key.encode()).hexdigest() for key in setting.keys]
+        return {
+            "listen": [{"address": f"127.0.0.1:{port}"}],
+            "server": {"threads": 1},
+            "admin": {"address": f"127.0.0.1:{free_port()}", "token": "bench"},
+            "data_dir": str(setting.folder / "data"),
+            "headers": {"strip_request": STRIPPED, "strip_response": ["server"]},
+            "channels": [
+                {
+                    "name": "mock",
+                    "protocol": "openai",
+                    "base_url": f"http://127.0.0.1:{setting.upstream}",
+                    "keys": [{"name": "main", "value": UPSTREAM_KEY}],
+                    "models": [MODEL],
+                }
+            ],
+            "keys": [{"name": f"key-{n}", "sha256": digest} for n, digest in enumerate(digests)],
+        }
 
     def stop_signal(self) -> int:
         # SIGTERM would wait for open streams.
@@ -270,6 +272,10 @@ class RunningWeir(Running):
 
     def counted(self) -> int:
         """The requests in Weir's ledger."""
-        command = [str(self.program), "usage", "-c", str(self.file), "--by", "channel", "--json"]
+        return sum(self.used("channel").values())
+
+    def used(self, by: str) -> dict[str, int]:
+        """The requests in the ledger by `key` or `channel`: those that had any."""
+        command = [str(self.program), "usage", "-c", str(self.file), "--by", by, "--json"]
         shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
-        return sum(row["requests"] for row in json.loads(shown)["rows"])
+        return {row[by]: row["requests"] for row in json.loads(shown)["rows"] if row["requests"]}

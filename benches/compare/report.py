@@ -185,10 +185,10 @@ def work_table(results: list[Result], work: Work) -> str:
     return markdown(head, rows)
 
 
-def errors_text(results: list[Result]) -> str:
+def errors_text(results: list[Result], found: Callable[[Result], dict[str, int]] = errors) -> str:
     total: dict[str, int] = {}
     for result in results:
-        for kind, count in errors(result).items():
+        for kind, count in found(result).items():
             total[kind] = total.get(kind, 0) + count
     return ", ".join(f"{kind} {count}" for kind, count in total.items()) or "0"
 
@@ -222,10 +222,10 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def between_markers(text: str, block: str) -> str:
+def between_markers(text: str, block: str, first: str = BEGIN, last: str = END) -> str:
     """`text` with `block` between its markers, instead of what was there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"no {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+        raise ValueError(f"no {first} … {last}")
+    return f"{before}{first}\n{block}\n{last}{after}"

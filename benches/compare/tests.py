@@ -5,8 +5,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from . import figures, plot, process, report, work
+from . import figures, measure, plot, process, report, work
 from .figures import Spread
+from .machine import CoreUse
 
 
 def result(round_number: int, proxy: str, cpu_us: float = 25.0, work_name: str = "json", **more: object) -> dict:
@@ -107,6 +108,26 @@ class Works(unittest.TestCase):
 class Processes(unittest.TestCase):
     def test_a_tree_has_children_of_children_and_no_others(self):
         self.assertEqual(process.tree(10, {10: 1, 12: 10, 11: 10, 13: 12, 14: 9}), [10, 11, 12, 13])
+
+    def test_a_command_is_pinned_to_its_cores(self):
+        self.assertEqual(process.on_cores([0, 1], ["weir", "run"]), ["taskset", "-c", "0,1", "weir", "run"])
+
+
+class Measuring(unittest.TestCase):
+    def test_a_core_of_its_own_tells_what_others_took_of_it(self):
+        used = {0: CoreUse(0.75, 0.0), 1: CoreUse(1.0, 0.0)}
+        self.assertEqual(measure.foreign_share(used, [0], 0.5, 1.0), 0.25)
+        self.assertEqual(measure.foreign_share(used, [0], 0.75, 0.5), 0.5)
+        self.assertEqual(measure.foreign_share(used, [0], 0.8, 1.1), 0.0)
+
+    def test_of_a_core_that_proxy_and_load_share_only_the_sum_is_known(self):
+        used = {0: CoreUse(1.0, 0.0), 1: CoreUse(1.0, 0.0)}
+        self.assertEqual(measure.foreign_share(used, [0, 1], 1.25, 0.5), 0.25)
+
+    def test_a_warm_up_that_was_too_short_is_made_long_enough(self):
+        self.assertEqual(measure.longer(0.5, 1000, 4000), 3.0)
+        self.assertEqual(measure.longer(0.5, 0, 4000), 0.5)
+        self.assertEqual(measure.longer(0.5, 1, 100_000), measure.LONGEST_WARM_UP)
 
 
 class Tables(unittest.TestCase):

@@ -121,9 +121,9 @@ WARM_UP_SECONDS = 0.3
 IDLE = "idle"
 
 
-def client_keys() -> list[str]:
+def client_keys(count: int = KEYS) -> list[str]:
     """The keys that every proxy knows."""
-    return [f"sk-bench-{hashlib.sha256(f'client {index}'.encode()).hexdigest()[:40]}" for index in range(KEYS)]
+    return [f"sk-bench-{hashlib.sha256(f'client {index}'.encode()).hexdigest()[:40]}" for index in range(count)]
 
 
 def unknown_keys() -> list[str]:
