@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::{HeaderName, HeaderValue};
 use weir_filters::credential::upstream_header;
 use weir_filters::headers::Echo;
-use weir_filters::protocol::Protocol;
 
 use crate::config;
 use crate::leg::Origin;
@@ -122,6 +121,7 @@ impl Channel {
 mod tests {
     use super::*;
     use weir_filters::glob::Glob;
+    use weir_filters::protocol::Protocol;
     use weir_filters::secret::Secret;
 
     pub(super) fn channel(name: &str, protocol: Protocol, models: &[&str]) -> config::Channel {
