@@ -23,6 +23,15 @@ use weir_filters::usage::{Source, Usage};
 /// Records a run appends: enough that the fold's work for them is seen in an instruction count.
 const APPENDS: usize = 1_000;
 
+/// What every channel serves and what the client asks for; `#` is the channel's number, in the question the last one's.
+const CHOICES: [(&str, &str, &str); 5] = [
+    ("last", "model-#", "model-#"),
+    ("unserved", "model-#", "model-x"),
+    ("first_star", "*", "model-#"),
+    ("last_prefix", "provider-#/*", "provider-#/model"),
+    ("last_suffix", "*-#", "model-#"),
+];
+
 fn main() {
     let mut cases = vec![
         Case::new("journal/append", Work::Calls(APPENDS), append),
@@ -31,7 +40,10 @@ fn main() {
     ];
     for channels in [1, 10, 1_000] {
         cases.push(Case::new(format!("snapshot/pin/of_{channels}_channels"), Work::Calls(1), move || pin(channels)));
-        cases.push(Case::new(format!("snapshot/channel/last_of_{channels}"), Work::Calls(1), move || choose(channels)));
+        for (case, pattern, asked) in CHOICES {
+            let name = format!("snapshot/channel/{case}_of_{channels}");
+            cases.push(Case::new(name, Work::Calls(1), move || choose(channels, pattern, asked)));
+        }
     }
     runner::main(cases);
 }
@@ -117,31 +129,31 @@ fn route() -> impl FnMut() {
 }
 
 fn pin(channels: usize) -> impl FnMut() {
-    let live = ArcSwap::from_pointee(Snapshot::new(1, &configuration(channels), &Metrics::new()));
+    let live = ArcSwap::from_pointee(Snapshot::new(1, &configuration(channels, "model-#"), &Metrics::new()));
     move || {
         let pinned: Arc<Snapshot> = live.load_full();
         black_box(pinned.version());
     }
 }
 
-/// The model is served by the last channel alone.
-fn choose(count: usize) -> impl FnMut() {
-    let channels = Channels::new(&configuration(count).channels);
-    let model = format!("model-{}", count - 1);
+fn choose(count: usize, pattern: &str, asked: &str) -> impl FnMut() + use<> {
+    let channels = Channels::new(&configuration(count, pattern).channels);
+    let model = asked.replace('#', &(count - 1).to_string());
     move || {
         let chosen = channels.choose(Protocol::OpenAi, Some(black_box(&model)), &[], |_| true);
-        black_box(chosen.expect("a channel that serves the model").name());
+        _ = black_box(chosen.map(|channel| channel.name()));
     }
 }
 
-fn configuration(channels: usize) -> Config {
+fn configuration(channels: usize, pattern: &str) -> Config {
     let mut text = String::from("keys: [{ name: first, sha256: ");
     text.push_str(&"5f".repeat(32));
     text.push_str(" }]\nchannels:\n");
     for channel in 0..channels {
+        let models = pattern.replace('#', &channel.to_string());
         text.push_str(&format!(
             "  - {{ name: c{channel}, protocol: openai, base_url: \"http://127.0.0.1:9\", \
-             keys: [{{ name: main, value: sk-bench-{channel} }}], models: [model-{channel}] }}\n"
+             keys: [{{ name: main, value: sk-bench-{channel} }}], models: [\"{models}\"] }}\n"
         ));
     }
     match config::parse(&text, Path::new("bench.yaml"), &|_| None) {

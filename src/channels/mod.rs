@@ -1,11 +1,11 @@
 //! The channels: which one serves a request, and how it is reached.
 //!
-//! Owns the choice of a channel, the turn of its keys and the addresses of its host. It refuses to
-//! know HTTP: what is sent there is the proxy's business.
+//! Owns a channel, the turn of its keys and the addresses of its host; `choice` owns all of them and
+//! which one serves a request. It refuses to know HTTP: what is sent there is the proxy's business.
 
+mod choice;
 mod resolve;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::{HeaderName, HeaderValue};
 use weir_filters::credential::upstream_header;
 use weir_filters::headers::Echo;
-use weir_filters::protocol::Protocol;
 
 use crate::config;
 use crate::leg::Origin;
 
 use resolve::Resolver;
+
+pub use choice::{Channels, NoChannel};
 
 /// A channel of a running gateway.
 #[derive(Debug)]
@@ -109,11 +110,6 @@ impl Channel {
         self.config.model_map.get(model).map(String::as_str).filter(|mapped| *mapped != model)
     }
 
-    /// Whether it serves `model`: by a glob, or because it maps it.
-    pub fn serves(&self, model: &str) -> bool {
-        self.config.models.iter().any(|glob| glob.matches(model)) || self.config.model_map.contains_key(model)
-    }
-
     /// The models that it names one by one: only these can be listed, or be a metric's label.
     pub fn named_models(&self) -> impl Iterator<Item = &str> {
         let literal = self.config.models.iter().filter(|glob| glob.is_literal()).map(weir_filters::glob::Glob::as_str);
@@ -121,68 +117,14 @@ impl Channel {
     }
 }
 
-/// Why no channel serves a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoChannel {
-    /// No channel that the route and the dialect allow serves the model.
-    Unserved,
-    /// One does, but the key may not use it.
-    NotPermitted,
-}
-
-/// All channels, in the order in which they are tried.
-#[derive(Default)]
-pub struct Channels(Vec<Arc<Channel>>);
-
-impl Channels {
-    /// Takes them as configured.
-    pub fn new(channels: &[config::Channel]) -> Self {
-        Self(channels.iter().enumerate().map(|(i, c)| Arc::new(Channel::new(i, c.clone()))).collect())
-    }
-
-    /// The first channel of `protocol` that serves `model` (any, if there is none), that the route
-    /// names (`among`; empty: all) and that the key permits.
-    pub fn choose(
-        &self,
-        protocol: Protocol,
-        model: Option<&str>,
-        among: &[String],
-        permits: impl Fn(&str) -> bool,
-    ) -> Result<&Arc<Channel>, NoChannel> {
-        let mut refusal = NoChannel::Unserved;
-        for channel in &self.0 {
-            let routed = among.is_empty() || among.iter().any(|name| **name == *channel.name);
-            let speaks = channel.config.protocol == protocol;
-            if !routed || !speaks || !model.is_none_or(|model| channel.serves(model)) {
-                continue;
-            }
-            if permits(&channel.name) {
-                return Ok(channel);
-            }
-            refusal = NoChannel::NotPermitted;
-        }
-        Err(refusal)
-    }
-
-    /// Every channel.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Channel>> {
-        self.0.iter()
-    }
-}
-
-impl fmt::Debug for Channels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|c| &c.name)).finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use weir_filters::glob::Glob;
+    use weir_filters::protocol::Protocol;
     use weir_filters::secret::Secret;
 
-    fn channel(name: &str, protocol: Protocol, models: &[&str]) -> config::Channel {
+    pub(super) fn channel(name: &str, protocol: Protocol, models: &[&str]) -> config::Channel {
         config::Channel {
             name: name.into(),
             protocol,
@@ -199,51 +141,16 @@ mod tests {
         }
     }
 
-    fn channels() -> Channels {
-        Channels::new(&[
-            channel("first", Protocol::OpenAi, &["o1-*"]),
-            channel("second", Protocol::OpenAi, &["o1-mini", "o3"]),
-            channel("claude", Protocol::Anthropic, &["*"]),
-        ])
-    }
-
-    fn chosen(model: Option<&str>, among: &[&str], permitted: &str) -> Result<String, NoChannel> {
-        let among: Vec<_> = among.iter().map(|&n| n.to_owned()).collect();
-        channels()
-            .choose(Protocol::OpenAi, model, &among, |name| permitted == "*" || name == permitted)
-            .map(|c| c.name.to_string())
-    }
-
-    #[test]
-    fn the_first_channel_that_serves_the_model_is_chosen() {
-        assert_eq!(chosen(Some("o1-mini"), &[], "*"), Ok("first".into()));
-        assert_eq!(chosen(Some("o3"), &[], "*"), Ok("second".into()));
-        assert_eq!(chosen(Some("gpt-4o"), &[], "*"), Ok("first".into()), "a mapped model is served");
-        assert_eq!(chosen(None, &[], "*"), Ok("first".into()));
-        assert_eq!(chosen(Some("O3"), &[], "*"), Err(NoChannel::Unserved));
-        assert_eq!(chosen(Some("claude-x"), &[], "*"), Err(NoChannel::Unserved), "another dialect");
-    }
-
-    #[test]
-    fn route_and_key_narrow_the_choice() {
-        assert_eq!(chosen(Some("o1-mini"), &["second"], "*"), Ok("second".into()));
-        assert_eq!(chosen(Some("o1-mini"), &[], "second"), Ok("second".into()));
-        assert_eq!(chosen(Some("o3"), &[], "first"), Err(NoChannel::NotPermitted));
-        assert_eq!(chosen(Some("o3"), &["first"], "*"), Err(NoChannel::Unserved));
-    }
-
     #[test]
     fn keys_take_turns() {
-        let channels = channels();
-        let first = channels.iter().next().unwrap();
+        let first = Channel::new(0, channel("first", Protocol::OpenAi, &["*"]));
         let turns: Vec<_> = (0..4).map(|_| first.key(first.next_key()).name.as_str()).collect();
         assert_eq!(turns, ["a", "b", "a", "b"]);
     }
 
     #[test]
     fn a_mapped_model_is_asked_for_under_its_other_name() {
-        let channels = channels();
-        let first = channels.iter().next().unwrap();
+        let first = Channel::new(0, channel("first", Protocol::OpenAi, &["*"]));
         assert_eq!((first.maps("gpt-4o"), first.maps("o1-mini")), (Some("large"), None));
     }
 
