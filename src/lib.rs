@@ -8,6 +8,7 @@ pub mod admin;
 mod app;
 pub mod channels;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod demo;
 pub mod front;

@@ -17,10 +17,10 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::Session;
 use tokio::net::TcpStream;
 
-use crate::http1::{Alarm, RequestError};
+use crate::clock;
+use crate::http1::{Alarm, Plain, RequestError};
 
 use super::client::{Client, Next};
-use super::plain::Plain;
 use super::rewound::Rewound;
 use super::seats::Seats;
 use super::session::Handle;
@@ -182,7 +182,7 @@ where
         }
         let plain = stream.get_ssl_digest().is_none();
         let mut stopping = pin!(stopped(shutdown.clone()));
-        self.converse(stream, plain, &mut Kit::new(shutdown, stopping.as_mut())).await;
+        clock::keep(self.converse(stream, plain, &mut Kit::new(shutdown, stopping.as_mut()))).await;
         None
     }
 

@@ -15,6 +15,7 @@ use pingora_core::{Error, ErrorType, Result};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::http1::{self, Alarm, BodyReader, Framing, Request, RequestError, take_request};
 
 use super::answer::Answer;
@@ -88,7 +89,7 @@ impl Client {
     /// The next request: its first byte within `idle`, its whole head within `header` of that.
     pub(super) async fn next(&self, idle: Duration, header: Duration) -> Next {
         let mut begun = !self.lock().input.is_empty();
-        let mut due = Instant::now() + if begun { header } else { idle };
+        let mut due = clock::tokio_now() + if begun { header } else { idle };
         poll_fn(|cx| {
             let c = &mut *self.lock();
             loop {
@@ -110,7 +111,7 @@ impl Client {
                     Poll::Ready(Ok(n)) if n > 0 => {
                         if !begun {
                             begun = true;
-                            due = Instant::now() + header;
+                            due = clock::tokio_now() + header;
                         }
                     }
                     Poll::Ready(_) => return Poll::Ready(Next::End),
@@ -164,7 +165,7 @@ impl Client {
     /// the answer.
     pub(super) async fn linger(&self, time: Duration) {
         self.shutdown().await;
-        let due = Instant::now() + time;
+        let due = clock::tokio_now() + time;
         poll_fn(|cx| {
             let c = &mut *self.lock();
             loop {
@@ -201,7 +202,7 @@ impl Client {
                 return Poll::Ready(());
             }
             // TLS has something to say at the end, which nobody may take.
-            let due = *due.get_or_insert_with(|| Instant::now() + GOODBYE);
+            let due = *due.get_or_insert_with(|| clock::tokio_now() + GOODBYE);
             c.alarm.poll(cx, due)
         })
         .await;
@@ -221,7 +222,7 @@ impl Client {
             if piece.is_ready() {
                 return piece;
             }
-            let due = *due.get_or_insert_with(|| Instant::now() + STALL);
+            let due = *due.get_or_insert_with(|| clock::tokio_now() + STALL);
             c.alarm.poll(cx, due).map(|()| {
                 c.keep_alive = false;
                 Err(Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body").into_down())
@@ -295,7 +296,7 @@ impl Client {
                     Poll::Ready(Err(Error::because(ErrorType::WriteError, "writing to the client", e).into_down()))
                 }
                 Poll::Pending => {
-                    let due = *due.get_or_insert_with(|| Instant::now() + STALL);
+                    let due = *due.get_or_insert_with(|| clock::tokio_now() + STALL);
                     c.alarm.poll(cx, due).map(|()| {
                         c.keep_alive = false;
                         Err(Error::explain(ErrorType::WriteTimedout, "the client does not take its answer").into_down())
@@ -318,7 +319,7 @@ impl Client {
                 return true;
             }
         }
-        let due = Instant::now() + drain;
+        let due = clock::tokio_now() + drain;
         poll_fn(|cx| {
             let c = &mut *self.lock();
             loop {
@@ -348,8 +349,9 @@ impl Connection {
         let Some(left) = self.body.left().filter(|left| *left >= SHARED_READ as u64) else {
             return http1::poll_read(cx, stream, &mut self.input, SHARED_READ);
         };
-        // So much is sure to come: it is read to where it stays.
-        self.input.reserve(usize::try_from(left).unwrap_or(usize::MAX).min(LARGE_READ));
+        // So much is sure to come: it is read to where it stays. A read that leaves room says that nothing
+        // more is there, which saves the next one.
+        self.input.reserve(usize::try_from(left).unwrap_or(usize::MAX).min(LARGE_READ) + 1);
         std::pin::pin!(stream.read_buf(&mut self.input)).poll(cx)
     }
 

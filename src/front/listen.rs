@@ -22,6 +22,8 @@ use rustix::net::{SocketFlags, accept_with, listen, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::clock;
+
 use super::app::{Front, Serve};
 use super::seats::Seats;
 
@@ -134,7 +136,7 @@ async fn accept<S, P>(
                 Ok(socket) => {
                     if let Err(socket) = seats.give(TcpStream::from(socket)) {
                         let (front, seats) = (front.clone(), seats.clone());
-                        current_handle().spawn(front.sit(seats, socket, shutdown.clone()));
+                        current_handle().spawn(clock::keep(front.sit(seats, socket, shutdown.clone())));
                     }
                 }
                 Err(Errno::WOULDBLOCK) => {

@@ -13,7 +13,6 @@ mod app;
 mod client;
 mod listen;
 mod output;
-mod plain;
 mod rewound;
 mod seats;
 mod session;

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::request::Parts;
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::custom::CustomMessageWrite;
 use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::protocols::{Digest, http::date};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use crate::clock;
 use crate::http1::put_line;
 
 use super::client::Client;
@@ -72,7 +73,7 @@ impl Session for Handle {
                 }
             }
             if !interim && !response.headers.contains_key(DATE) {
-                put_line(out, b"date", date::get_cached_date().as_bytes());
+                clock::with_date(|date| put_line(out, b"date", date));
             }
         });
         self.response = Some(response);

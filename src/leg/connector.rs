@@ -7,11 +7,16 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use pingora_core::Result;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::protocols::l4::ext;
 use pingora_core::protocols::{Stream, TcpKeepalive};
 use pingora_core::upstreams::peer::{ALPN, HttpPeer};
+use pingora_core::{Error, ErrorType, OrErr, Result};
 use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+use crate::clock;
+use crate::http1::Plain;
 
 use super::exchange::Exchange;
 use super::pool::Pool;
@@ -64,7 +69,7 @@ impl Leg {
     /// An exchange with `origin`, over a connection that is idle or else a new one, made within
     /// `timeout`.
     pub(crate) async fn open(&self, origin: &Origin, timeout: Duration) -> Result<Exchange> {
-        let now = Instant::now();
+        let now = clock::now();
         while let Some(mut stream) = self.idle.take(origin, now) {
             if is_silent(&mut stream) {
                 return Ok(Exchange::new(stream, true, now));
@@ -74,21 +79,36 @@ impl Leg {
         Box::pin(self.connect(origin, timeout)).await
     }
 
-    async fn connect(&self, origin: &Origin, timeout: Duration) -> Result<Exchange> {
-        let mut peer = HttpPeer::new(origin.address, origin.tls, origin.host.to_string());
+    async fn connect(&self, origin: &Origin, time: Duration) -> Result<Exchange> {
+        let connected = timeout(time, async {
+            if origin.tls { self.encrypted(origin).await } else { plain(origin.address).await }
+        });
+        match connected.await {
+            Ok(stream) => Ok(Exchange::new(stream?, false, Instant::now())),
+            Err(_) => Error::e_explain(ErrorType::ConnectTimedout, format!("{} did not answer", origin.address)),
+        }
+    }
+
+    async fn encrypted(&self, origin: &Origin) -> Result<Stream> {
+        let mut peer = HttpPeer::new(origin.address, true, origin.host.to_string());
         peer.options.alpn = ALPN::H1;
-        peer.options.connection_timeout = Some(timeout);
-        peer.options.total_connection_timeout = Some(timeout);
         peer.options.tcp_keepalive = Some(KEEPALIVE);
-        Ok(Exchange::new(self.transport.new_stream(&peer).await?, false, Instant::now()))
+        self.transport.new_stream(&peer).await
     }
 
     /// Takes an exchange back. Its connection is kept if another exchange can follow on it.
     pub(crate) fn close(&self, exchange: Exchange, origin: &Origin) {
         if let Some(stream) = exchange.into_reusable() {
-            self.idle.put(origin, stream, IDLE_TIMEOUT, Instant::now());
+            self.idle.put(origin, stream, IDLE_TIMEOUT, clock::now());
         }
     }
+}
+
+async fn plain(address: SocketAddr) -> Result<Stream> {
+    let stream = ext::connect(&address, None).await?;
+    stream.set_nodelay(true).or_err(ErrorType::ConnectError, "an option of the connection")?;
+    ext::set_tcp_keepalive(&stream, &KEEPALIVE)?;
+    Ok(Box::new(Plain(stream)))
 }
 
 /// Whether an idle connection is still silent and open: one that said something, or closed, is not

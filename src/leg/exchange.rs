@@ -14,6 +14,7 @@ use pingora_core::{Error, ErrorType, Result, RetryType};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::http1::{self, BodyReader, Framing, Response, take_response};
 
 /// What a read asks for that may bring anything: an event of a stream, or fifty of them.
@@ -224,7 +225,8 @@ impl Exchange {
             return http1::poll_read(cx, stream, input, SHARED_READ);
         };
         // So much is sure to come: it is read to where it stays.
-        input.reserve(usize::try_from(left).unwrap_or(usize::MAX).min(LARGE_READ));
+        // A read that leaves room says that nothing more is there, which saves the next one.
+        input.reserve(usize::try_from(left).unwrap_or(usize::MAX).min(LARGE_READ) + 1);
         std::pin::pin!(stream.read_buf(input)).poll(cx)
     }
 
@@ -242,7 +244,7 @@ impl Exchange {
             }
         }
         if moved {
-            (self.progress, self.flushed) = (Instant::now(), false);
+            (self.progress, self.flushed) = (clock::tokio_now(), false);
         }
         if !self.flushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {

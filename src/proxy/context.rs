@@ -13,6 +13,7 @@ use weir_filters::refusal::Refusal;
 use weir_filters::route::Operation;
 
 use crate::channels::Channel;
+use crate::clock;
 use crate::front::Client;
 use crate::ledger::Outcome;
 use crate::leg::Upload;
@@ -103,7 +104,7 @@ impl Context {
             snapshot,
             stage: Stage::Arrived,
             id: random_id(),
-            arrived: Instant::now(),
+            arrived: clock::now(),
             arrived_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             route: None,
             operation: None,

@@ -12,6 +12,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::config::Durability;
 use crate::front::{Client, STALL};
 use crate::http1::Alarm;
@@ -58,7 +59,7 @@ async fn serve(
         None => Side::Pingora { session: &mut session.downstream_session, alarm: Alarm::default() },
     };
     let asked = ctx.exchange.as_ref().and_then(|exchange| exchange.asked);
-    let mut wait = Wait { first_byte, idle, last: asked.map_or_else(Instant::now, Instant::from_std) };
+    let mut wait = Wait { first_byte, idle, last: asked.map_or_else(clock::tokio_now, Instant::from_std) };
     let head = loop {
         if let Some(head) = exchange.take_head()? {
             break head;
@@ -101,7 +102,7 @@ impl Wait {
             Side::Own(client) => self.own(exchange, client).await?,
             Side::Pingora { session, alarm } => self.pingora(exchange, session, alarm).await?,
         };
-        self.last = Instant::now();
+        self.last = clock::tokio_now();
         match event {
             Event::Read(0) => exchange.closed(),
             Event::Read(_) | Event::Sent => Ok(()),

@@ -1,12 +1,13 @@
 //! The end of a request: what the meter read becomes one settlement.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pingora_core::{Error, ErrorSource, ErrorType};
 use weir_filters::price::NanoUsd;
 use weir_filters::usage::Usage;
 
+use crate::clock;
 use crate::ledger::{Outcome, Settlement};
 use crate::metrics::Observation;
 
@@ -37,7 +38,7 @@ pub(super) fn settle(ctx: &mut Context) {
     let answered_here = ctx.stage != Stage::Admitted;
     ctx.stage = Stage::Settled;
     let snapshot = ctx.snapshot.clone();
-    let now = Instant::now();
+    let now = clock::now();
     let duration = now.saturating_duration_since(ctx.arrived);
     let outcome = outcome(ctx);
     let mut observation = Observation {

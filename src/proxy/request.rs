@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN};
@@ -19,6 +18,7 @@ use weir_filters::route::{Match, Operation, UpstreamPath};
 use weir_filters::target;
 
 use crate::channels::{Channel, NoChannel};
+use crate::clock;
 use crate::front::STALL;
 use crate::leg::Upload;
 
@@ -102,10 +102,10 @@ async fn admit(
         return Ok(Admission::Models { id: route.model.map(str::to_owned) });
     }
     let query = query.map(|query| strip_query(query).into_owned());
-    let until_body = ctx.arrived.elapsed();
-
+    let before_body = clock::now();
     let body = read_body(session, ctx, &route).await?;
-    let after_body = Instant::now();
+    // Time passes only in a wait.
+    let waited = clock::now().saturating_duration_since(before_body);
     let facts = body.facts;
     let model = route.model.or_else(|| Some(&*facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
     if let Some(model) = &model {
@@ -150,7 +150,7 @@ async fn admit(
         gauges: (snapshot.handles.channel(channel.index()).enter(), None),
     });
     ctx.stage = Stage::Admitted;
-    ctx.overhead = until_body + after_body.elapsed();
+    ctx.overhead = ctx.arrived.elapsed().saturating_sub(waited);
     Ok(Admission::Forward)
 }
 
@@ -242,7 +242,7 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
     let mut pieces: Vec<Bytes> = Vec::new();
     let mut read = 0;
     let mut small = BytesMut::new();
-    while let Some(piece) = next_piece(session).await? {
+    while let Some(piece) = next_piece(session, ctx).await? {
         read += piece.len();
         if read > limit {
             return Err(Refusal::BodyTooLarge { limit }.into());
@@ -271,7 +271,10 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
 }
 
 /// The next piece of the client's body. HTTP/2 has no timer of its own for it.
-async fn next_piece(session: &mut Session) -> std::result::Result<Option<Bytes>, Stop> {
+async fn next_piece(session: &mut Session, ctx: &Context) -> std::result::Result<Option<Bytes>, Stop> {
+    if ctx.client.is_some() {
+        return session.read_request_body().await.map_err(broken);
+    }
     match tokio::time::timeout(STALL, session.read_request_body()).await {
         Ok(piece) => piece.map_err(broken),
         Err(_) => Err(broken(Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body"))),

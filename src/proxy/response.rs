@@ -4,12 +4,12 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use pingora_core::Result;
-use pingora_core::protocols::http::date;
 use pingora_http::ResponseHeader;
 use weir_filters::cut::UsageCut;
 use weir_filters::decode::Encoding;
 use weir_filters::meter::{Meter, Shape};
 
+use crate::clock;
 use crate::config::Durability;
 use crate::http1::{Lines, Response, put_line};
 
@@ -76,7 +76,7 @@ impl Head {
             put_line(out, name, value);
         }
         if self.lines.get(&DATE).is_none() {
-            put_line(out, b"date", date::get_cached_date().as_bytes());
+            clock::with_date(|date| put_line(out, b"date", date));
         }
         self.set(ctx, |name, value| put_line(out, name.as_bytes(), value));
     }
@@ -126,7 +126,7 @@ pub(super) fn body(data: Bytes, end: bool, ctx: &mut Context) -> Bytes {
         if let Some(meter) = &mut exchange.meter {
             meter.feed(&passed);
             if exchange.first_token.is_none() && meter.has_first_token() {
-                exchange.first_token = Some(arrived.elapsed());
+                exchange.first_token = Some(clock::now().saturating_duration_since(arrived));
             }
         }
         passed = pass(exchange, passed, strict);

@@ -1,12 +1,11 @@
 //! The way out: where the request goes, and what the upstream gets.
 
-use std::time::Instant;
-
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use pingora_core::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
+use crate::clock;
 use crate::config::Timeouts;
 use crate::http1::{put_length, put_line};
 use crate::ledger::Outcome;
@@ -60,7 +59,7 @@ pub(super) fn send(client: &RequestHeader, ctx: &mut Context, leg: &mut leg::Exc
     }
     head.extend_from_slice(b"\r\n");
     leg.send(client.method.clone(), head, &exchange.body, exchange.more);
-    exchange.asked = Some(Instant::now());
+    exchange.asked = Some(clock::now());
     Ok(())
 }
 

@@ -284,6 +284,7 @@ impl Lexer {
 #[inline]
 fn run_len(bytes: &[u8]) -> usize {
     const WORDS: usize = 3;
+    const BLOCK: usize = 8 * 1024;
     let mut at = 0;
     while at < WORDS * 8
         && let Some(word) = bytes[at..].first_chunk::<8>()
@@ -297,13 +298,20 @@ fn run_len(bytes: &[u8]) -> usize {
         }
         at += 8;
     }
-    let rest = &bytes[at..];
-    let run = &rest[..memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
-    // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
-    if run.iter().fold(false, |bad, byte| bad | (*byte < b' ')) {
-        return at + run.iter().position(|byte| *byte < b' ').unwrap_or(run.len());
+    // Blocks stay in the nearest cache between the two looks at each.
+    for block in bytes[at..].chunks(BLOCK) {
+        let stop = memchr2(b'"', b'\\', block);
+        let run = &block[..stop.unwrap_or(block.len())];
+        // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
+        if run.iter().fold(false, |bad, byte| bad | (*byte < b' ')) {
+            return at + run.iter().position(|byte| *byte < b' ').unwrap_or(run.len());
+        }
+        at += run.len();
+        if stop.is_some() {
+            break;
+        }
     }
-    at + run.len()
+    at
 }
 
 /// The open containers: a bit each, set for an object.

@@ -1,4 +1,4 @@
-//! A client's connection without TLS.
+//! A connection without TLS, to either side.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
@@ -14,10 +14,10 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP connection as Pingora sees one. Its own asks the socket for an option when it is dropped, and
-/// measures what nobody reads.
+/// A TCP connection as Pingora sees one. Pingora's own has buffers that nothing here needs, measures each
+/// wait, and asks the socket for an option when it is dropped.
 #[derive(Debug)]
-pub(super) struct Plain(pub(super) TcpStream);
+pub(crate) struct Plain(pub(crate) TcpStream);
 
 impl AsyncRead for Plain {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
