@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -101,12 +101,28 @@ impl fmt::Debug for KeyEntry {
 /// Every key that Weir knows.
 #[derive(Debug)]
 pub struct KeyTable {
-    /// By the first 8 bytes of the digest. How long a lookup takes tells nothing worth knowing: who
-    /// could aim at those bytes would have to invert SHA-256.
-    by_prefix: ByPrefix,
+    /// Sought by the first 8 bytes of the digest, then compared whole. How long the first takes tells
+    /// nothing worth knowing: who could aim at those bytes would have to invert SHA-256.
+    by_digest: ByDigest,
 }
 
-type ByPrefix = HashMap<u64, Vec<Arc<KeyEntry>>, BuildHasherDefault<AsItIs>>;
+type ByDigest = HashMap<Sought, Arc<KeyEntry>, BuildHasherDefault<AsItIs>>;
+
+/// A digest in the table itself: it is reached in one step.
+#[derive(Debug, Eq)]
+struct Sought(KeyDigest);
+
+impl PartialEq for Sought {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+}
+
+impl Hash for Sought {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.prefix());
+    }
+}
 
 /// A part of a SHA-256 is spread as evenly as any hash of it, and the configuration alone fills the table.
 #[derive(Default)]
@@ -129,11 +145,11 @@ impl Hasher for AsItIs {
 impl KeyTable {
     /// A table of `keys`. Of two with the same digest the first is found.
     pub fn new(keys: Vec<KeyEntry>) -> Self {
-        let mut by_prefix = ByPrefix::with_capacity_and_hasher(keys.len(), BuildHasherDefault::default());
+        let mut by_digest = ByDigest::with_capacity_and_hasher(keys.len(), BuildHasherDefault::default());
         for key in keys {
-            by_prefix.entry(key.digest.prefix()).or_default().push(Arc::new(key));
+            by_digest.entry(Sought(key.digest)).or_insert_with(|| Arc::new(key));
         }
-        Self { by_prefix }
+        Self { by_digest }
     }
 
     /// Lets a credential in, as far as that can be said before the model is known.
@@ -164,7 +180,7 @@ impl KeyTable {
     }
 
     fn find(&self, digest: &KeyDigest) -> Option<&Arc<KeyEntry>> {
-        self.by_prefix.get(&digest.prefix())?.iter().find(|key| key.digest.is(digest))
+        self.by_digest.get(&Sought(*digest))
     }
 }
 

@@ -272,8 +272,8 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
 
 /// The next piece of the client's body. HTTP/2 has no timer of its own for it.
 async fn next_piece(session: &mut Session, ctx: &Context) -> std::result::Result<Option<Bytes>, Stop> {
-    if ctx.client.is_some() {
-        return session.read_request_body().await.map_err(broken);
+    if let Some(client) = &ctx.client {
+        return client.body().await.map_err(broken);
     }
     match tokio::time::timeout(STALL, session.read_request_body()).await {
         Ok(piece) => piece.map_err(broken),
