@@ -166,7 +166,7 @@ impl Stopping<'_> {
 async fn stopped(mut shutdown: ShutdownWatch) {
     if shutdown.wait_for(|stopping| *stopping).await.is_err() {
         // Whoever could say so is gone, which says nothing.
-        pending().await
+        pending::<()>().await;
     }
 }
 

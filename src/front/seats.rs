@@ -102,18 +102,14 @@ impl Seat {
     /// The next connection, once the seat was freed.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<TcpStream> {
         let mut place = self.place.lock();
-        match place.0.take() {
-            Some(stream) => {
-                self.free = false;
-                Poll::Ready(stream)
-            }
-            None => {
-                if !place.1.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    place.1 = Some(cx.waker().clone());
-                }
-                Poll::Pending
-            }
+        if let Some(stream) = place.0.take() {
+            self.free = false;
+            return Poll::Ready(stream);
         }
+        if !place.1.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            place.1 = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Takes the seat back. Gives the connection that was put there in the meantime, if any.
@@ -123,17 +119,13 @@ impl Seat {
         }
         let mut rows = self.seats.rows();
         let row = &mut rows[self.row];
-        match row.free.iter().position(|place| Arc::ptr_eq(place, &self.place)) {
-            Some(at) => {
-                row.free.remove(at);
-                row.taken += 1;
-                None
-            }
-            None => {
-                drop(rows);
-                self.place.lock().0.take()
-            }
+        if let Some(at) = row.free.iter().position(|place| Arc::ptr_eq(place, &self.place)) {
+            row.free.remove(at);
+            row.taken += 1;
+            return None;
         }
+        drop(rows);
+        self.place.lock().0.take()
     }
 }
 

@@ -35,7 +35,7 @@ mod wire;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -55,6 +55,9 @@ use view::View;
 
 /// Between two folds while requests end.
 const FOLD_EVERY: Duration = Duration::from_millis(500);
+/// Between two reads of the journal, while the fold is in time: in one go it would keep a worker of the
+/// same core waiting for as long as it takes.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How far the fold stands back (nice(2)): far enough that a woken worker runs at once, near enough that
 /// a machine without a free core still folds.
 const FOLD_NICENESS: i32 = 10;
@@ -156,6 +159,8 @@ struct Inner {
     /// How the keeper was when it last was done: it is busy with the disk for long.
     report: Mutex<Report>,
     stopped: AtomicBool,
+    /// How many wait for the totals.
+    asking: AtomicUsize,
 }
 
 /// What tests choose and nobody else.
@@ -210,8 +215,9 @@ impl Ledger {
             keeper: Mutex::new(keeper),
             report: Mutex::new(Report::default()),
             stopped: AtomicBool::new(false),
+            asking: AtomicUsize::new(0),
         });
-        inner.tick(false);
+        inner.tick(false, Duration::ZERO);
         let sync = spawn("weir-sync", &inner, |inner| inner.journal.run_sync())?;
         let fold = spawn("weir-fold", &inner, move |inner| {
             // Where a thread that serves has something to do, the fold waits: figures may be late, answers
@@ -295,7 +301,7 @@ impl Ledger {
         if synced.is_err() || folded.is_err() {
             log::error!("ledger: one of its threads had panicked");
         }
-        self.inner.tick(true);
+        self.inner.tick(true, Duration::ZERO);
         let mut keeper = lock(&self.inner.keeper);
         keeper.close();
         *lock(&self.inner.report) = keeper.report();
@@ -319,15 +325,15 @@ impl Inner {
                 continue;
             }
             (folded, looked) = (written, Instant::now());
-            self.tick(false);
+            self.tick(false, every);
         }
     }
 
-    /// Folds all there is and writes what changed.
-    fn tick(&self, force_snapshot: bool) {
+    /// Folds all there is, with pauses for so long at most, and writes what changed.
+    fn tick(&self, force_snapshot: bool, pauses: Duration) {
         let mut keeper = lock(&self.keeper);
         self.take_over(&mut keeper);
-        self.catch_up(None);
+        self.catch_up(None, pauses);
         let mut folder = lock(&self.folder);
         let o = &self.options;
         folder.view.prune(now_ms(), o.keep_minutes, o.keep_hours);
@@ -364,15 +370,24 @@ impl Inner {
     }
 
     /// Folds what there is at the call, or as much of it as can be until `deadline`. The totals are
-    /// free for others between two reads.
-    fn catch_up(&self, deadline: Option<Instant>) {
+    /// free for others between two segments. For `pauses` the core is, too, between two reads.
+    fn catch_up(&self, deadline: Option<Instant>, pauses: Duration) {
+        let begun = Instant::now();
         let written = self.journal.written();
         let heads = self.journal.heads();
-        let fold = || -> io::Result<()> {
+        // Whoever asks for figures waits for the totals.
+        let _asks = (deadline.is_some()).then(|| Asks::new(&self.asking));
+        let mut pause = || {
+            let alone = self.asking.load(Ordering::Acquire) == 0 && !self.stopped.load(Ordering::Acquire);
+            if alone && begun.elapsed() < pauses {
+                std::thread::sleep(PAUSE);
+            }
+        };
+        let mut fold = || -> io::Result<()> {
             let mut plan = lock(&self.folder).plan(&heads)?;
             loop {
                 let mut folder = lock(&self.folder);
-                if folder.step(&mut plan)? {
+                if folder.step(&mut plan, &mut pause)? {
                     folder.own_records = written;
                     return Ok(());
                 }
@@ -388,8 +403,24 @@ impl Inner {
 
     /// The totals with all that was there at the call, or as much as can be folded in time.
     fn caught_up(&self) -> MutexGuard<'_, Folder> {
-        self.catch_up(Some(Instant::now() + MAX_CATCH_UP));
+        self.catch_up(Some(Instant::now() + MAX_CATCH_UP), Duration::ZERO);
         lock(&self.folder)
+    }
+}
+
+/// Somebody who waits for the totals.
+struct Asks<'a>(&'a AtomicUsize);
+
+impl<'a> Asks<'a> {
+    fn new(asking: &'a AtomicUsize) -> Self {
+        asking.fetch_add(1, Ordering::AcqRel);
+        Self(asking)
+    }
+}
+
+impl Drop for Asks<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -412,7 +443,7 @@ pub fn read_only(directory: &Path) -> Result<ReadOnlyLedger, LedgerError> {
         let view = Keeper::new(directory, STORE_EVERY).follow()?.unwrap_or_default();
         let mut folder = Folder::new(view, &journal);
         let mut plan = folder.plan(&[])?;
-        while !folder.step(&mut plan)? {}
+        while !folder.step(&mut plan, &mut || {})? {}
         if snapshot::stamp(directory) == before || attempt == ATTEMPTS {
             return Ok(ReadOnlyLedger { view: folder.view });
         }

@@ -101,7 +101,8 @@ impl Cost {
 /// What the workers ask for while `work` goes on.
 pub(crate) fn counted(work: impl FnOnce()) -> Cost {
     *SITES.lock().unwrap() = std::env::var_os("WEIR_SITES").map(|_| HashMap::new());
-    (ALLOCATIONS.store(0, Relaxed), BYTES.store(0, Relaxed));
+    ALLOCATIONS.store(0, Relaxed);
+    BYTES.store(0, Relaxed);
     ON.store(true, Relaxed);
     work();
     ON.store(false, Relaxed);

@@ -303,7 +303,7 @@ fn run_len(bytes: &[u8]) -> usize {
         let stop = memchr2(b'"', b'\\', block);
         let run = &block[..stop.unwrap_or(block.len())];
         // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
-        if run.iter().fold(false, |bad, byte| bad | (*byte < b' ')) {
+        if run.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
             return at + run.iter().position(|byte| *byte < b' ').unwrap_or(run.len());
         }
         at += run.len();

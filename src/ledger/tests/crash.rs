@@ -93,7 +93,7 @@ fn copies_count_every_record_once(scene: &Scene) {
         for moment in 0..3 {
             match moment {
                 1 => assert_eq!(requests(&ledger), expected),
-                2 => ledger.inner.tick(step % 2 == 1),
+                2 => ledger.inner.tick(step % 2 == 1, Duration::ZERO),
                 _ => {}
             }
             // The store is idle while its keeper is held; sled's own thread may write on, which is
@@ -115,7 +115,7 @@ fn a_store_that_is_behind_is_brought_up_at_the_end_and_by_the_journal_after_a_ki
     let ledger = scene.open();
     for part in [0..1, 1..50] {
         scene.append(&ledger, part);
-        ledger.inner.tick(false);
+        ledger.inner.tick(false, Duration::ZERO);
     }
     assert_eq!(requests(&ledger), 50);
     let killed = scene.copy();

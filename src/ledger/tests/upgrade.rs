@@ -1,5 +1,7 @@
 //! Owns the two processes of a binary upgrade, as two ledgers of one directory.
 
+use std::time::Duration;
+
 use std::sync::Arc;
 
 use super::super::{LedgerError, WhenLocked};
@@ -27,7 +29,7 @@ fn both_processes_of_an_upgrade_write_and_every_record_counts_once() {
         scene.append(&old, n * 100..n * 100 + 30);
         next.append(&new, n * 1000..n * 1000 + 30);
         // Drops segments while the other is reading.
-        old.inner.tick(true);
+        old.inner.tick(true, Duration::ZERO);
         let expected = 50 + 60 * n;
         assert_eq!(requests(&old), expected);
         eventually("the new process knows both journals", || requests(&new) == expected);
