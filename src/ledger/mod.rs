@@ -22,6 +22,7 @@ mod journal;
 mod keeper;
 mod keys;
 mod pace;
+mod priority;
 mod query;
 mod record;
 mod rows;
@@ -58,9 +59,6 @@ const FOLD_EVERY: Duration = Duration::from_millis(500);
 /// Between two reads of the journal, while the fold is in time: in one go it would keep a worker of the
 /// same core waiting for as long as it takes.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How far the fold stands back (nice(2)): far enough that a woken worker runs at once, near enough that
-/// a machine without a free core still folds.
-const FOLD_NICENESS: i32 = 10;
 /// Between two looks for what other processes wrote, and between two prunings.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A question waits this long at most for the fold to reach the journal's end.
@@ -220,9 +218,7 @@ impl Ledger {
         inner.tick(false, Duration::ZERO);
         let sync = spawn("weir-sync", &inner, |inner| inner.journal.run_sync())?;
         let fold = spawn("weir-fold", &inner, move |inner| {
-            // Where a thread that serves has something to do, the fold waits: figures may be late, answers
-            // may not. Who forbids it gets the usual order.
-            let _ = rustix::process::nice(FOLD_NICENESS);
+            priority::stand_back();
             inner.run_fold(fold_every);
         })?;
         Ok(Self { inner, threads: Mutex::new(Some(Threads { sync, fold })) })
