@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
 use pingora_core::services::listening::Service as TlsService;
 use pingora_runtime::current_handle;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SocketFlags, accept_with, listen, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -161,20 +161,27 @@ async fn accept<S, P>(
 fn open(address: SocketAddr, fds: Option<&ListenFds>) -> io::Result<TcpListener> {
     let name = address.to_string();
     let handed = fds.and_then(|fds| fds.lock().get(&name).copied());
-    let listener = match handed {
-        // SAFETY: the table has descriptors that were received for this process to own, and each address
-        // is asked for once.
-        Some(fd) => unsafe { TcpListener::from_raw_fd(fd) },
-        None => TcpListener::bind(address)?,
-    };
-    listen(&listener, BACKLOG)?;
-    listener.set_nonblocking(true)?;
-    // Linux gives it to each connection that is accepted here.
-    sockopt::set_tcp_nodelay(&listener, true)?;
-    if let (None, Some(fds)) = (handed, fds) {
+    if let Some(fd) = handed {
+        // SAFETY: the table has descriptors that were received for this process to own and stay open. It is
+        // owned only once it can be used: what was closed after a failure must not be asked for again.
+        prepare(unsafe { BorrowedFd::borrow_raw(fd) })?;
+        // SAFETY: as above, and each address is opened once.
+        return Ok(unsafe { TcpListener::from_raw_fd(fd) });
+    }
+    let listener = TcpListener::bind(address)?;
+    prepare(listener.as_fd())?;
+    if let Some(fds) = fds {
         fds.lock().add(name, listener.as_raw_fd());
     }
     Ok(listener)
+}
+
+fn prepare(listener: BorrowedFd<'_>) -> io::Result<()> {
+    listen(listener, BACKLOG)?;
+    ioctl_fionbio(listener, true)?;
+    // Linux gives it to each connection that is accepted here.
+    sockopt::set_tcp_nodelay(listener, true)?;
+    Ok(())
 }
 
 fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
