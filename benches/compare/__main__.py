@@ -2,13 +2,11 @@
 
 import argparse
 import datetime
-import json
-import signal
 import sys
 from pathlib import Path
 
 from . import machine, network, plot, report
-from .common import ROOT, TARGET, allow_open_files, keep, kept_folder, listed, say, shown
+from .common import ROOT, TARGET, add_places, allow_open_files, begin, exit_with, keep, kept_folder, listed, say, shown
 from .figures import Result, cpu_us, errors, per_second
 from .measure import Bench, measure, measure_direct, measure_idle
 from .process import Failed
@@ -23,8 +21,6 @@ OPEN_FILES = 8192
 
 def main() -> int:
     options = arguments()
-    # A stop leaves no process behind: the ends of `with` run.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.report:
         return publish(options.report)
     if (allowed := allow_open_files(OPEN_FILES)) < OPEN_FILES:
@@ -36,10 +32,8 @@ def main() -> int:
         "network": network.enter(),
     }
     folder = options.out or default_folder(options)
-    folder.mkdir(parents=True)
-    (folder / "machine.json").write_text(json.dumps(described, indent=2) + "\n")
-    options.scratch.mkdir(parents=True, exist_ok=True)
-    run(options, proxies, folder / "raw.jsonl")
+    raw = begin(folder, described, options.scratch)
+    run(options, proxies, raw)
     return publish(folder)
 
 
@@ -74,16 +68,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--include-usage", action="store_true", help="streams ask for the usage report, so that no gateway needs to"
     )
-    parser.add_argument(
-        "--load", type=Path, default=TARGET / "bench/load/release/weir-load", metavar="PATH", help="the load's program"
-    )
-    parser.add_argument(
-        "--scratch",
-        type=Path,
-        default=TARGET / "bench/scratch",
-        metavar="DIR",
-        help="for configurations and ledgers; on a disk, not in memory",
-    )
+    add_places(parser)
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="measure nothing: make table and plot from results there"
     )
@@ -173,10 +158,4 @@ def publish(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (Failed, FileNotFoundError, FileExistsError) as reason:
-        say(f"bench: {reason}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    exit_with("bench", main)

@@ -4,11 +4,13 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from .figures import Result
+from .process import Failed
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
@@ -53,6 +55,41 @@ def listed(names: list[str], what: str) -> Callable[[str], list[str]]:
         return chosen
 
     return parse
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The options that say where programs and ledgers are."""
+    parser.add_argument(
+        "--load", type=Path, default=TARGET / "bench/load/release/weir-load", metavar="PATH", help="the load's program"
+    )
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        default=TARGET / "bench/scratch",
+        metavar="DIR",
+        help="for configurations and ledgers; on a disk, not in memory",
+    )
+
+
+def begin(folder: Path, described: dict, scratch: Path) -> Path:
+    """Makes the folder of the results, which must be new, and says on what they are measured; the raw results' file."""
+    folder.mkdir(parents=True)
+    (folder / "machine.json").write_text(json.dumps(described, indent=2) + "\n")
+    scratch.mkdir(parents=True, exist_ok=True)
+    return folder / "raw.jsonl"
+
+
+def exit_with(command: str, main: Callable[[], int]) -> None:
+    """Runs a command, ends the process with its code, and says why it could not go on."""
+    # A stop leaves no process behind: the ends of `with` run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except (Failed, FileNotFoundError, FileExistsError) as reason:
+        say(f"{command}: {reason}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def keep(raw: Path, result: Result) -> None:

@@ -2,16 +2,24 @@
 
 import argparse
 import datetime
-import json
-import signal
-import sys
 from pathlib import Path
 
 from ..compare import machine, network
-from ..compare.common import ROOT, TARGET, allow_open_files, keep, kept_folder, listed, say, shown
+from ..compare.common import (
+    ROOT,
+    TARGET,
+    add_places,
+    allow_open_files,
+    begin,
+    exit_with,
+    keep,
+    kept_folder,
+    listed,
+    say,
+    shown,
+)
 from ..compare.figures import Result
 from ..compare.measure import Bench
-from ..compare.process import Failed
 from ..compare.proxies import Weir
 from ..compare.report import between_markers, read, time_text
 from . import figures, plot, report
@@ -25,8 +33,6 @@ PAGE_ROUNDS = 3
 
 def main() -> int:
     options = arguments()
-    # A stop leaves no process behind: the ends of `with` run.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.report:
         return publish(options.report)
     open_files = allow_open_files(OPEN_FILES)
@@ -38,10 +44,8 @@ def main() -> int:
         "network": network.enter(),
     }
     folder = options.out or default_folder(options)
-    folder.mkdir(parents=True)
-    (folder / "machine.json").write_text(json.dumps(described, indent=2) + "\n")
-    options.scratch.mkdir(parents=True, exist_ok=True)
-    run(options, axes, folder / "raw.jsonl")
+    raw = begin(folder, described, options.scratch)
+    run(options, axes, raw)
     return publish(folder)
 
 
@@ -68,16 +72,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         metavar="PATH",
         help="the build (default: target/release/weir)",
     )
-    parser.add_argument(
-        "--load", type=Path, default=TARGET / "bench/load/release/weir-load", metavar="PATH", help="the load's program"
-    )
-    parser.add_argument(
-        "--scratch",
-        type=Path,
-        default=TARGET / "bench/scratch",
-        metavar="DIR",
-        help="for configurations and ledgers; on a disk, not in memory",
-    )
+    add_places(parser)
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="measure nothing: make tables and plot from results there"
     )
@@ -142,10 +137,4 @@ def publish(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (Failed, FileNotFoundError, FileExistsError) as reason:
-        say(f"bench-growth: {reason}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    exit_with("bench-growth", main)

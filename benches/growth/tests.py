@@ -1,6 +1,7 @@
 """Tests of the pure parts: python3 -m unittest benches.growth.tests"""
 
 import importlib.util
+import json
 import tempfile
 import unittest
 from pathlib import Path
@@ -9,6 +10,7 @@ from unittest import mock
 from ..compare.process import Failed
 from ..compare.proxies import Setting
 from ..compare.rules import MODEL
+from ..compare.tests import MACHINE as ANY_MACHINE
 from . import __main__ as command
 from . import axes, figures, gateway, measure, plot, report
 from .gateway import Serves, Shape
@@ -147,17 +149,7 @@ def whole(rounds: int) -> list[dict]:
     return [result(n, one.name, size) for n in range(1, rounds + 1) for one in axes.AXES for size in one.sizes]
 
 
-MACHINE = {
-    "date": "2026-01-31",
-    "cpu": "a processor",
-    "cores": 2,
-    "memory_mib": 4096,
-    "kernel": "6.1",
-    "system": "Debian 12",
-    "commit": "0123456789ab",
-    "versions": {"weir": "0.1.0", "python": "3.11.7"},
-    "open_files": 20_000,
-}
+MACHINE = {**ANY_MACHINE, "versions": {"weir": "0.1.0", "python": "3.11.7"}, "open_files": 20_000}
 
 
 class Publishing(unittest.TestCase):
@@ -206,8 +198,8 @@ class Publishing(unittest.TestCase):
             for rounds, place, written in [whole_run, elsewhere, too_short]:
                 folder = Path(name) / place
                 folder.mkdir(parents=True)
-                (folder / "machine.json").write_text(command.json.dumps(MACHINE))
-                (folder / "raw.jsonl").write_text("".join(command.json.dumps(one) + "\n" for one in whole(rounds)))
+                (folder / "machine.json").write_text(json.dumps(MACHINE))
+                (folder / "raw.jsonl").write_text("".join(json.dumps(one) + "\n" for one in whole(rounds)))
                 page.write_text(f"before\n{report.FIRST}\nold\n{report.LAST}\nafter\n")
                 with mock.patch.multiple(command, PAGE=page, say=mock.DEFAULT), mock.patch.object(plot, "draw"):
                     self.assertEqual(command.publish(folder), 0)
