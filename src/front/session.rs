@@ -18,7 +18,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::clock;
-use crate::http1::put_line;
+use crate::http1::{give_back, put_line};
 
 use super::client::Client;
 
@@ -41,6 +41,13 @@ pub(super) struct Handle {
 impl Handle {
     pub(super) fn new(client: Arc<Client>, parts: Parts) -> Self {
         Self { client, request: RequestHeader::from(parts), response: None, sent: 0, drain: None }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
+        give_back(Parts::from(std::mem::replace(&mut self.request, nothing)).headers);
     }
 }
 

@@ -7,6 +7,7 @@
 mod alarm;
 mod body;
 mod lines;
+mod map;
 mod plain;
 mod request;
 mod response;
@@ -16,6 +17,7 @@ mod write;
 pub(crate) use alarm::Alarm;
 pub(crate) use body::{BodyReader, Framing};
 pub(crate) use lines::Lines;
+pub(crate) use map::give_back;
 pub(crate) use plain::Plain;
 pub(crate) use request::{Request, RequestError, take_request};
 pub(crate) use response::{Response, take_response};

@@ -3,13 +3,14 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
+use http::header::{EXPECT, HOST};
 use http::request::Parts;
 use http::{Method, Uri, Version};
 use memchr::memchr_iter;
 
 use super::Framing;
 use super::lines::{BadFraming, Lines, Said};
+use super::map::map_of;
 
 /// The largest request head. nginx allows 32 KiB, the official clients send less than two.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -135,14 +136,7 @@ fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Re
     };
     let mut parts: Parts = http::Request::new(()).into_parts().0;
     (parts.method, parts.uri, parts.version) = (method, uri, version);
-    parts.headers.reserve(lines.len());
-    for (name, value) in lines.shared() {
-        let bad = |_| RequestError::Parse(httparse::Error::HeaderName);
-        let name = HeaderName::from_bytes(name).map_err(bad)?;
-        let value =
-            HeaderValue::from_maybe_shared(value).map_err(|_| RequestError::Parse(httparse::Error::HeaderValue))?;
-        parts.headers.append(name, value);
-    }
+    parts.headers = map_of(lines).map_err(|bad| RequestError::Parse(bad.0))?;
     if chunked {
         parts.headers.remove(http::header::CONTENT_LENGTH);
     }
@@ -152,6 +146,8 @@ fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Re
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn take(text: &str) -> Result<Option<Request>, RequestError> {
