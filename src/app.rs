@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
@@ -14,8 +15,11 @@ use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
+use weir_filters::key::KeyDigest;
+use weir_filters::limits::{Limits, Subject};
 use weir_filters::secret::Secret;
 
+use crate::accounts::{Accounts, Limited};
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
 use crate::config::{self, Config};
 use crate::front::{Front, Listening};
@@ -117,7 +121,9 @@ impl Gateway {
         })
         .map_err(|source| StartError::Ledger { directory: path, source })?;
         let metrics = Arc::new(Metrics::new());
-        let snapshot = Snapshot::new(1, config, &metrics);
+        let (ledger, accounts) = (Arc::new(ledger), Arc::new(Accounts::new()));
+        accounts.apply(&limited(config), &ledger, now_ms());
+        let snapshot = Snapshot::new(1, config, &metrics, &accounts);
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
         let mut connector = ConnectorOptions::new(NO_POOL);
@@ -125,8 +131,9 @@ impl Gateway {
         Ok(Self {
             shared: Arc::new(Shared {
                 live: ArcSwap::from_pointee(snapshot),
-                ledger: Arc::new(ledger),
+                ledger,
                 metrics,
+                accounts,
                 leg: Leg::new(Some(connector)),
             }),
         })
@@ -262,13 +269,29 @@ impl Reloader {
             log::warn!("reload: a change of {part} takes effect at the next start");
         }
         let version = self.shared.live.load().version() + 1;
-        self.shared.live.store(Arc::new(Snapshot::new(version, &config, metrics)));
+        let accounts = &self.shared.accounts;
+        accounts.apply(&limited(&config), &self.shared.ledger, now_ms());
+        self.shared.live.store(Arc::new(Snapshot::new(version, &config, metrics, accounts)));
         metrics.set_config_version(version);
         metrics.set_last_reload_success(true);
         log::info!("configuration {version} is in force");
         *running = config;
         Ok(version)
     }
+}
+
+/// Everybody to whom `config` sets a limit.
+fn limited(config: &Config) -> Vec<Limited> {
+    let limited = |subject, name, limits: Limits| (!limits.is_none()).then_some(Limited { subject, name, limits });
+    let keys = config.keys.iter().map(|key| (Subject::Key, KeyDigest(key.sha256).key_id(), key.limits));
+    let users = config.users.iter().map(|user| (Subject::User, user.name.clone(), user.limits));
+    let channels = config.channels.iter().map(|channel| (Subject::Channel, channel.name.clone(), channel.limits));
+    keys.chain(users).chain(channels).filter_map(|(subject, name, limits)| limited(subject, name, limits)).collect()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The changed parts that a running gateway cannot take over.

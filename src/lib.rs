@@ -4,6 +4,7 @@
 //! a Pingora service that can be added to any server. The decisions are in the crate
 //! [`weir_filters`]; here is what needs IO, a clock or Pingora. `ARCHITECTURE.md` is the map.
 
+pub mod accounts;
 pub mod admin;
 mod app;
 pub mod channels;

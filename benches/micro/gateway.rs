@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::Method;
 use runner::{Case, Work};
+use weir::accounts::Accounts;
 use weir::channels::Channels;
 use weir::config::{self, Config, Durability};
 use weir::ledger::{Ledger, LedgerOptions, Outcome, Settlement, WhenLocked};
@@ -129,7 +130,8 @@ fn route() -> impl FnMut() {
 }
 
 fn pin(channels: usize) -> impl FnMut() {
-    let live = ArcSwap::from_pointee(Snapshot::new(1, &configuration(channels, "model-#"), &Metrics::new()));
+    let live =
+        ArcSwap::from_pointee(Snapshot::new(1, &configuration(channels, "model-#"), &Metrics::new(), &Accounts::new()));
     move || {
         let pinned: Arc<Snapshot> = live.load_full();
         black_box(pinned.version());

@@ -13,6 +13,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::credential::Credential;
 use crate::glob::Glob;
+use crate::limits::{Account, Subject};
 use crate::protocol::Protocol;
 use crate::refusal::Refusal;
 
@@ -25,6 +26,13 @@ impl KeyDigest {
     /// The digest of a key as the client presents it.
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// What a key of this digest is called where nothing else names it: see [`KeyEntry::id`].
+    pub fn key_id(&self) -> String {
+        let mut id = Self::of(&self.to_string()).to_string();
+        id.truncate(16);
+        id
     }
 
     /// Equality in constant time, eight bytes at a time.
@@ -81,14 +89,31 @@ pub struct KeyEntry {
     digest: KeyDigest,
     /// What it may do.
     pub policy: KeyPolicy,
+    accounts: Vec<(Subject, Arc<Account>)>,
 }
 
 impl KeyEntry {
     /// A key by its digest.
     pub fn new(digest: KeyDigest, name: &str, user: &str, policy: KeyPolicy) -> Self {
-        let mut id = KeyDigest::of(&digest.to_string()).to_string();
-        id.truncate(16);
-        Self { id: id.into(), name: name.into(), user: user.into(), digest, policy }
+        Self { id: digest.key_id().into(), name: name.into(), user: user.into(), digest, policy, accounts: Vec::new() }
+    }
+
+    /// The same, with what it and its user may use: an account for each that has limits.
+    #[must_use]
+    pub fn with_accounts(self, key: Option<Arc<Account>>, user: Option<Arc<Account>>) -> Self {
+        let key = key.map(|account| (Subject::Key, account));
+        let user = user.map(|account| (Subject::User, account));
+        Self { accounts: key.into_iter().chain(user).collect(), ..self }
+    }
+
+    /// The accounts with limits that requests of this key are taken from.
+    pub fn accounts(&self) -> &[(Subject, Arc<Account>)] {
+        &self.accounts
+    }
+
+    /// Whether there are any.
+    pub fn is_limited(&self) -> bool {
+        !self.accounts.is_empty()
     }
 }
 

@@ -13,12 +13,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calendar;
 pub mod credential;
 pub mod cut;
+pub mod decimal;
 pub mod decode;
 pub mod glob;
 pub mod headers;
 pub mod key;
+pub mod limits;
 pub mod meter;
 pub mod models;
 pub mod price;

@@ -3,10 +3,11 @@
 //!
 //! Refuses to know credentials, and what a log says: the two are separate.
 
-use http::header::{ALLOW, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 
 use crate::credential::CredentialError;
+use crate::limits::{Exceeded, Limit};
 use crate::protocol::Protocol;
 use crate::route::RouteError;
 
@@ -59,6 +60,10 @@ pub enum Refusal {
     },
     /// The body stopped before its end.
     BodyIncomplete,
+    /// A limit of the key or of its user has no room for the request.
+    LimitExceeded(Exceeded),
+    /// Every channel that serves this is at a limit of its own.
+    ChannelsFull,
     /// No such route.
     NotFound,
     /// The path is not in its canonical spelling.
@@ -93,6 +98,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => 405,
             Self::BodyIncomplete => 408,
             Self::BodyTooLarge { .. } => 413,
+            Self::LimitExceeded(_) | Self::ChannelsFull => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
             Self::UpstreamTimeout => 504,
@@ -117,6 +123,8 @@ impl Refusal {
             Self::BadBody { .. } => "bad_body",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyIncomplete => "body_incomplete",
+            Self::LimitExceeded(_) => "limit_exceeded",
+            Self::ChannelsFull => "channels_full",
             Self::NotFound => "not_found",
             Self::NotCanonical => "not_canonical",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
@@ -170,6 +178,8 @@ impl Refusal {
                 );
             }
             Self::BodyIncomplete => "The request body stopped before its end. Send it again.",
+            Self::LimitExceeded(exceeded) => return exceeded.message(),
+            Self::ChannelsFull => "Every channel that serves this request is at its limit. Try again later.",
             Self::NotFound => "There is nothing at this path. Check the base URL and the path.",
             Self::NotCanonical => {
                 "The path is not in its canonical spelling. Send it without empty or dot segments, without a trailing \
@@ -202,10 +212,12 @@ impl Refusal {
         }
     }
 
-    /// The headers that go with the status: `www-authenticate` (RFC 9110, section 15.5.2) or `allow`
-    /// (section 15.5.6).
-    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+    /// The headers that go with the status: `www-authenticate` (RFC 9110, section 15.5.2), `allow`
+    /// (section 15.5.6), or how a limit stands at `unix_ms`.
+    pub fn headers(&self, protocol: Protocol, unix_ms: u64) -> Vec<(HeaderName, HeaderValue)> {
         match self {
+            Self::LimitExceeded(exceeded) => exceeded.headers(protocol, unix_ms),
+            Self::ChannelsFull => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
             Self::MethodNotAllowed { allow } => vec![(ALLOW, HeaderValue::from_static(allow))],
             _ if self.status() == 401 => vec![(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#))],
             _ => Vec::new(),
@@ -222,6 +234,8 @@ impl Refusal {
             Self::KeyDisabled | Self::KeyExpired | Self::ProtocolNotPermitted | Self::ChannelNotPermitted => {
                 (None, Some("insufficient_permissions"))
             }
+            Self::LimitExceeded(exceeded) => return limit(exceeded.limit),
+            Self::ChannelsFull => return limit(Limit::Concurrency),
             Self::NotFound => (None, Some("unknown_url")),
             Self::MethodNotAllowed { .. } => (None, Some("method_not_supported")),
             _ => (None, None),
@@ -237,6 +251,7 @@ impl Refusal {
             403 => "permission_error",
             404 => "not_found_error",
             413 => "request_too_large",
+            429 => "rate_limit_error",
             504 => "timeout_error",
             500.. => "api_error",
             _ => "invalid_request_error",
@@ -250,6 +265,7 @@ impl Refusal {
             401 => "UNAUTHENTICATED",
             403 => "PERMISSION_DENIED",
             404 => "NOT_FOUND",
+            429 => "RESOURCE_EXHAUSTED",
             500 => "INTERNAL",
             502 => "UNAVAILABLE",
             504 => "DEADLINE_EXCEEDED",
@@ -275,6 +291,15 @@ impl From<RouteError> for Refusal {
             RouteError::NotFound => Self::NotFound,
             RouteError::MethodNotAllowed { allow } => Self::MethodNotAllowed { allow },
         }
+    }
+}
+
+/// What OpenAI says of each kind of limit: `type` names what is used up, and a spent budget is no rate.
+fn limit(limit: Limit) -> (&'static str, Option<&'static str>, Option<&'static str>) {
+    match limit {
+        Limit::Rpm | Limit::Concurrency => ("requests", None, Some("rate_limit_exceeded")),
+        Limit::Tpm => ("tokens", None, Some("rate_limit_exceeded")),
+        Limit::Budget(_) => ("insufficient_quota", None, Some("insufficient_quota")),
     }
 }
 

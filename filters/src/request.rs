@@ -94,9 +94,12 @@ pub struct BodyFacts {
     pub overridden_streams: Vec<Member<bool>>,
     /// The top-level `stream_options` that counts: the last one.
     pub stream_options: Option<StreamOptions>,
-    /// The largest of `max_tokens`, `max_completion_tokens`, `max_output_tokens` and
-    /// `generationConfig.maxOutputTokens` that is a plain whole number; for estimates, not for checks.
+    /// The largest number among `max_tokens`, `max_completion_tokens`, `max_output_tokens` and
+    /// `generationConfig.maxOutputTokens`; for estimates, not for checks.
     pub max_tokens: Option<u64>,
+    /// How many answers are asked for: the largest number among `n`, `best_of` and
+    /// `generationConfig.candidateCount`.
+    pub choices: Option<u64>,
     /// The object, from its opening brace to just after its closing one.
     pub object: Range<usize>,
     /// Whether the object has no members.

@@ -121,6 +121,7 @@ impl Channel {
 mod tests {
     use super::*;
     use weir_filters::glob::Glob;
+    use weir_filters::limits::Limits;
     use weir_filters::protocol::Protocol;
     use weir_filters::secret::Secret;
 
@@ -138,6 +139,7 @@ mod tests {
                 first_byte: std::time::Duration::from_secs(1),
                 idle: std::time::Duration::from_secs(1),
             },
+            limits: Limits::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 mod check;
 mod expand;
 mod files;
+mod limits;
 mod load;
 mod mistake;
 mod net;
@@ -24,6 +25,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
+use weir_filters::limits::Limits;
+use weir_filters::limits::estimate::Estimates;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -55,6 +58,8 @@ pub struct Config {
     pub keys: Vec<Key>,
     /// The ledger's settings.
     pub ledger: Ledger,
+    /// How it is estimated what a request may use.
+    pub estimates: Estimates,
 }
 
 /// A listener of the data plane.
@@ -131,6 +136,8 @@ pub struct Channel {
     pub inject_usage: bool,
     /// Peer timeouts.
     pub timeouts: Timeouts,
+    /// What may be used of it, by all clients together.
+    pub limits: Limits,
 }
 
 /// A base URL, taken apart. `path` is a prefix without a trailing slash, often empty.
@@ -193,6 +200,8 @@ pub struct Cors {
 pub struct User {
     /// The user's name.
     pub name: String,
+    /// What all of the user's keys together may use.
+    pub limits: Limits,
 }
 
 /// A client key.
@@ -214,6 +223,8 @@ pub struct Key {
     pub models: Vec<Glob>,
     /// The channels it may use; empty: all.
     pub channels: Vec<Glob>,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// `ledger:`

@@ -9,10 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
+use weir_filters::limits::estimate::Estimates;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
+use super::limits::{self, RawLimits};
+#[cfg(test)]
+use super::limits::{BUDGET, ESTIMATES, LIMITS};
 use super::mistake::Complaint;
 use super::scalar::{Parsed, Word};
 use super::section::{At, Fields, Reader, Section};
@@ -29,9 +33,10 @@ pub(super) struct RawConfig {
     pub(super) headers: RawHeaders,
     pub(super) channels: Option<At<Vec<RawChannel>>>,
     pub(super) routes: Vec<RawRoute>,
-    pub(super) users: Vec<At<String>>,
+    pub(super) users: Vec<RawUser>,
     pub(super) keys: Vec<RawKey>,
     pub(super) ledger: RawLedger,
+    pub(super) estimates: Estimates,
 }
 
 #[derive(Debug)]
@@ -92,6 +97,7 @@ pub(super) struct RawChannel {
     pub(super) model_map: Vec<(At<String>, At<String>)>,
     pub(super) inject_usage: Option<At<bool>>,
     pub(super) timeouts: RawTimeouts,
+    pub(super) limits: RawLimits,
 }
 
 #[derive(Debug)]
@@ -122,6 +128,12 @@ pub(super) struct RawCors {
 }
 
 #[derive(Debug)]
+pub(super) struct RawUser {
+    pub(super) name: Option<At<String>>,
+    pub(super) limits: RawLimits,
+}
+
+#[derive(Debug)]
 pub(super) struct RawKey {
     pub(super) name: Option<At<String>>,
     pub(super) user: Option<At<String>>,
@@ -131,6 +143,7 @@ pub(super) struct RawKey {
     pub(super) protocols: Option<At<Vec<At<Protocol>>>>,
     pub(super) models: Option<At<Vec<At<Glob>>>>,
     pub(super) channels: Option<At<Vec<At<Glob>>>>,
+    pub(super) limits: RawLimits,
 }
 
 #[derive(Debug)]
@@ -141,7 +154,19 @@ pub(super) struct RawLedger {
 }
 
 const ROOT: Fields = Fields {
-    known: &["listen", "server", "admin", "data_dir", "headers", "channels", "routes", "users", "keys", "ledger"],
+    known: &[
+        "listen",
+        "server",
+        "admin",
+        "data_dir",
+        "headers",
+        "channels",
+        "routes",
+        "users",
+        "keys",
+        "ledger",
+        "estimates",
+    ],
     later: &["prices", "audit"],
 };
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
@@ -154,23 +179,23 @@ const ADMIN: Fields =
     Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
 const CHANNEL: Fields = Fields {
-    known: &["name", "protocol", "base_url", "keys", "models", "model_map", "inject_usage", "timeouts"],
+    known: &["name", "protocol", "base_url", "keys", "models", "model_map", "inject_usage", "timeouts", "limits"],
     later: &["priority", "weight", "on_disconnect", "max_concurrency", "retry", "cooldown", "probe"],
 };
 const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], later: &[] };
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
 const ROUTE: Fields = Fields { known: &["path", "operation", "channels", "upstream_path", "cors"], later: &[] };
 const CORS: Fields = Fields { known: &["origins"], later: &[] };
-const USER: Fields = Fields { known: &["name"], later: &["price_rate", "max_keys"] };
+const USER: Fields = Fields { known: &["name", "limits"], later: &["price_rate", "max_keys"] };
 const KEY: Fields = Fields {
-    known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels"],
-    later: &["limits"],
+    known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
+    later: &[],
 };
 const LEDGER: Fields = Fields { known: &["durability", "keep_minutes", "keep_hours"], later: &[] };
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
-pub(super) const ALL_FIELDS: [&Fields; 14] = [
+pub(super) const ALL_FIELDS: [&Fields; 17] = [
     &ROOT,
     &LISTEN,
     &TLS,
@@ -184,6 +209,9 @@ pub(super) const ALL_FIELDS: [&Fields; 14] = [
     &CORS,
     &USER,
     &KEY,
+    &LIMITS,
+    &BUDGET,
+    &ESTIMATES,
     &LEDGER,
 ];
 
@@ -199,12 +227,10 @@ impl RawConfig {
             headers: RawHeaders::read(r, &root),
             channels: r.required(&root, "channels").and_then(|at| r.sections(at, &CHANNEL, RawChannel::read)),
             routes: items(r, &root, "routes", &ROUTE, RawRoute::read),
-            users: items(r, &root, "users", &USER, |r, s| r.required_word(s, "name", scalar::free_name))
-                .into_iter()
-                .flatten()
-                .collect(),
+            users: items(r, &root, "users", &USER, RawUser::read),
             keys: items(r, &root, "keys", &KEY, RawKey::read),
             ledger: RawLedger::read(r, &root),
+            estimates: limits::estimates(r, &root),
         }
     }
 }
@@ -304,6 +330,7 @@ impl RawChannel {
                 first_byte: r.optional_word(&timeouts, "first_byte", time::positive_duration),
                 idle: r.optional_word(&timeouts, "idle", time::positive_duration),
             },
+            limits: RawLimits::read(r, s),
         }
     }
 }
@@ -333,6 +360,12 @@ impl RawRoute {
     }
 }
 
+impl RawUser {
+    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+        Self { name: r.required_word(s, "name", scalar::free_name), limits: RawLimits::read(r, s) }
+    }
+}
+
 impl RawKey {
     fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         Self {
@@ -344,6 +377,7 @@ impl RawKey {
             protocols: r.optional_words(s, "protocols", scalar::protocol),
             models: r.optional_words(s, "models", scalar::glob),
             channels: r.optional_words(s, "channels", scalar::glob),
+            limits: RawLimits::read(r, s),
         }
     }
 }

@@ -18,7 +18,7 @@ use super::load::Sources;
 use super::mistake::{Complaint, Report};
 use super::raw::{
     RawAdmin, RawChannel, RawConfig, RawHeaders, RawKey, RawLedger, RawListen, RawRoute, RawServer, RawTls,
-    RawUpstreamKey,
+    RawUpstreamKey, RawUser,
 };
 use super::section::{At, Reader};
 use super::tree::NodeId;
@@ -54,7 +54,8 @@ pub(super) fn validate(
     for route in &raw.routes {
         check.route_rules(route, channels);
     }
-    let users: HashSet<&str> = raw.users.iter().map(|user| user.value.as_str()).collect();
+    let users: HashSet<&str> =
+        raw.users.iter().filter_map(|user| user.name.as_ref()).map(|name| name.value.as_str()).collect();
     for key in &raw.keys {
         check.key_rules(key, channels, &users);
     }
@@ -71,9 +72,10 @@ pub(super) fn validate(
             .filter_map(|channel| check.channel(channel))
             .collect(),
         routes: raw.routes.into_iter().filter_map(route).collect(),
-        users: raw.users.into_iter().map(|name| User { name: name.value }).collect(),
+        users: raw.users.into_iter().filter_map(user).collect(),
         keys: raw.keys.into_iter().filter_map(key).collect(),
         ledger: check.ledger(&raw.ledger),
+        estimates: raw.estimates,
     };
     check.r.report.is_empty().then_some(config)
 }
@@ -127,7 +129,7 @@ impl Check<'_, '_> {
             self.unique("the upstream key", keys.filter_map(|key| key.name.as_ref()));
         }
         self.unique("the route", raw.routes.iter().filter_map(|route| route.path.as_ref()));
-        self.unique("the user", &raw.users);
+        self.unique("the user", raw.users.iter().filter_map(|user| user.name.as_ref()));
         self.unique("the key", raw.keys.iter().filter_map(|key| key.name.as_ref()));
         let mut seen = HashMap::new();
         for digest in raw.keys.iter().filter_map(|key| key.sha256.as_ref()) {
@@ -287,6 +289,7 @@ impl Check<'_, '_> {
             protocol: protocol?,
             base_url: raw.base_url?.value,
             keys: keys?,
+            limits: raw.limits.limits(),
             models: values(raw.models?),
             model_map: raw.model_map.into_iter().map(|(from, to)| (from.value, to.value)).collect(),
             inject_usage: or(raw.inject_usage, protocol? == Protocol::OpenAi),
@@ -351,8 +354,13 @@ fn route(raw: RawRoute) -> Option<Route> {
     })
 }
 
+fn user(raw: RawUser) -> Option<User> {
+    Some(User { name: raw.name?.value, limits: raw.limits.limits() })
+}
+
 fn key(raw: RawKey) -> Option<Key> {
     Some(Key {
+        limits: raw.limits.limits(),
         name: raw.name?.value,
         user: raw.user.map(|user| user.value),
         sha256: raw.sha256?.value,

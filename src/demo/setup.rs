@@ -11,6 +11,8 @@ use std::time::Duration;
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 use weir_filters::glob::Glob;
+use weir_filters::limits::Limits;
+use weir_filters::limits::estimate::Estimates;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -92,6 +94,7 @@ pub fn config(
             first_byte: Duration::from_secs(120),
             idle: Duration::from_secs(300),
         },
+        limits: Limits::default(),
     };
     let route = |path: &str, operation, channel: &str, upstream_path: &str| Route {
         path: path.to_owned(),
@@ -128,7 +131,7 @@ pub fn config(
             route(MINIAI_ROUTE, Operation::OpenAiChat, "miniai", "/miniai/v2/chat/completions"),
             route(OLLAMA_ROUTE, Operation::OllamaChat, "ollama", "/api/chat"),
         ],
-        users: vec![User { name: "demo".to_owned() }],
+        users: vec![User { name: "demo".to_owned(), limits: Limits::default() }],
         keys: vec![Key {
             name: "demo".to_owned(),
             user: Some("demo".to_owned()),
@@ -138,7 +141,9 @@ pub fn config(
             protocols: Vec::new(),
             models: Vec::new(),
             channels: Vec::new(),
+            limits: Limits::default(),
         }],
+        estimates: Estimates::default(),
         ledger: Ledger {
             durability: Durability::Relaxed,
             keep_minutes: Duration::from_secs(2 * 24 * 3600),

@@ -11,12 +11,14 @@ use weir_filters::route::Operation;
 use weir_filters::usage::{Source, Usage};
 
 use super::record::{Outcome, Settlement};
+use super::reserved;
 use super::wire::{MAX_TEXT, Reader, put_int, put_text};
 
 /// The only version written. A record of a later one is reported, never guessed at.
 pub(crate) const VERSION: u8 = 1;
-/// No payload is longer: six strings of at most [`MAX_TEXT`] bytes and about twenty integers.
-pub(crate) const MAX_PAYLOAD: usize = 6 * (MAX_TEXT + 2) + 512;
+/// No payload is longer: six strings of at most [`MAX_TEXT`] bytes and about twenty integers, and what a
+/// reservation has before them.
+pub(crate) const MAX_PAYLOAD: usize = 6 * (MAX_TEXT + 2) + 512 + reserved::OVERHEAD;
 
 const FLAG_STREAM: u8 = 1;
 const FLAG_FIRST_TOKEN: u8 = 2;

@@ -19,6 +19,7 @@ use super::codec::{Malformed, RecordRef};
 use super::journal::files::{self, SegmentId};
 use super::journal::segment::{Corrupt, Extent, HEADER, HEADER_LEN, Header, scan};
 use super::journal::{Head, SEGMENT_BYTES};
+use super::reserved::{Reserved, is_reservation};
 use super::view::View;
 
 /// Ids remembered: a record that came twice by mistake would come soon. More of them would not stay in a
@@ -198,6 +199,16 @@ impl Folder {
 
     fn count(&mut self, id: SegmentId, at: u64, payload: &[u8], own: bool) {
         self.own_records += u64::from(own);
+        if is_reservation(payload) {
+            match Reserved::decode(payload) {
+                // A request is reserved and settled in one shard, which is read in its order; but whoever
+                // stops a process may drop its requests on another thread.
+                Ok((id, _)) if self.recent.known.contains(&id) => {}
+                Ok((id, reserved)) => self.view.reserve(id, reserved),
+                Err(why) => self.report(id, why.at(at, payload)),
+            }
+            return;
+        }
         let read = RecordRef::decode_but_dims(payload).and_then(|record| {
             // Dimensions that have a series were read when it was made.
             let series = self.view.find(record.dims);
@@ -206,6 +217,7 @@ impl Folder {
         });
         match read {
             Ok((record, series)) if self.recent.insert(record.id) => {
+                self.view.settled(record.id);
                 self.view.gather(&mut self.batch, &record, series);
             }
             Ok((record, _)) => {

@@ -12,7 +12,6 @@
 //! after a restart they come from the snapshot and the journal.
 
 mod batch;
-mod calendar;
 mod codec;
 mod counters;
 #[cfg(test)]
@@ -25,6 +24,7 @@ mod pace;
 mod priority;
 mod query;
 mod record;
+mod reserved;
 mod rows;
 mod snapshot;
 mod store;
@@ -41,11 +41,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use weir_filters::price::NanoUsd;
+
 pub use counters::Counters;
 pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, segment_around};
-pub use query::{By, KeySpend, KeyTotal, OperationTotal, Step, UsageQuery, UsageRow};
+pub use query::{By, KeyTotal, OperationTotal, Spends, Step, UsageQuery, UsageRow};
 pub use record::{Outcome, Settlement};
+
+#[cfg(test)]
+pub(crate) use fixtures::settlement;
 
 use crate::config::Durability;
 use fold::Folder;
@@ -149,6 +154,8 @@ struct Threads {
 }
 
 struct Inner {
+    /// Tells the reservations of this process from those of others.
+    instance: u64,
     options: LedgerOptions,
     journal: Journal,
     folder: Mutex<Folder>,
@@ -207,6 +214,7 @@ impl Ledger {
             view.highest_seq(shard).saturating_add(1)
         })?;
         let inner = Arc::new(Inner {
+            instance: instance()?,
             options,
             journal,
             folder: Mutex::new(Folder::new(view, &journal_directory)),
@@ -216,6 +224,9 @@ impl Ledger {
             asking: AtomicUsize::new(0),
         });
         inner.tick(false, Duration::ZERO);
+        if lock(&inner.keeper).leads() {
+            inner.settle_for_the_dead();
+        }
         let sync = spawn("weir-sync", &inner, |inner| inner.journal.run_sync())?;
         let fold = spawn("weir-fold", &inner, move |inner| {
             priority::stand_back();
@@ -228,6 +239,12 @@ impl Ledger {
     /// counted, kept in memory and tried again.
     pub fn append(&self, settlement: &Settlement) -> Position {
         self.inner.journal.append(settlement)
+    }
+
+    /// Writes what a request is thought to cost before it is made, as the settlement that counts if no
+    /// other one comes. When this returns, kill -9 does not lose it. Its own settlement takes its place.
+    pub fn reserve(&self, thought: &Settlement) {
+        self.inner.journal.reserve(self.inner.instance, thought);
     }
 
     /// With [`Durability::Strict`], waits until the record is on the disk; otherwise returns at once.
@@ -255,10 +272,10 @@ impl Ledger {
         self.inner.caught_up().view.operation_totals()
     }
 
-    /// What every key spent on the day and in the month of `now_ms` and ever, by the key's id; as
-    /// fresh as [`Ledger::usage`].
-    pub fn key_spends(&self, now_ms: u64) -> Vec<KeySpend> {
-        self.inner.caught_up().view.key_spends(now_ms)
+    /// What keys, users and channels spent on the day and in the month of `now_ms` and ever; as fresh as
+    /// [`Ledger::usage`].
+    pub fn spends(&self, now_ms: u64) -> Spends {
+        self.inner.caught_up().view.spends(now_ms)
     }
 
     /// How the ledger is doing, without touching the disk.
@@ -328,8 +345,11 @@ impl Inner {
     /// Folds all there is, with pauses for so long at most, and writes what changed.
     fn tick(&self, force_snapshot: bool, pauses: Duration) {
         let mut keeper = lock(&self.keeper);
-        self.take_over(&mut keeper);
+        let took_over = self.take_over(&mut keeper);
         self.catch_up(None, pauses);
+        if took_over {
+            self.settle_for_the_dead();
+        }
         let mut folder = lock(&self.folder);
         let o = &self.options;
         folder.view.prune(now_ms(), o.keep_minutes, o.keep_hours);
@@ -348,10 +368,31 @@ impl Inner {
         *lock(&self.report) = keeper.report();
     }
 
-    /// Becomes the writer of totals if nobody else is; otherwise keeps up with the one who is.
-    fn take_over(&self, keeper: &mut Keeper) {
-        if keeper.leads() {
+    /// Settles what processes that are gone have left under way. Only the one that leads may: whoever does
+    /// not may have a neighbour that lives.
+    fn settle_for_the_dead(&self) {
+        let left = lock(&self.folder).view.left_by_others(self.instance);
+        if left.is_empty() {
             return;
+        }
+        let cost = left.iter().fold(0_u64, |sum, s| sum.saturating_add(s.cost.0));
+        log::warn!(
+            "ledger: {} requests were under way when the last process ended; they count as what was reserved for \
+             them, {} USD",
+            left.len(),
+            NanoUsd(cost)
+        );
+        for settlement in &left {
+            self.journal.append(settlement);
+        }
+        self.catch_up(None, Duration::ZERO);
+    }
+
+    /// Becomes the writer of totals if nobody else is; otherwise keeps up with the one who is. Whether it
+    /// became it now.
+    fn take_over(&self, keeper: &mut Keeper) -> bool {
+        if keeper.leads() {
+            return false;
         }
         let found = match keeper.lead() {
             Ok(Some(view)) => Ok(Some(view)),
@@ -359,10 +400,14 @@ impl Inner {
             Err(e) => Err(e),
         };
         match found {
-            Ok(Some(view)) => *lock(&self.folder) = Folder::new(view, &self.options.directory.join("journal")),
+            Ok(Some(view)) => {
+                *lock(&self.folder) = Folder::new(view, &self.options.directory.join("journal"));
+                return keeper.leads();
+            }
             Ok(None) => {}
             Err(e) => log::error!("ledger: cannot take over: {e}"),
         }
+        false
     }
 
     /// Folds what there is at the call, or as much of it as can be until `deadline`. The totals are
@@ -468,6 +513,13 @@ fn spawn(name: &str, inner: &Arc<Inner>, run: impl FnOnce(&Inner) + Send + 'stat
 /// until then they are the best there is.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number that no other run has.
+fn instance() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 fn now_ms() -> u64 {

@@ -8,13 +8,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
+use weir_filters::calendar;
+use weir_filters::limits::Spent;
 use weir_filters::price::NanoUsd;
 use weir_filters::route::Operation;
 
-use super::calendar;
 use super::counters::Counters;
 use super::view::{Cells, Grain, View};
 
@@ -147,17 +148,16 @@ pub struct KeyTotal {
     pub counters: Counters,
 }
 
-/// What a key has spent: from this its budgets go on after a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySpend {
-    /// The key's stable id.
-    pub key_id: String,
-    /// On the present day of UTC.
-    pub day: NanoUsd,
-    /// In the present calendar month of UTC.
-    pub month: NanoUsd,
-    /// Ever.
-    pub total: NanoUsd,
+/// What was spent on the present day, in the present month and ever: from this budgets go on after a
+/// restart. By the ids of keys, the names of users and those of channels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spends {
+    /// By key.
+    pub keys: HashMap<String, Spent>,
+    /// By user; empty names: keys without a user.
+    pub users: HashMap<String, Spent>,
+    /// By channel; empty names: requests that no channel served.
+    pub channels: HashMap<String, Spent>,
 }
 
 /// What was asked for under one operation and model, over all days.
@@ -220,24 +220,30 @@ impl View {
         self.keys.iter().map(total).collect()
     }
 
-    /// What every key has spent, by id.
-    pub(crate) fn key_spends(&self, now_ms: u64) -> Vec<KeySpend> {
-        let today = u64::from(Grain::Day.bucket(now_ms)) * Grain::Day.ms();
-        let mut recent: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        let month = range(&self.cells[Grain::Day as usize], Grain::Day, Some(calendar::month_start(now_ms)), None);
-        for ((bucket, series), counters) in month {
-            let (day, month) = recent.entry(&self.series[*series as usize].key_id).or_default();
-            *month = month.saturating_add(counters.cost_nano_usd);
-            if u64::from(*bucket) * Grain::Day.ms() >= today {
-                *day = day.saturating_add(counters.cost_nano_usd);
+    /// What was spent by `now_ms`. The keys' sums over all time are kept apart; the others' are those of all
+    /// days, which are kept for ever.
+    pub(crate) fn spends(&self, now_ms: u64) -> Spends {
+        let today = Grain::Day.bucket(now_ms);
+        let month = Grain::Day.bucket(calendar::month_start(now_ms));
+        let mut spends = Spends::default();
+        for ((bucket, series), counters) in &self.cells[Grain::Day as usize] {
+            let series = &self.series[*series as usize];
+            let cost = |counts| NanoUsd(if counts { counters.cost_nano_usd } else { 0 });
+            let spent = Spent { day: cost(*bucket == today), month: cost(*bucket >= month), total: cost(true) };
+            // A record from ahead of the clock is spent all the same.
+            for (of, name) in [
+                (&mut spends.keys, &series.key_id),
+                (&mut spends.users, &series.user),
+                (&mut spends.channels, &series.channel),
+            ] {
+                if let Some(sum) = of.get_mut(&**name) {
+                    add(sum, spent);
+                } else {
+                    of.insert(name.to_string(), spent);
+                }
             }
         }
-        let spend = |(id, key): (&std::sync::Arc<str>, &super::keys::KeyState)| {
-            let (day, month) = recent.get(&**id).copied().unwrap_or_default();
-            let total = NanoUsd(key.counters.cost_nano_usd);
-            KeySpend { key_id: id.to_string(), day: NanoUsd(day), month: NanoUsd(month), total }
-        };
-        self.keys.iter().map(spend).collect()
+        spends
     }
 
     /// What the series is called in the answer; `None` if the question is not about it.
@@ -281,4 +287,10 @@ fn range(
     // A range whose end is before its start would panic.
     let to = to.map_or((u32::MAX, u32::MAX), |to| (first(to), 0)).max(from);
     cells.range(from..to)
+}
+
+fn add(sum: &mut Spent, more: Spent) {
+    sum.day.0 = sum.day.0.saturating_add(more.day.0);
+    sum.month.0 = sum.month.0.saturating_add(more.month.0);
+    sum.total.0 = sum.total.0.saturating_add(more.total.0);
 }

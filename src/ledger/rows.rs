@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::journal::files::SegmentId;
 use super::keys::KeyState;
+use super::reserved::Reserved;
 use super::view::{Change, Grain, Meta, View};
 use super::wire::{Reader, put_int, put_text};
 
@@ -48,6 +49,7 @@ impl View {
             .chain(cells)
             .chain(self.offsets.keys().copied().map(Change::Offset))
             .chain(self.floors.keys().copied().map(Change::Floor))
+            .chain(self.reserved.keys().copied().map(Change::Reserved))
             .map(move |change| self.row(change, &mut value))
     }
 
@@ -98,6 +100,11 @@ impl View {
                 key.extend_from_slice(&shard.to_be_bytes());
                 self.floors.get(&shard).inspect(|floor| put_int(value, **floor)).is_some()
             }
+            Change::Reserved(id) => {
+                key.push(b'r');
+                key.extend_from_slice(&id.to_be_bytes());
+                self.reserved.get(&id).inspect(|reserved| reserved.encode(value)).is_some()
+            }
         };
         (key, kept.then(|| value.as_slice().to_vec()))
     }
@@ -133,6 +140,15 @@ impl View {
                 b'f' => {
                     let shard = k.array().map(u16::from_be_bytes).ok_or_else(bad)?;
                     view.floors.insert(shard, r.int().ok_or_else(bad)?);
+                }
+                b'r' => {
+                    let id = k.array().map(u128::from_be_bytes).ok_or_else(bad)?;
+                    let bytes = r.take(value.len()).ok_or_else(bad)?;
+                    let (said, reserved) = Reserved::decode(bytes).map_err(|_| bad())?;
+                    if said != id {
+                        return Err(bad());
+                    }
+                    view.reserved.insert(id, reserved);
                 }
                 tag => {
                     let grain = Grain::ALL.into_iter().find(|g| grain_tag(*g) == tag).ok_or_else(bad)?;
@@ -252,6 +268,11 @@ mod tests {
         }
         view.set_offset(SegmentId { shard: 1, seq: 7 }, 4096);
         view.set_floor(1, 6);
+        let mut payload = Vec::new();
+        super::super::reserved::begin(9, &mut payload);
+        encode(&super::super::fixtures::settlement(5, 6), &mut payload);
+        let (id, reserved) = Reserved::decode(&payload).unwrap();
+        view.reserve(id, reserved);
         view
     }
 
@@ -281,7 +302,7 @@ mod tests {
         }
 
         #[test]
-        fn any_rows_are_read_without_a_panic(all: Vec<(Vec<u8>, Vec<u8>)>, tag in prop::sample::select(&b"!skofMHD"[..])) {
+        fn any_rows_are_read_without_a_panic(all: Vec<(Vec<u8>, Vec<u8>)>, tag in prop::sample::select(&b"!skofrMHD"[..])) {
             let tagged = all.into_iter().map(|(mut k, v)| { k.insert(0, tag); (k, v) });
             let _ = View::from_rows(tagged);
         }

@@ -12,6 +12,7 @@ use super::codec::Dims;
 use super::counters::Counters;
 use super::journal::files::SegmentId;
 use super::keys::Keys;
+use super::reserved::Reserved;
 
 /// Model names are the client's to choose, so one key may have this many combinations of user, model,
 /// channel and route; what it asks beyond is counted under the model [`OTHER_MODEL`].
@@ -86,6 +87,7 @@ pub(crate) enum Change {
     Key(u32),
     Offset(SegmentId),
     Floor(u16),
+    Reserved(u128),
 }
 
 /// All totals, and how much of the journal is in them.
@@ -103,6 +105,8 @@ pub(crate) struct View {
     pub(crate) offsets: BTreeMap<SegmentId, u64>,
     /// Segments up to this one are folded whole, and may be gone.
     pub(crate) floors: BTreeMap<u16, u64>,
+    /// What was reserved and is not settled, by the request's id.
+    pub(super) reserved: BTreeMap<u128, Reserved>,
     /// Buckets before these are pruned: late records do not bring them back.
     pruned: [u32; 3],
     changes: AHashSet<Change>,

@@ -11,6 +11,7 @@ mod declared;
 mod family;
 mod handles;
 mod histogram;
+mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +73,7 @@ pub struct Metrics {
     auth_failures: [IntCounter; AuthFailure::ALL.len()],
     aborted_by_client: IntCounter,
     aborted_by_upstream: IntCounter,
+    limits: limits::LimitMetrics,
     streams_active: IntGauge,
     journal_bytes: IntGauge,
     fold_lag: IntGauge,
@@ -107,6 +109,7 @@ impl Metrics {
             auth_failures: AuthFailure::ALL.map(|reason| families.auth_failures.child(&[], &[reason.name()])),
             aborted_by_client: families.streams_aborted.child(&[], &["client"]),
             aborted_by_upstream: families.streams_aborted.child(&[], &["upstream"]),
+            limits: limits::LimitMetrics::declare(&declare)?,
             streams_active: declare.gauge("weir_streams_active", "Streams that are being answered.")?,
             journal_bytes: declare.gauge("weir_ledger_journal_bytes", "Bytes of the ledger's journal on disk.")?,
             fold_lag: declare

@@ -19,6 +19,7 @@ use crate::ledger::Outcome;
 use crate::leg::Upload;
 use crate::metrics::GaugeGuard;
 
+use super::limits::Held;
 use super::{Shared, Snapshot, finish};
 
 /// How far a request has come.
@@ -54,6 +55,8 @@ pub struct Context {
     /// Whose request it is, admitted or not.
     pub(super) key: Option<Arc<KeyEntry>>,
     pub(super) admitted: Option<Admitted>,
+    /// What it holds of limits.
+    pub(super) held: Option<Held>,
     pub(super) refused: Option<Refusal>,
     pub(super) model: Arc<str>,
     pub(super) request_bytes: u64,
@@ -112,6 +115,7 @@ impl Context {
             client: None,
             key: None,
             admitted: None,
+            held: None,
             refused: None,
             model: Arc::from(""),
             request_bytes: 0,

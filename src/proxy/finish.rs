@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::{Error, ErrorSource, ErrorType};
+use weir_filters::limits::Use;
 use weir_filters::price::NanoUsd;
 use weir_filters::usage::Usage;
 
@@ -12,6 +13,7 @@ use crate::ledger::{Outcome, Settlement};
 use crate::metrics::Observation;
 
 use super::context::{Context, Stage};
+use super::limits;
 
 /// Notes why a request ended, as Pingora saw it. What is known already stands.
 pub(super) fn ended(error: Option<&Error>, ctx: &mut Context) {
@@ -101,6 +103,7 @@ pub(super) fn settle(ctx: &mut Context) {
         cost: NanoUsd::default(),
     };
     let position = ctx.shared.ledger.append(&settlement);
+    limits::settle(ctx, Use { tokens: settlement.usage.total(), cost: settlement.cost });
     if let Some(exchange) = &mut ctx.exchange {
         exchange.position = Some(position);
     }

@@ -7,6 +7,7 @@ mod context;
 mod drive;
 mod exchange;
 mod finish;
+mod limits;
 mod reply;
 mod request;
 mod response;
@@ -22,6 +23,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use crate::accounts::Accounts;
 use crate::ledger::Ledger;
 use crate::leg::Leg;
 use crate::metrics::Metrics;
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwap<Snapshot>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What keys, users and channels have used of their limits.
+    pub(crate) accounts: Arc<Accounts>,
     /// The way to the upstreams.
     pub(crate) leg: Leg,
 }

@@ -26,7 +26,7 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 pub(super) async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) -> Result<bool> {
     let (status, body) = (refusal.status(), refusal.body(ctx.protocol, &ctx.id()));
     let too_large = matches!(refusal, Refusal::BodyTooLarge { .. });
-    let headers = refusal.headers();
+    let headers = refusal.headers(ctx.protocol, ctx.arrived_ms);
     if let Some(failure) = auth_failure(&refusal) {
         ctx.shared.metrics.auth_failure(failure);
     }
@@ -171,7 +171,8 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
     // What is left of the request, or of its body, is not known: nothing may follow it.
     close_after(ctx);
     // Whether it is written or not, nothing more can be said.
-    let _ = write(session, ctx, code, "application/json", &refusal.headers(), body.into()).await;
+    let _ = write(session, ctx, code, "application/json", &refusal.headers(ctx.protocol, ctx.arrived_ms), body.into())
+        .await;
     if !session.as_mut().is_body_done() {
         linger(session).await;
     }

@@ -23,7 +23,7 @@ use crate::front::STALL;
 use crate::leg::Upload;
 
 use super::context::{Context, Exchange, Stage};
-use super::{Snapshot, reply};
+use super::{Snapshot, limits, reply};
 
 /// Pieces of a body smaller than this are joined: a client that sends single bytes would otherwise
 /// cost a hundred times their number in memory.
@@ -128,6 +128,7 @@ async fn admit(
         (NoChannel::Unserved, None) => Refusal::NoChannel,
     })?;
 
+    limits::reserve(ctx, &admitted, route.operation, facts.as_ref())?;
     let plan = plan(&route, channel, path, query.as_deref(), model.as_deref(), facts.as_ref());
     ctx.operation = Some(plan.operation);
     let pieces = if plan.edits.is_empty() { body.pieces } else { apply(&body.pieces, &plan.edits) };

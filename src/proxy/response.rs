@@ -7,6 +7,7 @@ use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use weir_filters::cut::UsageCut;
 use weir_filters::decode::Encoding;
+use weir_filters::limits::told;
 use weir_filters::meter::{Meter, Shape};
 
 use crate::clock;
@@ -15,6 +16,7 @@ use crate::http1::{Lines, Response, put_line};
 
 use super::context::{Context, Exchange};
 use super::finish;
+use super::limits::Held;
 
 /// The head as the client gets it.
 pub(super) struct Head {
@@ -48,8 +50,10 @@ pub(super) fn head(mut head: Response, ctx: &mut Context) -> Head {
 
     let echo = exchange.channel.echo(exchange.key);
     let nominated: Vec<Box<[u8]>> = head.lines.connection().filter(|t| !is_of_connections(t)).map(Box::from).collect();
+    let standings = ctx.held.as_ref().is_some_and(Held::has_standings);
     head.lines.retain(|name, value| {
-        !(ctx.snapshot.headers.strips_response(name)
+        !(standings && told::is_standing(name)
+            || ctx.snapshot.headers.strips_response(name)
             || echo.is_in(value)
             || nominated.iter().any(|token| name.eq_ignore_ascii_case(token)))
     });
@@ -107,6 +111,10 @@ impl Head {
         put("x-weir-request-id", &ctx.id_digits());
         if let Some(exchange) = &ctx.exchange {
             put("x-weir-channel", exchange.channel.name().as_bytes());
+        }
+        if let Some(Held { permit, .. }) = &ctx.held {
+            let standings = told::standings(ctx.protocol, permit.requests(), permit.tokens(), ctx.arrived_ms);
+            standings.for_each(|(name, value)| put(name, value.as_bytes()));
         }
         if let Some(origin) = &ctx.cors_origin {
             put("access-control-allow-origin", origin.as_bytes());

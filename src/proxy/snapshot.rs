@@ -6,9 +6,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
+use weir_filters::limits::Subject;
+use weir_filters::limits::estimate::Estimates;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
+use crate::accounts::Accounts;
 use crate::channels::Channels;
 use crate::config::{self, Config, Durability};
 use crate::metrics::{Handles, Metrics};
@@ -27,11 +30,14 @@ pub struct Snapshot {
     pub(super) max_body: usize,
     pub(crate) keepalive_timeout: Duration,
     pub(super) durability: Durability,
+    pub(super) estimates: Estimates,
+    /// Who ends in a later one may belong to accounts that this snapshot does not know.
+    pub(super) accounts_epoch: u64,
 }
 
 impl Snapshot {
-    /// Makes the tables of `config`.
-    pub fn new(version: u64, config: &Config, metrics: &Metrics) -> Self {
+    /// Makes the tables of `config`, whose limits are those of `accounts`.
+    pub fn new(version: u64, config: &Config, metrics: &Metrics, accounts: &Accounts) -> Self {
         let routes = RouteTable::new(config.routes.iter().map(configured_route).collect());
         let route_names: Vec<Arc<str>> = routes.names().into_iter().map(Arc::from).collect();
         let channels = Channels::new(&config.channels);
@@ -50,7 +56,7 @@ impl Snapshot {
             version,
             routes,
             route_names,
-            keys: KeyTable::new(config.keys.iter().map(key_entry).collect()),
+            keys: KeyTable::new(config.keys.iter().map(|key| key_entry(key, accounts)).collect()),
             headers: HeaderPolicy {
                 strip_request: config.headers.strip_request.clone(),
                 strip_response: config.headers.strip_response.clone(),
@@ -62,6 +68,8 @@ impl Snapshot {
             max_body: config.server.max_body,
             keepalive_timeout: config.server.keepalive_timeout,
             durability: config.ledger.durability,
+            estimates: config.estimates,
+            accounts_epoch: accounts.epoch(),
         }
     }
 
@@ -105,12 +113,12 @@ fn configured_route(route: &config::Route) -> ConfiguredRoute {
     }
 }
 
-fn key_entry(key: &config::Key) -> KeyEntry {
+fn key_entry(key: &config::Key, accounts: &Accounts) -> KeyEntry {
     let expires_ms = key.expires.map(|at| {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     });
-    KeyEntry::new(
+    let entry = KeyEntry::new(
         KeyDigest(key.sha256),
         key.name.as_str(),
         key.user.as_deref().unwrap_or(""),
@@ -121,5 +129,8 @@ fn key_entry(key: &config::Key) -> KeyEntry {
             models: key.models.clone(),
             channels: key.channels.clone(),
         },
-    )
+    );
+    let of_key = accounts.find(Subject::Key, &entry.id);
+    let of_user = accounts.find(Subject::User, &entry.user);
+    entry.with_accounts(of_key, of_user)
 }

@@ -17,6 +17,7 @@ mod editing;
 mod faults;
 mod keep_alive;
 mod ledger;
+mod limits;
 mod load;
 mod models;
 mod routes;

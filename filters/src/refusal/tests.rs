@@ -167,7 +167,7 @@ fn only_401_and_405_have_headers() {
             405 => vec![(ALLOW, HeaderValue::from_static("POST"))],
             _ => vec![],
         };
-        assert_eq!(refusal.headers(), expected, "{refusal:?}");
+        assert_eq!(refusal.headers(Protocol::OpenAi, 0), expected, "{refusal:?}");
     }
 }
 

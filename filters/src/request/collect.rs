@@ -55,6 +55,7 @@ enum Slot {
     Stream,
     StreamOptions,
     MaxTokens,
+    Choices,
     GenerationConfig,
     IncludeUsage,
 }
@@ -66,6 +67,7 @@ impl Slot {
             b"stream" => Slot::Stream,
             b"stream_options" => Slot::StreamOptions,
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => Slot::MaxTokens,
+            b"n" | b"best_of" => Slot::Choices,
             b"generationConfig" => Slot::GenerationConfig,
             _ => Slot::Other,
         }
@@ -75,6 +77,7 @@ impl Slot {
         match (self, key) {
             (Slot::StreamOptions, b"include_usage") => Slot::IncludeUsage,
             (Slot::GenerationConfig, b"maxOutputTokens") => Slot::MaxTokens,
+            (Slot::GenerationConfig, b"candidateCount") => Slot::Choices,
             _ => Slot::Other,
         }
     }
@@ -165,7 +168,7 @@ impl Visitor for Collector {
         match (place.slot, kind) {
             (Slot::Model, Kind::Text) => self.capture.start(MAX_RAW_MODEL),
             (Slot::Model, _) => return Err(BodyError::BadModel(ModelFault::NotString)),
-            (Slot::MaxTokens, Kind::Number) => self.capture.start(MAX_DIGITS),
+            (Slot::MaxTokens | Slot::Choices, Kind::Number) => self.capture.start(MAX_DIGITS),
             (Slot::Stream, Kind::True | Kind::False | Kind::Null) => {}
             (Slot::Stream, _) => return Err(BodyError::BadStream),
             _ => {}
@@ -192,7 +195,10 @@ impl Visitor for Collector {
             Slot::MaxTokens if kind == Some(Kind::Number) => {
                 self.facts.max_tokens = self.facts.max_tokens.max(self.capture.number());
             }
-            Slot::MaxTokens | Slot::GenerationConfig | Slot::Other => {}
+            Slot::Choices if kind == Some(Kind::Number) => {
+                self.facts.choices = self.facts.choices.max(self.capture.number());
+            }
+            Slot::MaxTokens | Slot::Choices | Slot::GenerationConfig | Slot::Other => {}
         }
         Ok(())
     }
@@ -281,9 +287,22 @@ impl Capture {
         }
     }
 
-    /// The whole number that was captured; `None` if it is signed, broken, in exponents or too large.
+    /// The number that was captured, rounded up to a whole one: what is too large to be one is the largest,
+    /// what is negative is none.
     fn number(&mut self) -> Option<u64> {
         self.on = false;
-        if self.overflow { None } else { std::str::from_utf8(&self.raw).ok()?.parse().ok() }
+        if self.overflow {
+            return Some(u64::MAX);
+        }
+        let text = std::str::from_utf8(&self.raw).ok()?;
+        text.parse().ok().or_else(|| {
+            let number = text.parse::<f64>().ok().filter(|number| *number >= 0.0)?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it saturates, and is not negative"
+            )]
+            Some(number.ceil() as u64)
+        })
     }
 }

@@ -121,9 +121,9 @@ fn token_limits_are_the_largest_plain_number() {
     for (body, expected) in [
         (r#"{"max_tokens":0}"#, Some(0)),
         (r#"{"max_tokens":18446744073709551615}"#, Some(u64::MAX)),
-        (r#"{"max_tokens":18446744073709551616}"#, None),
-        (r#"{"max_tokens":100000000000000000000000}"#, None),
-        (r#"{"max_tokens":-1,"max_output_tokens":1.5,"max_completion_tokens":1e3}"#, None),
+        (r#"{"max_tokens":18446744073709551616}"#, Some(u64::MAX)),
+        (r#"{"max_tokens":100000000000000000000000}"#, Some(u64::MAX)),
+        (r#"{"max_tokens":-1,"max_output_tokens":1.5,"max_completion_tokens":1e3}"#, Some(1000)),
         (r#"{"max_tokens":"9","max_completion_tokens":null}"#, None),
         (r#"{"max_output_tokens":5,"max_tokens":4}"#, Some(5)),
         (r#"{"generationConfig":{"maxOutputTokens":1},"generationConfig":[9]}"#, Some(1)),

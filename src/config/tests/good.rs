@@ -2,6 +2,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
+use weir_filters::limits::estimate::Estimates;
+use weir_filters::limits::{Budget, Limits};
+use weir_filters::price::NanoUsd;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -52,6 +55,7 @@ fn what_is_left_out_has_the_documented_default() {
                 first_byte: Duration::from_secs(120),
                 idle: Duration::from_secs(300),
             },
+            limits: Limits::default(),
         }]
     );
     assert_eq!((config.routes, config.users, config.keys), (vec![], vec![], vec![]));
@@ -173,6 +177,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
                 first_byte: Duration::from_secs(2),
                 idle: Duration::from_secs(3),
             },
+            limits: Limits::default(),
         }]
     );
     assert_eq!(
@@ -185,7 +190,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             cors: Some(Cors { origins: vec!["https://a.example".into()] }),
         }]
     );
-    assert_eq!(config.users, [User { name: "Älice B".into() }]);
+    assert_eq!(config.users, [User { name: "Älice B".into(), limits: Limits::default() }]);
     let mut sha256 = [0; 32];
     for (at, byte) in sha256.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&DIGEST[at * 2..at * 2 + 2], 16).unwrap();
@@ -201,6 +206,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             protocols: vec![Protocol::Anthropic],
             models: vec![Glob::new("claude-*")],
             channels: vec![Glob::new("cl*"), Glob::new("claude")],
+            limits: Limits::default(),
         }]
     );
     assert_eq!(
@@ -211,6 +217,29 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             keep_hours: Duration::from_secs(604_800),
         }
     );
+}
+
+#[test]
+fn limits_are_of_keys_users_and_channels_and_money_is_exact() {
+    let config = good(&format!(
+        "{CHANNEL}    limits: {{ concurrency: 7, budget_usd: {{ total: \"0.000000001\" }} }}
+users: [{{ name: alice, limits: {{ budget_usd: {{ month: 100 }} }} }}]
+keys:
+  - name: laptop
+    sha256: {DIGEST}
+    limits: {{ rpm: 60, tpm: 100000, concurrency: 10, budget_usd: {{ day: \"5\", month: 12.50, total: \"1000\" }} }}
+estimates: {{ output_tokens: 100 }}
+"
+    ));
+    let usd = |nano| Some(NanoUsd(nano));
+    let budget = Budget { total: usd(1), ..Budget::default() };
+    assert_eq!(config.channels[0].limits, Limits { concurrency: Some(7), budget, ..Limits::default() });
+    let budget = Budget { month: usd(100_000_000_000), ..Budget::default() };
+    assert_eq!(config.users[0].limits, Limits { budget, ..Limits::default() });
+    let budget = Budget { day: usd(5_000_000_000), month: usd(12_500_000_000), total: usd(1_000_000_000_000) };
+    let limits = Limits { rpm: Some(60), tpm: Some(100_000), concurrency: Some(10), budget };
+    assert_eq!(config.keys[0].limits, limits);
+    assert_eq!(config.estimates, Estimates { bytes_per_token: 3, output_tokens: 100 });
 }
 
 #[test]
@@ -231,7 +260,7 @@ keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-f
     assert_eq!(config.admin.address, ([127, 0, 0, 1], 9002).into());
     assert_eq!(config.admin.token, None, "an empty token stands for one that is made");
     assert_eq!(config.listen[0].address, ([127, 0, 0, 1], 80).into());
-    assert_eq!(config.users, [User { name: "a, evil: [b }".into() }]);
+    assert_eq!(config.users, [User { name: "a, evil: [b }".into(), limits: Limits::default() }]);
     assert_eq!(config.keys[0].name, "a: b");
     assert!(!config.keys[0].enabled);
 }

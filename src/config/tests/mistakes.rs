@@ -309,3 +309,22 @@ fn a_hundred_mistakes_are_told_and_the_others_counted() {
     assert_eq!(mistakes.len(), 100);
     assert!(mistakes.to_string().ends_with("\netc/weir.yaml: and 30 more"));
 }
+
+#[test]
+fn a_limit_that_cannot_be_meant_is_refused() {
+    let key = |limits: &str| format!("keys: [{{ name: a, sha256: {DIGEST}, limits: {limits} }}]");
+    for (limits, expected) in [
+        ("{ rpm: 0 }", "`rpm` must be at least 1, not `0`; leave it out for no limit"),
+        ("{ tpm: -5 }", "`tpm` must be a whole number from 0, not `-5`; leave it out for no limit"),
+        ("{ rps: 1 }", "unknown field `rps`; did you mean \"rpm\"?"),
+        ("{ budget_usd: 5 }", "`budget_usd` must be a mapping, not the value `5`"),
+        ("{ budget_usd: { day: $5 } }", "`day` must be an amount of dollars such as \"2.50\", not `$5`"),
+        ("{ budget_usd: { day: \"0\" } }", "`day` must be more than nothing, not `0`; leave it out for no limit"),
+        ("{ budget_usd: { day: \"0.0000000001\" } }", "`day` has more than 9 digits behind the point"),
+        ("{ budget_usd: { week: \"1\" } }", "unknown field `week`; did you mean"),
+    ] {
+        let found = wrong(&format!("{CHANNEL}{}\n", key(limits)));
+        assert_eq!(found.len(), 1, "{limits}: {found:?}");
+        assert!(found[0].contains(expected), "{limits}: {found:?}");
+    }
+}

@@ -22,6 +22,7 @@ use std::thread::Thread;
 use tokio::sync::Notify;
 
 use super::record::Settlement;
+use super::{codec, reserved};
 use files::{Disk, SegmentId};
 use shard::{Appended, Place, Shard};
 
@@ -109,10 +110,22 @@ impl Journal {
 
     /// Writes `s` before it returns. What the disk refuses is kept in memory and tried again.
     pub(crate) fn append(&self, s: &Settlement) -> Position {
+        self.write(|frame| codec::encode(s, frame))
+    }
+
+    /// Writes `thought` as a reservation of `instance`.
+    pub(crate) fn reserve(&self, instance: u64, thought: &Settlement) -> Position {
+        self.write(|frame| {
+            reserved::begin(instance, frame);
+            codec::encode(thought, frame);
+        })
+    }
+
+    fn write(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Position {
         let index = self.shard_of_thread();
         let (outcome, ticket) = {
             let mut shard = self.lock(index);
-            let outcome = shard.append(&self.place(index), s);
+            let outcome = shard.append(&self.place(index), encode);
             (outcome, shard.tickets)
         };
         let position = Position { shard: index, ticket };

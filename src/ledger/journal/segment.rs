@@ -11,6 +11,7 @@ use std::fmt;
 
 use super::super::codec::{MAX_PAYLOAD, Malformed, RecordRef};
 use super::super::record::Settlement;
+use super::super::reserved::Reserved;
 use super::super::wire::Reader;
 
 /// Bytes of both copies of the header; the first frame starts here. There are two copies, because
@@ -234,6 +235,10 @@ pub fn decode_segment(bytes: &[u8], mut each: impl FnMut(Result<Settlement, Corr
         }
     };
     scan(&bytes[HEADER_LEN..], HEADER, header.salt, Extent::Sealed, |at, found| {
+        // A reservation is no settlement, and no damage either if it can be read.
+        if found.is_ok_and(|payload| Reserved::decode(payload).is_ok()) {
+            return;
+        }
         each(found.and_then(|payload| {
             let record = RecordRef::decode(payload).and_then(|r| r.to_settlement().ok_or(Malformed::Shape));
             record.map_err(|why| why.at(at, payload))

@@ -7,8 +7,6 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::codec;
-use super::super::record::Settlement;
 use super::files::{self, Disk};
 use super::segment::{FRAME_HEAD, HEADER, Header, seal_frame};
 use super::window::Window;
@@ -74,13 +72,13 @@ impl Shard {
         Self { next_seq, ..Self::default() }
     }
 
-    /// Writes `s`, or keeps it. While anything waits in the backlog everything goes there: tickets
+    /// Writes the record that `encode` puts behind a frame's head, or keeps it. While anything waits in the backlog everything goes there: tickets
     /// stay in order, and a failing disk is not asked once per request.
-    pub(crate) fn append(&mut self, place: &Place<'_>, s: &Settlement) -> Appended {
+    pub(crate) fn append(&mut self, place: &Place<'_>, encode: impl FnOnce(&mut Vec<u8>)) -> Appended {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
         frame.resize(FRAME_HEAD, 0);
-        codec::encode(s, &mut frame);
+        encode(&mut frame);
         let outcome = if self.backlog.is_empty() {
             match self.write(place, &mut frame) {
                 Ok(()) => {

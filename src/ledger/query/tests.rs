@@ -102,8 +102,9 @@ fn one_key_or_user_can_be_asked_for_and_keys_go_by_their_latest_name() {
 #[test]
 fn spending_is_of_today_this_month_and_ever() {
     let view = view(&[settlement(1, 0), settlement(2, 31 * DAY), settlement(3, 33 * DAY), settlement(4, 33 * DAY + 5)]);
-    let spend = &view.key_spends(33 * DAY + HOUR)[0];
-    assert_eq!((spend.day, spend.month, spend.total), (NanoUsd(14), NanoUsd(21), NanoUsd(28)));
+    let spends = view.spends(33 * DAY + HOUR);
+    let spent = Spent { day: NanoUsd(14), month: NanoUsd(21), total: NanoUsd(28) };
+    assert_eq!([spends.keys["k1"], spends.users["alice"], spends.channels["miniai"]], [spent; 3]);
 }
 
 #[test]

@@ -174,6 +174,28 @@ struct State {
     heads: usize,
     /// Connections that the gateway closed while the script waited for it.
     closed: usize,
+    /// Requests that are being answered, and the most that ever were.
+    busy: usize,
+    most_busy: usize,
+}
+
+/// One more request that is being answered, until it is dropped.
+struct Busy(Arc<Mutex<State>>);
+
+impl Busy {
+    fn new(state: &Arc<Mutex<State>>) -> Self {
+        let mut locked = state.lock().expect("no panic");
+        locked.busy += 1;
+        locked.most_busy = locked.most_busy.max(locked.busy);
+        drop(locked);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.lock().expect("no panic").busy -= 1;
+    }
 }
 
 /// A running upstream; dropping it stops it.
@@ -247,6 +269,11 @@ impl Upstream {
         self.state.lock().expect("no panic").heads
     }
 
+    /// The most requests that were being answered at a time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state.lock().expect("no panic").most_busy
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.state.lock().expect("no panic").connections
     }
@@ -291,6 +318,7 @@ impl Serving {
                 state.heads += 1;
                 state.heads - 1
             });
+            let mut busy = Some(Busy::new(&self.state));
             let script = &self.scripts[number.min(self.scripts.len() - 1)];
             if !script.before_body {
                 let (body, end) = wire::body(stream, &mut buffer, &head, false).await;
@@ -300,7 +328,11 @@ impl Serving {
                     return Last::Close;
                 }
             }
-            for step in &script.steps {
+            for (at, step) in script.steps.iter().enumerate() {
+                if at + 1 == script.steps.len() {
+                    // Whoever gets the last bytes may ask again before this task goes on.
+                    busy = None;
+                }
                 match step {
                     Step::Send(bytes) => {
                         if stream.write_all(bytes).await.is_err() || stream.flush().await.is_err() {
@@ -321,6 +353,7 @@ impl Serving {
                     }
                 }
             }
+            drop(busy);
         }
         Last::Close
     }

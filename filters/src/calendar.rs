@@ -1,12 +1,13 @@
-//! Owns the civil calendar of UTC that the figures are shown in. Refuses to know clocks and zones.
+//! The civil calendar of UTC, in which figures are shown and budgets are counted. Knows no clock and no zone.
 
 use std::fmt::Write as _;
 
-const DAY_MS: u64 = 86_400_000;
+/// A day, in milliseconds.
+pub const DAY_MS: u64 = 86_400_000;
 
 /// Year, month (1–12) and day (1–31) of a count of days since 1970-01-01, after
 /// H. Hinnant's `civil_from_days`.
-pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
+pub fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let of_era = shifted % 146_097;
@@ -19,20 +20,47 @@ pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// The start of the month that holds `time_ms`, in milliseconds since 1970-01-01.
-pub(crate) fn month_start(time_ms: u64) -> u64 {
+pub fn month_start(time_ms: u64) -> u64 {
     let days = time_ms / DAY_MS;
     let (_, _, day) = civil(days);
     (days + 1 - day) * DAY_MS
 }
 
+/// The number of the month that holds `time_ms`, counted from the year 0.
+pub fn month_number(time_ms: u64) -> u64 {
+    let (year, month, _) = civil(time_ms / DAY_MS);
+    year * 12 + month - 1
+}
+
+/// The start of the month that [`month_number`] numbers, in milliseconds since 1970-01-01; 0 for one that
+/// lies before that.
+pub fn month_of(number: u64) -> u64 {
+    let (year, month) = (number / 12, number % 12);
+    // The days before the first of March, of the year that begins with that day (H. Hinnant's
+    // `days_from_civil`).
+    let year = if month < 2 { year.saturating_sub(1) } else { year };
+    let month_from_march = (month + 10) % 12;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let of_year = (153 * month_from_march + 2) / 5;
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+    (era * 146_097 + of_era).saturating_sub(719_468) * DAY_MS
+}
+
 /// `2026-11-21`
-pub(crate) fn date(time_ms: u64) -> String {
+pub fn date(time_ms: u64) -> String {
     let (year, month, day) = civil(time_ms / DAY_MS);
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// `2026-11-21T08:01:55Z`: RFC 3339, UTC, without what is less than a second.
+pub fn rfc3339_seconds(time_ms: u64) -> String {
+    let mut text = rfc3339(time_ms);
+    text.replace_range(text.len() - ".000Z".len().., "Z");
+    text
+}
+
 /// `2026-11-21T08:01:55.000Z`: RFC 3339, UTC, with milliseconds.
-pub(crate) fn rfc3339(time_ms: u64) -> String {
+pub fn rfc3339(time_ms: u64) -> String {
     let of_day = time_ms % DAY_MS;
     let (seconds, ms) = (of_day / 1000, of_day % 1000);
     let mut text = date(time_ms);
@@ -53,6 +81,7 @@ mod tests {
         assert_eq!(date(951_868_800_000), "2000-03-01");
         assert_eq!(date(4_107_542_400_000), "2100-03-01");
         assert_eq!(rfc3339(1_795_248_115_042), "2026-11-21T08:01:55.042Z");
+        assert_eq!(rfc3339_seconds(1_795_248_115_042), "2026-11-21T08:01:55Z");
     }
 
     #[test]
@@ -72,5 +101,14 @@ mod tests {
         let feb_29_noon = 951_782_400_000 + DAY_MS / 2;
         assert_eq!(rfc3339(month_start(feb_29_noon)), "2000-02-01T00:00:00.000Z");
         assert_eq!(month_start(month_start(feb_29_noon)), month_start(feb_29_noon));
+    }
+
+    #[test]
+    fn a_month_is_found_by_its_number_and_numbered_by_its_days() {
+        for days in 0..200_000 {
+            let time = days * DAY_MS + 5;
+            assert_eq!(month_of(month_number(time)), month_start(time), "{}", date(time));
+        }
+        assert_eq!(month_number(0), 1970 * 12);
     }
 }

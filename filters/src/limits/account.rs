@@ -1,0 +1,175 @@
+//! Owns what one key, user or channel uses, behind its lock. Refuses to know of any other account.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::price::NanoUsd;
+
+use super::minute::Minute;
+use super::money::Money;
+use super::permit::Held;
+use super::{Exceeded, InUse, Limit, Limits, Now, Spent, Standing, Subject, Use};
+
+/// What one key, user or channel uses. Lives as long as the process, across reloads.
+pub struct Account {
+    /// Whether any limit was ever set. While none was, nobody takes the lock.
+    is_limited: AtomicBool,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) limits: Limits,
+    /// Made when first limited, and kept.
+    pub(super) requests: Option<Box<Minute>>,
+    pub(super) tokens: Option<Box<Minute>>,
+    pub(super) running: u64,
+    pub(super) money: Money,
+}
+
+impl Account {
+    /// An account that has spent `spent` by `now`.
+    pub fn new(limits: Limits, spent: Spent, now: Now) -> Self {
+        let state = State { limits, requests: None, tokens: None, running: 0, money: Money::new(spent, now.unix_ms) };
+        Self { is_limited: AtomicBool::new(!limits.is_none()), state: Mutex::new(state) }
+    }
+
+    /// Changes the limits. What is used stays used.
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().limits = limits;
+        if !limits.is_none() {
+            self.is_limited.store(true, Ordering::Release);
+        }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        self.lock().limits
+    }
+
+    /// Whether it has limits, or had some since the process started.
+    pub fn is_limited(&self) -> bool {
+        self.is_limited.load(Ordering::Acquire)
+    }
+
+    /// Adds what was spent before anybody counted.
+    pub fn start_from(&self, spent: Spent, now: Now) {
+        let mut state = self.lock();
+        state.advance(now);
+        state.money.add(spent);
+    }
+
+    /// Books a cost for which nothing was reserved.
+    pub fn book(&self, cost: NanoUsd, now: Now) {
+        if self.is_limited() {
+            let mut state = self.lock();
+            state.advance(now);
+            let numbers = state.money.reserve(NanoUsd(0));
+            state.money.settle(numbers, NanoUsd(0), cost);
+        }
+    }
+
+    /// What is used of it.
+    pub fn in_use(&self, now: Now) -> InUse {
+        let mut state = self.lock();
+        state.advance(now);
+        InUse {
+            requests: state.requests.as_ref().map_or(0, |minute| minute.sum()),
+            tokens: state.tokens.as_ref().map_or(0, |minute| minute.sum()),
+            running: state.running,
+            spent: state.money.spent(),
+            reserved: state.money.reserved(),
+        }
+    }
+
+    /// Nothing panics while it is held; if something did, the figures are still whole.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("limits", &self.limits()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub(super) fn advance(&mut self, now: Now) {
+        let second = now.steady_ms / 1000;
+        for (minute, limit) in [(&mut self.requests, self.limits.rpm), (&mut self.tokens, self.limits.tpm)] {
+            match minute {
+                Some(minute) => minute.advance(second),
+                None if limit.is_some() => *minute = Some(Box::new(Minute::new(second))),
+                None => {}
+            }
+        }
+        self.money.advance(now.unix_ms);
+    }
+
+    pub(super) fn check(&self, subject: Subject, wanted: Use, now: Now) -> Result<(), Exceeded> {
+        if let Some(lack) = self.money.lacks(&self.limits.budget, wanted) {
+            let end = self.money.end(lack.period).map(|end| end.saturating_sub(now.unix_ms));
+            let hopeless = wanted.cost > lack.allowed;
+            return Err(Exceeded {
+                subject,
+                limit: Limit::Budget(lack.period),
+                allowed: lack.allowed.0,
+                used: lack.used.0,
+                wanted: wanted.cost.0,
+                // Those under way settle soon, most of them for less than they reserved.
+                reset_ms: if hopeless {
+                    None
+                } else if lack.will_fit {
+                    Some(1000)
+                } else {
+                    end
+                },
+                is_final: !lack.will_fit,
+            });
+        }
+        let minutes = [
+            (Limit::Rpm, self.limits.rpm, &self.requests, 1),
+            (Limit::Tpm, self.limits.tpm, &self.tokens, wanted.tokens),
+        ];
+        for (limit, allowed, minute, wanted) in minutes {
+            let (Some(allowed), Some(minute)) = (allowed, minute) else { continue };
+            let used = minute.sum();
+            if used.saturating_add(wanted) > allowed {
+                let frees = allowed.checked_sub(wanted).map(|most| minute.falls_to(most) * 1000);
+                let reset_ms = frees.map(|at| at.saturating_sub(now.steady_ms));
+                return Err(Exceeded { subject, limit, allowed, used, wanted, reset_ms, is_final: frees.is_none() });
+            }
+        }
+        if let Some(allowed) = self.limits.concurrency.filter(|allowed| self.running >= *allowed) {
+            return Err(Exceeded {
+                subject,
+                limit: Limit::Concurrency,
+                allowed,
+                used: self.running,
+                wanted: 1,
+                reset_ms: None,
+                is_final: false,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self, account: &Arc<Account>, wanted: Use) -> Held {
+        let take = |minute: &mut Option<Box<Minute>>, amount| {
+            minute.as_mut().map(|minute| {
+                minute.take(amount);
+                minute.newest()
+            })
+        };
+        let (requests_at, tokens_at) = (take(&mut self.requests, 1), take(&mut self.tokens, wanted.tokens));
+        self.running += 1;
+        Held { account: account.clone(), requests_at, tokens_at, numbers: self.money.reserve(wanted.cost) }
+    }
+
+    pub(super) fn standing(&self, limit: Option<u64>, minute: Option<&Minute>, now: Now) -> Option<Standing> {
+        let (limit, minute) = (limit?, minute?);
+        let reset_ms = (minute.falls_to(0) * 1000).saturating_sub(now.steady_ms);
+        Some(Standing { limit, remaining: limit.saturating_sub(minute.sum()), reset_ms })
+    }
+}

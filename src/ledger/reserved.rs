@@ -1,0 +1,128 @@
+//! Owns reservations: what a request with a budget is thought to cost, written down before anybody is
+//! asked. Refuses to know why a request has a budget.
+//!
+//! A process that is killed leaves requests that an upstream has answered, or still answers, and that
+//! nobody settles. Without a trace of them the next process would give their money out a second time. So
+//! a reservation is a record of the journal: the settlement that counts if no other one comes. Whoever
+//! leads the ledger next settles what the dead have left.
+
+use super::codec::{Malformed, RecordRef};
+use super::record::Settlement;
+use super::view::{Change, View};
+
+/// The first byte of a reservation; versions of settlements are below it.
+const KIND: u8 = 0x80;
+/// Bytes before the settlement: the kind and the instance.
+pub(crate) const OVERHEAD: usize = 1 + size_of::<u64>();
+
+/// A reservation that no settlement has followed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reserved {
+    /// The run of a gateway that made it: a number of its own for each.
+    pub(crate) instance: u64,
+    /// The settlement's payload.
+    payload: Box<[u8]>,
+}
+
+/// Begins the payload of a reservation; a settlement's follows.
+pub(crate) fn begin(instance: u64, out: &mut Vec<u8>) {
+    out.push(KIND);
+    out.extend_from_slice(&instance.to_le_bytes());
+}
+
+/// Whether the payload is a reservation's.
+pub(crate) fn is_reservation(payload: &[u8]) -> bool {
+    payload.first() == Some(&KIND)
+}
+
+impl Reserved {
+    /// Reads a payload, and the id of its request.
+    pub(crate) fn decode(payload: &[u8]) -> Result<(u128, Self), Malformed> {
+        let (instance, settlement) =
+            payload.strip_prefix(&[KIND]).and_then(|rest| rest.split_first_chunk::<8>()).ok_or(Malformed::Shape)?;
+        let id = RecordRef::decode(settlement)?.id;
+        Ok((id, Self { instance: u64::from_le_bytes(*instance), payload: settlement.into() }))
+    }
+
+    /// The payload again, as [`Reserved::decode`] reads it.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        begin(self.instance, out);
+        out.extend_from_slice(&self.payload);
+    }
+
+    /// What counts if nothing else comes.
+    pub(crate) fn settlement(&self) -> Option<Settlement> {
+        RecordRef::decode(&self.payload).ok()?.to_settlement()
+    }
+}
+
+impl View {
+    /// Notes a reservation.
+    pub(crate) fn reserve(&mut self, id: u128, reserved: Reserved) {
+        self.reserved.insert(id, reserved);
+        self.note(Change::Reserved(id));
+    }
+
+    /// Forgets the reservation of a request that was settled.
+    pub(crate) fn settled(&mut self, id: u128) {
+        // Most requests have none, and most of the time there are none at all.
+        if !self.reserved.is_empty() && self.reserved.remove(&id).is_some() {
+            self.note(Change::Reserved(id));
+        }
+    }
+
+    /// The settlements of what other instances have left.
+    pub(crate) fn left_by_others(&self, instance: u64) -> Vec<Settlement> {
+        let left = self.reserved.values().filter(|reserved| reserved.instance != instance);
+        left.filter_map(Reserved::settlement).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::codec::{MAX_PAYLOAD, encode};
+    use super::super::fixtures::{any_settlement, settlement};
+    use super::*;
+
+    fn payload(instance: u64, s: &Settlement) -> Vec<u8> {
+        let mut payload = Vec::new();
+        begin(instance, &mut payload);
+        encode(s, &mut payload);
+        payload
+    }
+
+    proptest! {
+        #[test]
+        fn a_reservation_survives_a_round_trip(s in any_settlement(), instance: u64) {
+            let bytes = payload(instance, &s);
+            prop_assert!(is_reservation(&bytes) && bytes.len() <= MAX_PAYLOAD);
+            let (id, reserved) = Reserved::decode(&bytes).unwrap();
+            prop_assert_eq!((id, reserved.instance), (s.id, instance));
+            prop_assert_eq!(reserved.settlement(), Some(s));
+            let mut again = Vec::new();
+            reserved.encode(&mut again);
+            prop_assert_eq!(again, bytes);
+        }
+
+        #[test]
+        fn any_payload_is_read_without_a_panic(mut bytes: Vec<u8>) {
+            bytes.insert(0, KIND);
+            let _ = Reserved::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_settled_is_not_left() {
+        let mut view = View::default();
+        for (id, instance) in [(1, 7), (2, 7), (3, 8)] {
+            let (id, reserved) = Reserved::decode(&payload(instance, &settlement(id, 0))).unwrap();
+            view.reserve(id, reserved);
+        }
+        view.settled(2);
+        view.settled(9);
+        let ids = |instance| view.left_by_others(instance).iter().map(|s| s.id).collect::<Vec<_>>();
+        assert_eq!((ids(8), ids(7), ids(0)), (vec![1], vec![3], vec![1, 3]));
+    }
+}
