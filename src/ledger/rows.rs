@@ -16,7 +16,9 @@ pub(crate) type Row = (Vec<u8>, Option<Vec<u8>>);
 /// The key of the row that makes a set of rows complete. It sorts first.
 pub(crate) const META: &[u8] = b"!";
 
-const FORMAT: u64 = 1;
+/// Since format 2 counters end with the requests without a price; rows of both may stand together.
+const FORMAT: u64 = 2;
+const FIRST_FORMAT: u64 = 1;
 
 /// Why rows are not totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,7 +186,7 @@ impl View {
     fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<[u64; 3], BadRows> {
         let mut int = || r.int().ok_or_else(|| BadRows("the meta row cannot be read".to_owned()));
         let format = int()?;
-        if format != FORMAT {
+        if !(FIRST_FORMAT..=FORMAT).contains(&format) {
             return Err(BadRows(format!("format {format} is not known to this release")));
         }
         self.meta = Meta { folded: int()?, corrupt: int()?, duplicates: int()? };

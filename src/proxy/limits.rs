@@ -112,5 +112,8 @@ fn thought(ctx: &Context, operation: Operation, tokens: Tokens, cost: NanoUsd) -
             ..Usage::default()
         },
         cost,
+        price_version: 0,
+        unpriced: false,
+        attempts: 0,
     })
 }

@@ -20,6 +20,8 @@ mod ledger;
 mod limits;
 mod load;
 mod models;
+mod prices;
+mod prices_import;
 mod routes;
 mod smuggling;
 mod streams;
