@@ -292,11 +292,15 @@ async fn every_fixture_costs_what_it_does_by_hand() {
 
 /// Every record of a gateway's journal.
 fn journal(gateway: &Gateway) -> Vec<Settlement> {
-    let directory = gateway.data_dir().join("journal");
     let mut records = Vec::new();
-    for file in std::fs::read_dir(&directory).expect("a journal") {
-        let bytes = std::fs::read(file.expect("a file").path()).expect("a segment");
-        decode_segment(&bytes, |record| records.push(record.expect("a good record")));
+    let mut left = vec![gateway.data_dir().join("journal")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry").path()));
+        } else {
+            let bytes = std::fs::read(path).expect("a segment");
+            decode_segment(&bytes, |record| records.push(record.expect("a good record")));
+        }
     }
     records
 }
