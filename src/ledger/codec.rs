@@ -314,8 +314,7 @@ mod tests {
     #[test]
     fn a_record_of_the_first_version_is_read() {
         let dims = b"\x02k1\x05alice\x06gpt-4o\x06miniai\x14/v1/chat/completions\x0bopenai.chat";
-        let head =
-            [&[1, FLAG_STREAM | FLAG_FIRST_TOKEN][..], &7_u128.to_le_bytes(), &[0xe8, 0x07, 56 | 0x80, 0]].concat();
+        let head = [&[1, FLAG_STREAM | FLAG_FIRST_TOKEN][..], &7_u128.to_le_bytes(), &[0xe8, 0x07, 0xb8, 0]].concat();
         let tail = b"\x0calice-laptop\x00\x00\xc8\x01\xdc\x0b\x09\x02\x64\xc8\x01\x03\x00\x00\x00\x05\x00\x07";
         let payload = [&head[..], dims, tail].concat();
         let now = super::super::fixtures::settlement(7, 1000);

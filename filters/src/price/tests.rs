@@ -6,6 +6,7 @@ use super::*;
 use crate::glob::Glob;
 use crate::usage::{MAX_TOKENS, Usage};
 
+#[expect(clippy::unnecessary_wraps, reason = "prices are optional where it is used")]
 fn usd(text: &str) -> Option<PerMillion> {
     Some(PerMillion::parse(text).unwrap())
 }

@@ -119,7 +119,7 @@ impl Entry {
     /// Takes the fields of a mapping; `above`: that of a tier.
     fn take_all(&mut self, fields: Vec<(String, &RawValue)>, above: Option<u64>) -> Result<(), String> {
         for (field, value) in fields.into_iter().filter(|(_, value)| value.get() != "null") {
-            self.take(&field, value.get(), above).map_err(|why| format!("has a `{field}` that {why}"))?;
+            self.take(&field, value.get(), above).map_err(|why| format!("has `{field}`, which {why}"))?;
         }
         Ok(())
     }
@@ -287,6 +287,7 @@ fn slot(kind: &str) -> Option<Slot> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "prices are optional where it is used")]
     fn usd(text: &str) -> Option<PerMillion> {
         Some(PerMillion::parse(text).expect(text))
     }
@@ -342,7 +343,7 @@ mod tests {
         assert_eq!(tariff(fields), Tariff { rates: rates("0.05", "0.4"), tiers, ..Tariff::default() });
         assert_eq!(
             why_not(r#""tiered_pricing": [{"input_cost_per_token": 1}]"#),
-            "has a `tiered_pricing` that is no list of prices by ranges of tokens"
+            "has `tiered_pricing`, which is no list of prices by ranges of tokens"
         );
     }
 
@@ -381,8 +382,8 @@ mod tests {
         for (fields, why) in [
             (r#""mode": "chat""#, "has no price"),
             (r#""mode": "chat", "input_cost_per_token": 1e-06"#, "has no `output_cost_per_token`"),
-            (r#""input_cost_per_token": -1e-06"#, "has a `input_cost_per_token` that is negative: -1e-06"),
-            (r#""input_cost_per_token": "1e-06""#, "has a `input_cost_per_token` that is no number"),
+            (r#""input_cost_per_token": -1e-06"#, "has `input_cost_per_token`, which is negative: -1e-06"),
+            (r#""input_cost_per_token": "1e-06""#, "has `input_cost_per_token`, which is no number"),
             (
                 r#""mode": "audio_transcription", "input_cost_per_second": 0.0001, "output_cost_per_second": 0.0"#,
                 "is priced by what Weir does not count: input_cost_per_second",

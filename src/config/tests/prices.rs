@@ -10,6 +10,7 @@ use super::super::prices::{PRICE, PRICES, TIER};
 use super::super::{PriceFile, Sources, Unpriced, parse_prices, parse_with};
 use super::{CHANNEL, appended, env, good};
 
+#[expect(clippy::unnecessary_wraps, reason = "prices are optional where it is used")]
 fn usd(text: &str) -> Option<PerMillion> {
     Some(PerMillion::parse(text).unwrap())
 }
