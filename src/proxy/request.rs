@@ -136,7 +136,7 @@ async fn admit(
     let plan = plan(&route, channel, path, query.as_deref(), model.as_deref(), facts.as_ref());
     ctx.operation = Some(plan.operation);
     ctx.images = pricing::images(plan.operation, &plan.target, facts.as_ref());
-    limits::reserve(ctx, &admitted, route.operation, facts.as_ref())?;
+    limits::reserve(ctx, &admitted, route.operation, facts.as_ref(), channel)?;
     let pieces = if plan.edits.is_empty() { body.pieces } else { apply(&body.pieces, &plan.edits) };
     ctx.exchange = Some(Exchange {
         channel: channel.clone(),

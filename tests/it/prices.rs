@@ -417,6 +417,38 @@ async fn changed_prices_are_in_force_after_a_reload_and_broken_ones_are_not() {
 }
 
 #[tokio::test]
+async fn a_budget_is_reserved_by_price_and_rate() {
+    let mock = mock();
+    let budget = json!({ "budget_usd": { "total": "1" } });
+    // A request costs 0.4 dollars, times 1.25: two of them are the whole budget.
+    let gateway = gateway()
+        .channel(openai(mock.address()))
+        .key(key_named("alice").with("limits", budget.clone()))
+        .key(key_named("bob").with("limits", budget))
+        .with("users", json!([{ "name": "user-of-alice", "price_rate": "1.25" }, { "name": "user-of-bob" }]))
+        .file(
+            "prices.yaml",
+            "models: { gpt-4o: { per_request: 0.4 }, 'gpt-*': { input: 0, output: 250, max_output_tokens: 2000 } }",
+        )
+        .with("prices", "prices.yaml")
+        .start()
+        .await;
+    let ask = |key: &str, body: Value| gateway.post("/v1/chat/completions").key(key).json(&body).send();
+    let chat = json!({ "model": "gpt-4o", "messages": [] });
+    let answers = futures::future::join_all((0..20).map(|_| ask("alice", chat.clone()))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 2);
+    assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), 18);
+    assert_eq!(gateway.used("key", "alice", 20).await["cost_nano_usd"], 1_000_000_000);
+
+    // 4,096 tokens are estimated where nothing is said, but this model gives no more than 2,000: half the budget.
+    let longest = json!({ "model": "gpt-x", "messages": [], "max_tokens": 100_000 });
+    for n in 1..=3 {
+        assert_eq!(ask("bob", longest.clone()).await.status, 200, "{n}: what the others did not use is given back");
+    }
+    assert_eq!(mock.requests(), 5);
+}
+
+#[tokio::test]
 async fn a_users_rate_is_found_in_nothing_that_a_client_can_read() {
     let mock = mock();
     let rate = "7.654321";
