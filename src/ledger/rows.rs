@@ -313,4 +313,22 @@ mod tests {
         let unfinished = all.iter().filter(|(k, _)| k != META).cloned();
         assert!(View::from_rows(unfinished).unwrap().is_none());
     }
+
+    #[test]
+    fn rows_of_the_first_format_are_read_and_written_anew() {
+        let view = folded(&[super::super::fixtures::settlement(1, 5)]);
+        let now = rows(&view);
+        let first: Vec<(Vec<u8>, Vec<u8>)> = now
+            .iter()
+            .map(|(key, value)| match key[0] {
+                // Its first number is the format, and the last of the counters is one of the second format's.
+                tag if [tag] == *META => (key.clone(), [&[1], &value[1..]].concat()),
+                b'k' | b'M' | b'H' | b'D' => (key.clone(), value[..value.len() - 1].to_vec()),
+                _ => (key.clone(), value.clone()),
+            })
+            .collect();
+        assert_ne!(first, now);
+        let back = View::from_rows(first).unwrap().unwrap();
+        assert_eq!(rows(&back), now);
+    }
 }

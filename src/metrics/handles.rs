@@ -243,7 +243,7 @@ impl ModelHandles {
             series.tokens.get_or_init(|| Tokens::new(families, &names)).count(&seen.usage);
         }
         if seen.cost.0 > 0 {
-            series.cost.get_or_init(|| families.cost.child(&names, &[])).inc_by(usd(seen.cost));
+            series.cost.get_or_init(|| families.cost.child(&names, &[])).inc_by(seen.cost.0 as f64 / 1e9);
         }
     }
 }
@@ -316,11 +316,6 @@ impl Sources {
             self.invalid.inc_by(seen.invalid);
         }
     }
-}
-
-/// Dollars for a graph.
-fn usd(cost: NanoUsd) -> f64 {
-    cost.0 as f64 / 1e9
 }
 
 /// Mean seconds per output token after the first. Only a stream that ended whole and whose upstream said how many

@@ -15,6 +15,7 @@ mod credentials;
 mod edges;
 mod editing;
 mod faults;
+mod fixture_costs;
 mod keep_alive;
 mod ledger;
 mod limits;
