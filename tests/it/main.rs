@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod bodies;
+mod budgets;
 mod canary;
 mod channels;
 mod clients;
