@@ -14,6 +14,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
+use super::failover::{COOLDOWN, RETRY, RawFailover, RawSticky, STICKY};
 use super::limits::{self, RawLimits};
 #[cfg(test)]
 use super::limits::{BUDGET, ESTIMATES, LIMITS};
@@ -37,6 +38,7 @@ pub(super) struct RawConfig {
     pub(super) keys: Vec<RawKey>,
     pub(super) ledger: RawLedger,
     pub(super) estimates: Estimates,
+    pub(super) sticky: Option<RawSticky>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ pub(super) struct RawChannel {
     pub(super) inject_usage: Option<At<bool>>,
     pub(super) timeouts: RawTimeouts,
     pub(super) limits: RawLimits,
+    pub(super) failover: RawFailover,
 }
 
 #[derive(Debug)]
@@ -166,6 +169,7 @@ const ROOT: Fields = Fields {
         "keys",
         "ledger",
         "estimates",
+        "sticky",
     ],
     later: &["prices", "audit"],
 };
@@ -179,8 +183,24 @@ const ADMIN: Fields =
     Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
 const CHANNEL: Fields = Fields {
-    known: &["name", "protocol", "base_url", "keys", "models", "model_map", "inject_usage", "timeouts", "limits"],
-    later: &["priority", "weight", "on_disconnect", "max_concurrency", "retry", "cooldown", "probe"],
+    known: &[
+        "name",
+        "protocol",
+        "base_url",
+        "keys",
+        "models",
+        "model_map",
+        "inject_usage",
+        "timeouts",
+        "priority",
+        "weight",
+        "on_disconnect",
+        "max_concurrency",
+        "retry",
+        "cooldown",
+        "limits",
+    ],
+    later: &["probe"],
 };
 const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], later: &[] };
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
@@ -195,7 +215,7 @@ const LEDGER: Fields = Fields { known: &["durability", "keep_minutes", "keep_hou
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
-pub(super) const ALL_FIELDS: [&Fields; 17] = [
+pub(super) const ALL_FIELDS: [&Fields; 20] = [
     &ROOT,
     &LISTEN,
     &TLS,
@@ -213,6 +233,9 @@ pub(super) const ALL_FIELDS: [&Fields; 17] = [
     &BUDGET,
     &ESTIMATES,
     &LEDGER,
+    &RETRY,
+    &COOLDOWN,
+    &STICKY,
 ];
 
 impl RawConfig {
@@ -231,6 +254,10 @@ impl RawConfig {
             keys: items(r, &root, "keys", &KEY, RawKey::read),
             ledger: RawLedger::read(r, &root),
             estimates: limits::estimates(r, &root),
+            sticky: r.optional(&root, "sticky").map(|at| {
+                let s = r.section(at, &STICKY);
+                RawSticky::read(r, &s)
+            }),
         }
     }
 }
@@ -309,6 +336,8 @@ impl RawHeaders {
 impl RawChannel {
     fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         let timeouts = subsection(r, s, "timeouts", &TIMEOUTS);
+        let retry = subsection(r, s, "retry", &RETRY);
+        let cooldown = subsection(r, s, "cooldown", &COOLDOWN);
         Self {
             name: r.required_word(s, "name", scalar::plain_name),
             protocol: r.required_word(s, "protocol", scalar::protocol),
@@ -331,6 +360,7 @@ impl RawChannel {
                 idle: r.optional_word(&timeouts, "idle", time::positive_duration),
             },
             limits: RawLimits::read(r, s),
+            failover: RawFailover::read(r, s, &retry, &cooldown),
         }
     }
 }
