@@ -348,8 +348,8 @@ fn what_channels_have_to_do_with_each_other_has_its_bounds() {
         (
             "    retry: { on: [connect, 200, tiemout] }",
             &[
-                "7:28: `on` must be connect, timeout, or a status from 400 to 599, not `200`",
-                "7:33: `on` must be connect, timeout, or a status from 400 to 599, not `tiemout`",
+                "7:28: `on[1]` must be connect, timeout, or a status from 400 to 599, not `200`",
+                "7:33: `on[2]` must be connect, timeout, or a status from 400 to 599, not `tiemout`",
             ],
         ),
         (
