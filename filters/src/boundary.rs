@@ -131,16 +131,13 @@ mod tests {
     fn check(stream: &[u8], split: usize) -> Result<(), TestCaseError> {
         let (before, behind) = stream.split_at(split.min(stream.len()));
         let whole = events(stream);
-        match after(&[before, behind]).end_event() {
-            Some(end) => {
-                let expected = whole.into_iter().chain([(b"error".to_vec(), br#"{"error":1}"#.to_vec())]);
-                let got = events(&[stream, end, ERROR].concat());
-                prop_assert_eq!(got, expected.collect::<Vec<_>>(), "{}", stream.escape_ascii());
-            }
-            None => {
-                let ended = events(&[stream, b"\n\n"].concat());
-                prop_assert_eq!(ended.len(), whole.len() + 1, "it was needless: {}", stream.escape_ascii());
-            }
+        if let Some(end) = after(&[before, behind]).end_event() {
+            let expected = whole.into_iter().chain([(b"error".to_vec(), br#"{"error":1}"#.to_vec())]);
+            let got = events(&[stream, end, ERROR].concat());
+            prop_assert_eq!(got, expected.collect::<Vec<_>>(), "{}", stream.escape_ascii());
+        } else {
+            let ended = events(&[stream, b"\n\n"].concat());
+            prop_assert_eq!(ended.len(), whole.len() + 1, "it was needless: {}", stream.escape_ascii());
         }
         Ok(())
     }

@@ -179,11 +179,7 @@ impl Channels {
     }
 }
 
-fn candidate<'a>(
-    channel: &'a Arc<Channel>,
-    now: Instant,
-    admits: impl Fn(&Channel) -> bool,
-) -> Candidate<&'a Arc<Channel>> {
+fn candidate(channel: &Arc<Channel>, now: Instant, admits: impl Fn(&Channel) -> bool) -> Candidate<&Arc<Channel>> {
     let failover = &channel.config.failover;
     Candidate {
         what: channel,

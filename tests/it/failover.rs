@@ -57,9 +57,9 @@ async fn answered(gateway: &Gateway, n: usize) -> BTreeMap<String, usize> {
     by
 }
 
-fn metric(metrics: &str, series: &str) -> f64 {
+fn metric(metrics: &str, series: &str) -> usize {
     let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    value.map_or(0.0, |value| value.parse().expect("a figure"))
+    value.map_or(0, |value| value.parse().expect("a figure"))
 }
 
 /// The first of two channels fails, `tries` times before it cools down; then it is asked once in a cooldown,
@@ -73,9 +73,9 @@ async fn stands_in(failure: Script, tries: usize, outcome: &str, what: &str) {
     let attempts = |channel, outcome| {
         metric(&metrics, &format!("weir_upstream_attempts_total{{channel=\"{channel}\",outcome=\"{outcome}\"}}"))
     };
-    assert_eq!((attempts("first", outcome), attempts("second", "ok")), (tries as f64, 20.0), "{what}");
-    assert_eq!(metric(&metrics, "weir_channel_up{channel=\"first\"}"), 0.0, "{what}");
-    assert_eq!(metric(&metrics, "weir_channel_up{channel=\"second\"}"), 1.0, "{what}");
+    assert_eq!((attempts("first", outcome), attempts("second", "ok")), (tries, 20), "{what}");
+    assert_eq!(metric(&metrics, "weir_channel_up{channel=\"first\"}"), 0, "{what}");
+    assert_eq!(metric(&metrics, "weir_channel_up{channel=\"second\"}"), 1, "{what}");
 
     tokio::time::sleep(COOLED).await;
     answered(&gateway, 10).await;
@@ -94,8 +94,8 @@ async fn stands_in(failure: Script, tries: usize, outcome: &str, what: &str) {
     );
     let metrics = gateway.metrics().await;
     for channel in ["first", "second"] {
-        assert_eq!(metric(&metrics, &format!("weir_channel_inflight{{channel=\"{channel}\"}}")), 0.0, "{what}");
-        assert_eq!(metric(&metrics, &format!("weir_channel_up{{channel=\"{channel}\"}}")), 1.0, "{what}");
+        assert_eq!(metric(&metrics, &format!("weir_channel_inflight{{channel=\"{channel}\"}}")), 0, "{what}");
+        assert_eq!(metric(&metrics, &format!("weir_channel_up{{channel=\"{channel}\"}}")), 1, "{what}");
     }
 }
 
@@ -136,8 +136,8 @@ async fn a_channel_that_is_not_there_is_stood_in_for_until_it_is() {
     assert_eq!(answered(&gateway, 10).await, [("second".to_owned(), 10)].into());
     let metrics = gateway.metrics().await;
     let failed = "weir_upstream_attempts_total{channel=\"first\",outcome=\"upstream_error\"}";
-    assert_eq!(metric(&metrics, failed), 3.0);
-    assert_eq!(metric(&metrics, "weir_channel_cooldowns_total{channel=\"first\",what=\"channel\"}"), 1.0);
+    assert_eq!(metric(&metrics, failed), 3);
+    assert_eq!(metric(&metrics, "weir_channel_cooldowns_total{channel=\"first\",what=\"channel\"}"), 1);
     let back = upstream_at(gone, fine()).await;
     tokio::time::sleep(COOLED).await;
     assert_eq!(answered(&gateway, 3).await, [("first".to_owned(), 3)].into());
@@ -307,13 +307,13 @@ async fn keys_cool_down_one_by_one_and_all_of_them_are_the_channel() {
         assert_eq!(seen.len(), 5);
         assert!(seen[1..].iter().all(|key| *key != seen[0]), "{status}: {seen:?}");
         let metrics = gateway.metrics().await;
-        assert_eq!(metric(&metrics, "weir_channel_keys_cooling{channel=\"first\"}"), 1.0);
-        assert_eq!(metric(&metrics, "weir_channel_up{channel=\"first\"}"), 1.0);
+        assert_eq!(metric(&metrics, "weir_channel_keys_cooling{channel=\"first\"}"), 1);
+        assert_eq!(metric(&metrics, "weir_channel_up{channel=\"first\"}"), 1);
 
         first.now(failing(status));
         assert_eq!(answered(&gateway, 4).await, [("second".to_owned(), 4)].into());
         assert_eq!(first.heads(), 6, "{status}: nobody asks a channel without keys");
-        assert_eq!(metric(&gateway.metrics().await, "weir_channel_up{channel=\"first\"}"), 0.0);
+        assert_eq!(metric(&gateway.metrics().await, "weir_channel_up{channel=\"first\"}"), 0);
 
         first.now(fine());
         tokio::time::sleep(COOLED).await;
@@ -485,7 +485,7 @@ async fn the_failures_of_one_protocols_channel_are_answered_by_another_of_the_sa
     assert_eq!((answer.status, answer.header("x-weir-channel")), (200, "b"));
     eventually("no request in flight", async || {
         let metrics = gateway.metrics().await;
-        (metric(&metrics, "weir_channel_inflight{channel=\"b\"}") == 0.0).then_some(())
+        (metric(&metrics, "weir_channel_inflight{channel=\"b\"}") == 0).then_some(())
     })
     .await;
 }
