@@ -235,7 +235,8 @@ async fn a_stream_that_breaks_off_ends_with_the_error_of_its_protocol() {
                 let (events, whole) = told(&gateway, http, path, body).await;
                 let what = format!("{path} {round} {http:?} {events:?}");
                 assert_eq!(whole, round < 2, "{what}");
-                assert_eq!(events.len(), if round < 2 { 2 } else { 1 }, "{what}");
+                // What HTTP/2 resets may take with it what had come before.
+                assert!(if round < 2 { events.len() == 2 } else { events.len() < 2 }, "{what}");
                 let Some((event, data)) = events.get(1) else { continue };
                 let error: Value = serde_json::from_str(data).expect("JSON");
                 let message = error["error"]["message"].as_str().unwrap_or_default();
