@@ -34,19 +34,18 @@ impl Channel {
         Some(Choice { channel: self.clone(), key, hold: Hold::new(state, ticket, (key, key_ticket), place) })
     }
 
-    /// Takes it although it may cool down, with the key that recovers first. `None`: there is no room.
+    /// Takes it although it may cool down, with the key that recovers first. `None`: there is no room. It is
+    /// never the trial: a body that comes slowly would hold that up for all others.
     pub(super) fn force(self: &Arc<Self>, now: Instant) -> Option<Choice> {
         let state = &self.state;
         let place = self.place()?;
-        let ticket = state.health.claim(now).unwrap_or_else(|| state.health.force());
         let ready_at = |key: &usize| match state.key_health[*key].standing(now) {
             Standing::Ready => now,
             Standing::Cooling { until } => until.max(now),
         };
         // A channel has at least one key.
         let key = state.turns().min_by_key(ready_at).unwrap_or_default();
-        let health = &state.key_health[key];
-        let key_ticket = health.claim(now).unwrap_or_else(|| health.force());
+        let (ticket, key_ticket) = (state.health.force(), state.key_health[key].force());
         Some(Choice { channel: self.clone(), key, hold: Hold::new(state, ticket, (key, key_ticket), place) })
     }
 
@@ -176,6 +175,7 @@ mod tests {
         assert!(hold.channel_failed(&channel, BLOW, start));
         assert!(channel.claim(start).is_none());
         let later = start + channel.config.failover.cooldown.time;
+        let _forced = channel.force(later).unwrap();
         let trial = channel.claim(later).unwrap();
         assert!(channel.claim(later).is_none(), "one at a time");
         drop(trial);
