@@ -14,6 +14,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::credential::Credential;
 use crate::glob::Glob;
 use crate::limits::{Account, Subject};
+use crate::price::PriceRate;
 use crate::protocol::Protocol;
 use crate::refusal::Refusal;
 
@@ -89,13 +90,23 @@ pub struct KeyEntry {
     digest: KeyDigest,
     /// What it may do.
     pub policy: KeyPolicy,
+    /// What its user's requests are multiplied by.
+    pub price_rate: PriceRate,
     accounts: Vec<(Subject, Arc<Account>)>,
 }
 
 impl KeyEntry {
     /// A key by its digest.
     pub fn new(digest: KeyDigest, name: &str, user: &str, policy: KeyPolicy) -> Self {
-        Self { id: digest.key_id().into(), name: name.into(), user: user.into(), digest, policy, accounts: Vec::new() }
+        let (id, accounts) = (digest.key_id().into(), Vec::new());
+        let price_rate = PriceRate::default();
+        Self { id, name: name.into(), user: user.into(), digest, policy, price_rate, accounts }
+    }
+
+    /// The same at its user's rate.
+    #[must_use]
+    pub fn at_rate(self, price_rate: PriceRate) -> Self {
+        Self { price_rate, ..self }
     }
 
     /// The same, with what it and its user may use: an account for each that has limits.

@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod mistake;
 mod net;
+mod prices;
 mod raw;
 mod scalar;
 mod section;
@@ -22,12 +23,14 @@ mod validate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::price::{PriceRate, PriceTable};
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -36,6 +39,7 @@ pub use check::{Checked, check};
 pub use failover::{Failover, OnDisconnect, Sticky};
 pub use load::{Sources, fuzz_entry, load, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
+pub use prices::{PriceFile, is_importable, parse_prices};
 
 /// All of a configuration file.
 #[derive(Clone, Debug)]
@@ -64,6 +68,10 @@ pub struct Config {
     pub estimates: Estimates,
     /// Whether conversations stay at their channel.
     pub sticky: Option<Sticky>,
+    /// What models cost; `None`: nothing is priced.
+    pub prices: Option<Arc<PriceTable>>,
+    /// What becomes of a request whose model has no price.
+    pub unpriced: Unpriced,
 }
 
 /// A listener of the data plane.
@@ -208,6 +216,8 @@ pub struct User {
     pub name: String,
     /// What all of the user's keys together may use.
     pub limits: Limits,
+    /// What the user's requests are multiplied by. It is never shown to users.
+    pub price_rate: PriceRate,
 }
 
 /// A client key.
@@ -252,4 +262,14 @@ pub enum Durability {
     Relaxed,
     /// Once the disk has it: the answer's last chunk waits for that.
     Strict,
+}
+
+/// What becomes of a request whose model has no price.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unpriced {
+    /// It is served, counted and flagged; it costs nothing.
+    #[default]
+    Allow,
+    /// It is refused.
+    Refuse,
 }

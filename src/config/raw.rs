@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -22,7 +23,7 @@ use super::mistake::Complaint;
 use super::scalar::{Parsed, Word};
 use super::section::{At, Fields, Reader, Section};
 use super::tree::{Kind, NodeId};
-use super::{BaseUrl, Durability, net, scalar, time};
+use super::{BaseUrl, Durability, Unpriced, net, prices, scalar, time};
 
 /// A whole file.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct RawConfig {
     pub(super) ledger: RawLedger,
     pub(super) estimates: Estimates,
     pub(super) sticky: Option<RawSticky>,
+    pub(super) prices: Option<At<PathBuf>>,
+    pub(super) unpriced: Option<At<Unpriced>>,
 }
 
 #[derive(Debug)]
@@ -134,6 +137,7 @@ pub(super) struct RawCors {
 pub(super) struct RawUser {
     pub(super) name: Option<At<String>>,
     pub(super) limits: RawLimits,
+    pub(super) price_rate: Option<At<PriceRate>>,
 }
 
 #[derive(Debug)]
@@ -170,8 +174,10 @@ const ROOT: Fields = Fields {
         "ledger",
         "estimates",
         "sticky",
+        "prices",
+        "unpriced",
     ],
-    later: &["prices", "audit"],
+    later: &["audit"],
 };
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
 const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
@@ -206,7 +212,7 @@ const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], l
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
 const ROUTE: Fields = Fields { known: &["path", "operation", "channels", "upstream_path", "cors"], later: &[] };
 const CORS: Fields = Fields { known: &["origins"], later: &[] };
-const USER: Fields = Fields { known: &["name", "limits"], later: &["price_rate", "max_keys"] };
+const USER: Fields = Fields { known: &["name", "limits", "price_rate"], later: &["max_keys"] };
 const KEY: Fields = Fields {
     known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
     later: &[],
@@ -253,6 +259,8 @@ impl RawConfig {
             users: items(r, &root, "users", &USER, RawUser::read),
             keys: items(r, &root, "keys", &KEY, RawKey::read),
             ledger: RawLedger::read(r, &root),
+            prices: r.optional_word(&root, "prices", path),
+            unpriced: r.optional_word(&root, "unpriced", prices::unpriced),
             estimates: limits::estimates(r, &root),
             sticky: r.optional(&root, "sticky").map(|at| {
                 let s = r.section(at, &STICKY);
@@ -392,7 +400,11 @@ impl RawRoute {
 
 impl RawUser {
     fn read(r: &mut Reader<'_>, s: &Section) -> Self {
-        Self { name: r.required_word(s, "name", scalar::free_name), limits: RawLimits::read(r, s) }
+        Self {
+            name: r.required_word(s, "name", scalar::free_name),
+            limits: RawLimits::read(r, s),
+            price_rate: r.optional_word(s, "price_rate", prices::price_rate),
+        }
     }
 }
 

@@ -76,6 +76,8 @@ pub(super) fn validate(
         users: raw.users.into_iter().filter_map(user).collect(),
         keys: raw.keys.into_iter().filter_map(key).collect(),
         ledger: check.ledger(&raw.ledger),
+        prices: check.prices(raw.prices.as_ref()),
+        unpriced: check.unpriced(raw.unpriced.as_ref(), raw.prices.is_some()),
         estimates: raw.estimates,
         sticky: raw.sticky.map(RawSticky::checked),
     };
@@ -360,7 +362,11 @@ fn route(raw: RawRoute) -> Option<Route> {
 }
 
 fn user(raw: RawUser) -> Option<User> {
-    Some(User { name: raw.name?.value, limits: raw.limits.limits() })
+    Some(User {
+        limits: raw.limits.limits(),
+        name: raw.name?.value,
+        price_rate: raw.price_rate.map(|rate| rate.value).unwrap_or_default(),
+    })
 }
 
 fn key(raw: RawKey) -> Option<Key> {

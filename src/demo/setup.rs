@@ -13,13 +13,14 @@ use sha2::{Digest, Sha256};
 use weir_filters::glob::Glob;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
     Admin, BaseUrl, Channel, Config, Durability, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
-    UpstreamKey, User,
+    Unpriced, UpstreamKey, User,
 };
 
 /// Where the gateway of `weir demo` listens.
@@ -132,7 +133,7 @@ pub fn config(
             route(MINIAI_ROUTE, Operation::OpenAiChat, "miniai", "/miniai/v2/chat/completions"),
             route(OLLAMA_ROUTE, Operation::OllamaChat, "ollama", "/api/chat"),
         ],
-        users: vec![User { name: "demo".to_owned(), limits: Limits::default() }],
+        users: vec![User { name: "demo".to_owned(), limits: Limits::default(), price_rate: PriceRate::default() }],
         keys: vec![Key {
             name: "demo".to_owned(),
             user: Some("demo".to_owned()),
@@ -145,6 +146,8 @@ pub fn config(
             limits: Limits::default(),
         }],
         estimates: Estimates::default(),
+        prices: None,
+        unpriced: Unpriced::Allow,
         ledger: Ledger {
             durability: Durability::Relaxed,
             keep_minutes: Duration::from_secs(2 * 24 * 3600),

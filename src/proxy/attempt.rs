@@ -31,7 +31,7 @@ use crate::metrics::Cooled;
 use super::context::{Context, Exchange};
 use super::plan::{Plan, plan};
 use super::request::Body;
-use super::{finish, limits};
+use super::{finish, limits, pricing};
 
 /// What Azure and OpenAI say beside `Retry-After`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -134,9 +134,15 @@ pub(super) fn first(
         (NoChannel::Unserved, None) => Refusal::NoChannel,
         (NoChannel::Busy, _) => Refusal::ChannelsFull,
     })?;
-    // Only what has a channel takes from limits.
-    limits::reserve(ctx, admitted, way.route.operation, facts.as_ref())?;
+    if let Some(model) = way.model
+        && snapshot.refuses_unpriced(way.route.operation, &choice.channel, model)
+    {
+        return Err(Refusal::ModelNotPriced { model: model.into() });
+    }
     let plan = plan(way.route, &choice.channel, way.path, way.query, way.model, facts.as_ref());
+    ctx.images = pricing::images(plan.operation, &plan.target, facts.as_ref());
+    // Only what has a channel takes from limits.
+    limits::reserve(ctx, admitted, way.route.operation, facts.as_ref(), &choice.channel)?;
     let several = several && choice.channel.config().failover.retries.attempts > 1;
     ctx.attempts.conversation = conversation;
     let body = if several {
@@ -283,7 +289,7 @@ fn another(failure: Failure, client: &RequestHeader, ctx: &mut Context) -> bool 
         None => snapshot.channels.choose_next(
             &wish(ctx, &way),
             |name| permits(ctx, name),
-            |channel| admits(ctx, channel),
+            |channel| admits(ctx, channel) && !snapshot.refuses_unpriced(route.operation, channel, &model),
             |other| other.index() == channel.index() || had(other.index(), None),
         ),
     };

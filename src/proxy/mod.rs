@@ -11,6 +11,7 @@ mod exchange;
 mod finish;
 mod limits;
 mod plan;
+mod pricing;
 mod reply;
 mod request;
 mod response;
