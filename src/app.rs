@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
@@ -21,6 +21,7 @@ use weir_filters::secret::Secret;
 
 use crate::accounts::{Accounts, Limited};
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
+use crate::channels::{Registry, Sticky};
 use crate::config::{self, Config};
 use crate::front::{Front, Listening};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
@@ -123,7 +124,8 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let (ledger, accounts) = (Arc::new(ledger), Arc::new(Accounts::new()));
         accounts.apply(&limited(config), &ledger, now_ms());
-        let snapshot = Snapshot::new(1, config, &metrics, &accounts);
+        let registry = Registry::default();
+        let snapshot = Snapshot::new(1, config, &metrics, &accounts, &registry);
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
         let mut connector = ConnectorOptions::new(NO_POOL);
@@ -135,6 +137,9 @@ impl Gateway {
                 metrics,
                 accounts,
                 leg: Leg::new(Some(connector)),
+                registry,
+                conversations: Sticky::default(),
+                drains: Arc::default(),
             }),
         })
     }
@@ -271,7 +276,7 @@ impl Reloader {
         let version = self.shared.live.load().version() + 1;
         let accounts = &self.shared.accounts;
         accounts.apply(&limited(&config), &self.shared.ledger, now_ms());
-        self.shared.live.store(Arc::new(Snapshot::new(version, &config, metrics, accounts)));
+        self.shared.live.store(Arc::new(Snapshot::new(version, &config, metrics, accounts, &self.shared.registry)));
         metrics.set_config_version(version);
         metrics.set_last_reload_success(true);
         log::info!("configuration {version} is in force");
@@ -328,6 +333,7 @@ impl AdminState for State {
         metrics.set_fold_lag_records(status.fold_lag_records);
         metrics.set_store_up(status.store_up);
         metrics.set_ledger_append_errors(status.append_errors);
+        self.shared.live.load().show_health(Instant::now());
         metrics.encode()
     }
 

@@ -19,8 +19,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, BaseUrl, Channel, Config, Durability, Headers, Key, Ledger, Listen, Route, Server, Timeouts, Unpriced,
-    UpstreamKey, User,
+    Admin, BaseUrl, Channel, Config, Durability, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
+    Unpriced, UpstreamKey, User,
 };
 
 /// Where the gateway of `weir demo` listens.
@@ -96,6 +96,7 @@ pub fn config(
             idle: Duration::from_secs(300),
         },
         limits: Limits::default(),
+        failover: Failover::default(),
     };
     let route = |path: &str, operation, channel: &str, upstream_path: &str| Route {
         path: path.to_owned(),
@@ -152,6 +153,7 @@ pub fn config(
             keep_minutes: Duration::from_secs(2 * 24 * 3600),
             keep_hours: Duration::from_secs(90 * 24 * 3600),
         },
+        sticky: None,
     }
 }
 
