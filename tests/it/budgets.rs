@@ -22,7 +22,8 @@ fn body(max_tokens: u64) -> String {
 }
 
 async fn slow_upstream() -> Upstream {
-    let bytes = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{USAGE}", USAGE.len());
+    let bytes =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{USAGE}", USAGE.len());
     upstream([raw_answer("").wait(10).send(bytes)]).await
 }
 

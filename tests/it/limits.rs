@@ -82,7 +82,8 @@ async fn never_more_requests_are_at_the_upstream_than_may_be_at_a_time() {
 }
 
 async fn slow_upstream(milliseconds: u64) -> Upstream {
-    let bytes = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{USAGE}", USAGE.len());
+    let bytes =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{USAGE}", USAGE.len());
     upstream([raw_answer("").wait(milliseconds).send(bytes)]).await
 }
 
