@@ -163,6 +163,15 @@ impl Channels {
         ways.scan(0, |sum, ways| (*sum < 2).then(|| *sum += ways).map(|()| *sum)).any(|sum| sum > 1)
     }
 
+    /// The channels that serve a request and that the key may use.
+    pub fn permitted<'a>(
+        &'a self,
+        wish: &Wish<'_>,
+        permits: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = &'a Arc<Channel>> {
+        self.candidates(wish).filter(move |channel| permits(channel.name()))
+    }
+
     /// The channels that serve a request, each once, in order. They are found one by one: those behind the
     /// last that is looked at cost nothing.
     ///
