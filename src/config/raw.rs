@@ -130,6 +130,7 @@ pub(super) struct RawCors {
 #[derive(Debug)]
 pub(super) struct RawUser {
     pub(super) name: Option<At<String>>,
+    pub(super) max_keys: Option<At<usize>>,
     pub(super) limits: RawLimits,
 }
 
@@ -178,7 +179,7 @@ const SERVER: Fields = Fields {
 const ADMIN: Fields =
     Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
-const CHANNEL: Fields = Fields {
+pub(super) const CHANNEL: Fields = Fields {
     known: &["name", "protocol", "base_url", "keys", "models", "model_map", "inject_usage", "timeouts", "limits"],
     later: &["priority", "weight", "on_disconnect", "max_concurrency", "retry", "cooldown", "probe"],
 };
@@ -186,8 +187,8 @@ const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], l
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
 const ROUTE: Fields = Fields { known: &["path", "operation", "channels", "upstream_path", "cors"], later: &[] };
 const CORS: Fields = Fields { known: &["origins"], later: &[] };
-const USER: Fields = Fields { known: &["name", "limits"], later: &["price_rate", "max_keys"] };
-const KEY: Fields = Fields {
+pub(super) const USER: Fields = Fields { known: &["name", "limits", "max_keys"], later: &["price_rate"] };
+pub(super) const KEY: Fields = Fields {
     known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
     later: &[],
 };
@@ -307,7 +308,7 @@ impl RawHeaders {
 }
 
 impl RawChannel {
-    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+    pub(super) fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         let timeouts = subsection(r, s, "timeouts", &TIMEOUTS);
         Self {
             name: r.required_word(s, "name", scalar::plain_name),
@@ -361,13 +362,17 @@ impl RawRoute {
 }
 
 impl RawUser {
-    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
-        Self { name: r.required_word(s, "name", scalar::free_name), limits: RawLimits::read(r, s) }
+    pub(super) fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+        Self {
+            name: r.required_word(s, "name", scalar::free_name),
+            max_keys: r.optional_word(s, "max_keys", scalar::positive),
+            limits: RawLimits::read(r, s),
+        }
     }
 }
 
 impl RawKey {
-    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+    pub(super) fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         Self {
             name: r.required_word(s, "name", scalar::free_name),
             user: r.optional_word(s, "user", scalar::free_name),

@@ -5,6 +5,9 @@
 mod support;
 
 mod admin;
+mod api_channels;
+mod api_keys;
+mod api_users;
 mod bodies;
 mod canary;
 mod channels;

@@ -190,7 +190,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             cors: Some(Cors { origins: vec!["https://a.example".into()] }),
         }]
     );
-    assert_eq!(config.users, [User { name: "Älice B".into(), limits: Limits::default() }]);
+    assert_eq!(config.users, [User { name: "Älice B".into(), limits: Limits::default(), max_keys: 10 }]);
     let mut sha256 = [0; 32];
     for (at, byte) in sha256.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&DIGEST[at * 2..at * 2 + 2], 16).unwrap();
@@ -198,6 +198,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
     assert_eq!(
         config.keys,
         [Key {
+            identity: None,
             name: "laptop".into(),
             user: Some("Älice B".into()),
             sha256,
@@ -260,7 +261,7 @@ keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-f
     assert_eq!(config.admin.address, ([127, 0, 0, 1], 9002).into());
     assert_eq!(config.admin.token, None, "an empty token stands for one that is made");
     assert_eq!(config.listen[0].address, ([127, 0, 0, 1], 80).into());
-    assert_eq!(config.users, [User { name: "a, evil: [b }".into(), limits: Limits::default() }]);
+    assert_eq!(config.users, [User { name: "a, evil: [b }".into(), limits: Limits::default(), max_keys: 10 }]);
     assert_eq!(config.keys[0].name, "a: b");
     assert!(!config.keys[0].enabled);
 }
