@@ -187,7 +187,7 @@ mod tests {
             (
                 json!({ "name": "a/b", "sha256": DIGEST, "models": ["a b"], "limits": { "rpm": -1 } }),
                 vec![
-                    "limits.rpm: `rpm` must be a whole number from 0, not `-1`",
+                    "limits.rpm: `rpm` must be a whole number from 0, not `-1`; leave it out for no limit",
                     "models[0]: `models[0]` must be a name or a glob without spaces, at most 256 bytes, not `a b`",
                     "name: `name` must be a printable name without `/ * ? #`, at most 128 bytes, not `a/b`",
                 ],

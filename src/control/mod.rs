@@ -83,14 +83,14 @@ impl Control {
                 self.rows(kind, |row| row[field] == handle).into_iter().next().ok_or(Refused::NotFound(kind))
             }
             Command::Make(Kind::Key, fields) => self.make_key(&fields),
-            Command::Make(Kind::User, fields) => self.change_one::<User>(|draft| draft.make_user(&fields)),
-            Command::Make(Kind::Channel, fields) => self.change_one::<Channel>(|draft| draft.make_channel(&fields)),
-            Command::Change(Kind::Key, id, patch) => self.change_one::<Key>(|draft| draft.change_key(&id, &patch)),
+            Command::Make(Kind::User, fields) => self.one::<User>("made", |draft| draft.make_user(&fields)),
+            Command::Make(Kind::Channel, fields) => self.one::<Channel>("made", |draft| draft.make_channel(&fields)),
+            Command::Change(Kind::Key, id, patch) => self.one::<Key>("changed", |draft| draft.change_key(&id, &patch)),
             Command::Change(Kind::User, name, patch) => {
-                self.change_one::<User>(|draft| draft.change_user(&name, &patch))
+                self.one::<User>("changed", |draft| draft.change_user(&name, &patch))
             }
             Command::Change(Kind::Channel, name, patch) => {
-                self.change_one::<Channel>(|draft| draft.change_channel(&name, &patch))
+                self.one::<Channel>("changed", |draft| draft.change_channel(&name, &patch))
             }
             Command::Remove(kind, handle) => {
                 self.change(|draft| match kind {
@@ -115,7 +115,7 @@ impl Control {
         let (id, drawn) = (draw::id(), ClientKey::draw());
         let (Ok(id), Ok(drawn)) = (id, drawn) else { return Err(Refused::NoRandomness) };
         let new = NewKey { id, sha256: drawn.sha256 };
-        let made = self.change_one::<Key>(|draft| draft.make_key(fields, &new))?;
+        let made = self.one::<Key>("made", |draft| draft.make_key(fields, &new))?;
         Ok(with_secret(made, &drawn))
     }
 
@@ -123,7 +123,7 @@ impl Control {
         let overlap = overlap(fields)?;
         let Ok(drawn) = ClientKey::draw() else { return Err(Refused::NoRandomness) };
         let until = (!overlap.is_zero()).then(|| SystemTime::now() + overlap);
-        let rotated = self.change_one::<Key>(|draft| draft.rotate_key(id, drawn.sha256, until))?;
+        let rotated = self.one::<Key>("rotated", |draft| draft.rotate_key(id, drawn.sha256, until))?;
         Ok(with_secret(rotated, &drawn))
     }
 
@@ -134,12 +134,14 @@ impl Control {
         Ok(self.rows_of(&changed).into())
     }
 
-    fn change_one<T: Showable>(
+    /// Changes one object, and says what has become of it.
+    fn one<T: Showable>(
         &self,
+        done: &str,
         make: impl FnOnce(&mut Draft<'_>) -> Result<Arc<Stored<T>>, Refused>,
     ) -> Result<Value, Refused> {
         let stored = self.change(make)?;
-        log::info!("the {} `{}` was changed over the admin API", T::KIND.name(), stored.meant.name());
+        log::info!("the {} `{}` was {done} over the admin API", T::KIND.name(), stored.meant.name());
         Ok(self.rows_of(&[stored]).pop().unwrap_or_default())
     }
 

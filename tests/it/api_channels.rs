@@ -110,7 +110,7 @@ async fn declared_channels_cannot_be_changed_and_names_stand_for_one() {
     let taken = gateway.api("channels").post(&channel("openai", &first, CANARY)).await.refused(409);
     assert_eq!(taken.0, "name_taken");
     for (body, message) in [
-        (json!(["maid"]), "unknown channel `maid`; did you mean \"made\"?"),
+        (json!(["mode"]), "unknown channel `mode`; did you mean \"made\"?"),
         (json!(["made", "made"]), "the channel `made` is named twice"),
         (json!([]), "the channel `made` is not named"),
         (json!({}), "the body must be a JSON list of names"),

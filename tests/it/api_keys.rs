@@ -91,7 +91,7 @@ async fn a_change_holds_for_the_next_request() {
         assert_eq!((&changed["id"], changed.get("key")), (&json!(id), None));
         assert_eq!(status_of(&gateway, &secret).await, status, "{patch}");
     }
-    gateway.used("key", "renamed", 1).await;
+    gateway.used("key", "renamed", 8).await;
     assert_eq!(gateway.api(&path).delete().await.expect(204), Value::Null);
     assert_eq!(status_of(&gateway, &secret).await, 401);
     assert_eq!(gateway.api(&path).delete().await.refused(404).0, "not_found");
@@ -280,7 +280,8 @@ async fn twenty_at_once_lose_nothing() {
         }
     });
     let keys: Vec<(String, String)> = join_all(makers).await.into_iter().flatten().collect();
-    let same = join_all((0..20).map(|_| gateway.api("keys").post(&json!({ "name": "one" })))).await;
+    let one = json!({ "name": "one" });
+    let same = join_all((0..20).map(|_| gateway.api("keys").post(&one))).await;
     let mut statuses: Vec<u16> = same.into_iter().map(|said| said.answer.status).collect();
     statuses.sort_unstable();
     assert_eq!((statuses[0], statuses[1]), (201, 409), "of twenty with one name one is made");

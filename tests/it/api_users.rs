@@ -65,7 +65,7 @@ async fn price_rates_are_set_for_all_or_for_none() {
         (json!({}), 400, "`price_rate` is missing"),
         (json!({ "users": [], "price_rate": "1" }), 400, "`users` must be a list of names; leave it out for all"),
         (json!({ "users": [1], "price_rate": "1" }), 400, "`users` must be a list of names"),
-        (json!({ "users": ["a", "c"], "price_rate": "1" }), 400, "unknown user `c`; did you mean \"a\"?"),
+        (json!({ "users": ["a", "c"], "price_rate": "1" }), 400, "unknown user `c`"),
         (
             json!({ "users": ["a", "declared"], "price_rate": "1" }),
             409,

@@ -142,8 +142,8 @@ mod tests {
     #[test]
     fn what_is_no_json_is_refused_without_its_contents() {
         for (body, expected) in [
-            (r#"{"a":1,"a":1}"#, "a field is given twice at line 1 column 12"),
-            (r#"{"a":{"sk-canary":1,"sk-canary":2}}"#, "a field is given twice at line 1 column 33"),
+            (r#"{"a":1,"a":1}"#, "a field is given twice at line 1 column 13"),
+            (r#"{"a":{"sk-canary":1,"sk-canary":2}}"#, "a field is given twice at line 1 column 34"),
             (r#"{"sk-canary"}"#, "expected `:` at line 1 column 13"),
             ("{} sk-canary", "trailing characters at line 1 column 4"),
             ("sk-canary", "expected value at line 1 column 1"),

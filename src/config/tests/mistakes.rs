@@ -91,7 +91,7 @@ fn nobody_has_more_keys_than_their_user_may_have() {
         assert_eq!(good(&text(most)).keys.len(), most);
         let line = 8 + most + 1;
         let message = format!("names a user who may have {most} keys and has more; raise the user's `max_keys`");
-        assert_eq!(wrong(&text(most + 1)), [format!("{line}:{}: `user` {message}", if most > 9 { 22 } else { 21 })]);
+        assert_eq!(wrong(&text(most + 1)), [format!("{line}:{}: `user` {message}", if most > 9 { 24 } else { 23 })]);
     }
     appended(&[("users: [{ name: a, max_keys: 0 }]", &["7:30: `max_keys` must be a whole number from 1, not `0`"])]);
 }
