@@ -59,10 +59,10 @@ impl<'f> Draft<'f> {
 
     /// The same for a change: what is shadowed is not changed, because that would show nowhere.
     pub(super) fn find_in_force<T: Object>(&self, name: &str) -> Result<usize, Refused> {
-        match T::of(self.file).iter().any(|declared| declared.name() == name) {
-            true => Err(is_declared::<T>(&[name])),
-            false => self.find::<T>(name),
+        if T::of(self.file).iter().any(|declared| declared.name() == name) {
+            return Err(is_declared::<T>(&[name]));
         }
+        self.find::<T>(name)
     }
 
     /// Adds an object.
@@ -93,13 +93,11 @@ impl<'f> Draft<'f> {
 
     fn is_free<T: Object>(&self, name: &str) -> Result<(), Refused> {
         let kept = T::shelf(&self.shelves).iter().map(|stored| &stored.meant);
-        match T::of(self.file).iter().chain(kept).any(|other| other.name() == name) {
-            true => {
-                let message = format!("there is a {} `{name}` already", T::KIND.name());
-                Err(Refused::conflict("name_taken", message))
-            }
-            false => Ok(()),
+        if T::of(self.file).iter().chain(kept).any(|other| other.name() == name) {
+            let message = format!("there is a {} `{name}` already", T::KIND.name());
+            return Err(Refused::conflict("name_taken", message));
         }
+        Ok(())
     }
 }
 

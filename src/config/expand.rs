@@ -49,10 +49,10 @@ pub(super) fn uncover(text: &str) -> String {
 /// The text itself, where none is to be replaced: one that looks like a reference would be kept, and be taken for
 /// what it stands for.
 pub(super) fn as_it_is(text: &str) -> Result<String, Complaint> {
-    match text.contains("${") {
-        true => Err(Complaint::new("variables are not replaced here").suggest("give the value itself")),
-        false => Ok(text.to_owned()),
+    if text.contains("${") {
+        return Err(Complaint::new("variables are not replaced here").suggest("give the value itself"));
     }
+    Ok(text.to_owned())
 }
 
 /// Replaces the references in a scalar. `None` from `env` is a variable that is not set.

@@ -14,36 +14,50 @@ use serde_json::{Map, Value};
 
 use super::answer;
 
+/// Why a body is not looked at.
+pub(super) struct Unfit {
+    status: StatusCode,
+    message: String,
+}
+
+impl Unfit {
+    fn new(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    /// As an answer.
+    pub(super) fn answer(&self) -> Response {
+        answer::error(self.status, &self.message)
+    }
+}
+
 /// A body that is an object; an empty body is an empty one.
-pub(super) fn object(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, Response> {
+pub(super) fn object(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, Unfit> {
     match value(body)? {
         None => Ok(Map::new()),
         Some(Value::Object(fields)) => Ok(fields),
-        Some(_) => Err(unfit("the body must be a JSON object")),
+        Some(_) => Err(Unfit::new("the body must be a JSON object")),
     }
 }
 
 /// A body that is a list of names.
-pub(super) fn names(body: Result<Bytes, BytesRejection>) -> Result<Vec<String>, Response> {
-    let not_names = || unfit("the body must be a JSON list of names");
+pub(super) fn names(body: Result<Bytes, BytesRejection>) -> Result<Vec<String>, Unfit> {
+    let not_names = || Unfit::new("the body must be a JSON list of names");
     let Some(Value::Array(items)) = value(body)? else { return Err(not_names()) };
     let names: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
     names.ok_or_else(not_names)
 }
 
-fn value(body: Result<Bytes, BytesRejection>) -> Result<Option<Value>, Response> {
-    let body = body.map_err(|rejection| {
-        answer::error(rejection.status(), "the body could not be read, or is larger than 64 KiB")
+fn value(body: Result<Bytes, BytesRejection>) -> Result<Option<Value>, Unfit> {
+    let body = body.map_err(|rejection| Unfit {
+        status: rejection.status(),
+        message: "the body could not be read, or is larger than 64 KiB".to_owned(),
     })?;
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
     // What serde_json says has a position and no contents.
-    parse(&body).map(Some).map_err(|e| unfit(&format!("the body is not JSON: {e}")))
-}
-
-fn unfit(message: &str) -> Response {
-    answer::error(StatusCode::BAD_REQUEST, message)
+    parse(&body).map(Some).map_err(|e| Unfit::new(format!("the body is not JSON: {e}")))
 }
 
 fn parse(body: &[u8]) -> serde_json::Result<Value> {

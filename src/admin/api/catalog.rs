@@ -35,7 +35,7 @@ fn routes(kind: Kind) -> Router<Arc<Shared>> {
     let make = move |State(shared): State<Arc<Shared>>, body: Body| async move {
         match body::object(body) {
             Ok(fields) => run(&shared, Command::Make(kind, fields), created).await,
-            Err(refused) => refused,
+            Err(unfit) => unfit.answer(),
         }
     };
     let show = move |State(shared): State<Arc<Shared>>, handle: Handle| async move {
@@ -48,7 +48,7 @@ fn routes(kind: Kind) -> Router<Arc<Shared>> {
         match (handle, body::object(body)) {
             (Ok(Path(handle)), Ok(patch)) => run(&shared, Command::Change(kind, handle, patch), one).await,
             (Err(_), _) => answer::not_found().await,
-            (_, Err(refused)) => refused,
+            (_, Err(unfit)) => unfit.answer(),
         }
     };
     let remove = move |State(shared): State<Arc<Shared>>, handle: Handle| async move {
@@ -66,21 +66,21 @@ async fn rotate(State(shared): State<Arc<Shared>>, handle: Handle, body: Body) -
     match (handle, body::object(body)) {
         (Ok(Path(id)), Ok(fields)) => run(&shared, Command::Rotate(id, fields), one).await,
         (Err(_), _) => answer::not_found().await,
-        (_, Err(refused)) => refused,
+        (_, Err(unfit)) => unfit.answer(),
     }
 }
 
 async fn set_rates(State(shared): State<Arc<Shared>>, body: Body) -> Response {
     match body::object(body) {
         Ok(fields) => run(&shared, Command::Rates(fields), rows).await,
-        Err(refused) => refused,
+        Err(unfit) => unfit.answer(),
     }
 }
 
 async fn order(State(shared): State<Arc<Shared>>, body: Body) -> Response {
     match body::names(body) {
         Ok(names) => run(&shared, Command::Order(names), rows).await,
-        Err(refused) => refused,
+        Err(unfit) => unfit.answer(),
     }
 }
 
