@@ -170,9 +170,12 @@ mod tests {
             .settle(Use { tokens: 0, cost: NanoUsd(9) });
         accounts.apply(&[budget("k1", 37)], &ledger, now);
         assert_eq!(spent(&account), (23, 30, 37), "a reload does not ask the ledger again");
-        assert!(reserve(&taken, Use::default(), accounts.at(now)).is_err());
+        assert!(reserve(&taken, Use { tokens: 1, ..Use::default() }, accounts.at(now)).is_err());
         accounts.apply(&[], &ledger, now);
-        assert!(reserve(&taken, Use::default(), accounts.at(now)).is_ok(), "a limit that is gone holds nobody");
+        assert!(
+            reserve(&taken, Use { tokens: 1, ..Use::default() }, accounts.at(now)).is_ok(),
+            "a limit that is gone holds nobody"
+        );
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Folder {
                 // A request is reserved and settled in one shard, which is read in its order; but whoever
                 // stops a process may drop its requests on another thread.
                 Ok((id, _)) if self.recent.known.contains(&id) => {}
-                Ok((id, reserved)) => self.view.reserve(id, reserved),
+                Ok((id, reserved)) => self.view.under_way.begin(id, reserved),
                 Err(why) => self.report(id, why.at(at, payload)),
             }
             return;
@@ -217,7 +217,7 @@ impl Folder {
         });
         match read {
             Ok((record, series)) if self.recent.insert(record.id) => {
-                self.view.settled(record.id);
+                self.view.under_way.end(record.id);
                 self.view.gather(&mut self.batch, &record, series);
             }
             Ok((record, _)) => {

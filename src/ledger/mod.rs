@@ -371,7 +371,7 @@ impl Inner {
     /// Settles what processes that are gone have left under way. Only the one that leads may: whoever does
     /// not may have a neighbour that lives.
     fn settle_for_the_dead(&self) {
-        let left = lock(&self.folder).view.left_by_others(self.instance);
+        let left = lock(&self.folder).view.under_way.left_by_others(self.instance);
         if left.is_empty() {
             return;
         }

@@ -6,9 +6,11 @@
 //! a reservation is a record of the journal: the settlement that counts if no other one comes. Whoever
 //! leads the ledger next settles what the dead have left.
 
+use ahash::AHashMap;
+
 use super::codec::{Malformed, RecordRef};
 use super::record::Settlement;
-use super::view::{Change, View};
+use super::wire::{Reader, put_int};
 
 /// The first byte of a reservation; versions of settlements are below it.
 const KIND: u8 = 0x80;
@@ -56,25 +58,57 @@ impl Reserved {
     }
 }
 
-impl View {
+/// The reservations of requests under way. They come and go with each request, so they are written
+/// together, in one row, if they are not the same as when they were written last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnderWay {
+    by_id: AHashMap<u128, Reserved>,
+    pub(crate) is_changed: bool,
+}
+
+impl UnderWay {
     /// Notes a reservation.
-    pub(crate) fn reserve(&mut self, id: u128, reserved: Reserved) {
-        self.reserved.insert(id, reserved);
-        self.note(Change::Reserved(id));
+    pub(crate) fn begin(&mut self, id: u128, reserved: Reserved) {
+        self.by_id.insert(id, reserved);
+        self.is_changed = true;
     }
 
-    /// Forgets the reservation of a request that was settled.
-    pub(crate) fn settled(&mut self, id: u128) {
-        // Most requests have none, and most of the time there are none at all.
-        if !self.reserved.is_empty() && self.reserved.remove(&id).is_some() {
-            self.note(Change::Reserved(id));
+    /// Forgets the reservation of a request that was settled. Most requests have none.
+    pub(crate) fn end(&mut self, id: u128) {
+        if !self.by_id.is_empty() && self.by_id.remove(&id).is_some() {
+            self.is_changed = true;
         }
     }
 
-    /// The settlements of what other instances have left.
+    /// The settlements of what other instances have left, in no order.
     pub(crate) fn left_by_others(&self, instance: u64) -> Vec<Settlement> {
-        let left = self.reserved.values().filter(|reserved| reserved.instance != instance);
+        let left = self.by_id.values().filter(|reserved| reserved.instance != instance);
         left.filter_map(Reserved::settlement).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// All of them, in the order of their ids.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let mut ids: Vec<_> = self.by_id.iter().collect();
+        ids.sort_unstable_by_key(|(id, _)| **id);
+        for (_, reserved) in ids {
+            put_int(out, (OVERHEAD + reserved.payload.len()) as u64);
+            reserved.encode(out);
+        }
+    }
+
+    /// Reads what [`UnderWay::encode`] wrote.
+    pub(crate) fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        let mut under_way = Self::default();
+        while !r.is_empty() {
+            let len = usize::try_from(r.int()?).ok()?;
+            let (id, reserved) = Reserved::decode(r.take(len)?).ok()?;
+            under_way.by_id.insert(id, reserved);
+        }
+        Some(under_way)
     }
 }
 
@@ -115,14 +149,22 @@ mod tests {
 
     #[test]
     fn what_is_settled_is_not_left() {
-        let mut view = View::default();
+        let mut under_way = UnderWay::default();
         for (id, instance) in [(1, 7), (2, 7), (3, 8)] {
             let (id, reserved) = Reserved::decode(&payload(instance, &settlement(id, 0))).unwrap();
-            view.reserve(id, reserved);
+            under_way.begin(id, reserved);
         }
-        view.settled(2);
-        view.settled(9);
-        let ids = |instance| view.left_by_others(instance).iter().map(|s| s.id).collect::<Vec<_>>();
+        under_way.end(2);
+        under_way.end(9);
+        let mut bytes = Vec::new();
+        under_way.encode(&mut bytes);
+        let back = UnderWay::decode(&mut Reader::new(&bytes)).unwrap();
+        assert_eq!(back.by_id, under_way.by_id);
+        let ids = |instance| {
+            let mut ids: Vec<_> = back.left_by_others(instance).iter().map(|s| s.id).collect();
+            ids.sort_unstable();
+            ids
+        };
         assert_eq!((ids(8), ids(7), ids(0)), (vec![1], vec![3], vec![1, 3]));
     }
 }

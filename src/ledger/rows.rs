@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::journal::files::SegmentId;
 use super::keys::KeyState;
-use super::reserved::Reserved;
+use super::reserved::UnderWay;
 use super::view::{Change, Grain, Meta, View};
 use super::wire::{Reader, put_int, put_text};
 
@@ -49,7 +49,7 @@ impl View {
             .chain(cells)
             .chain(self.offsets.keys().copied().map(Change::Offset))
             .chain(self.floors.keys().copied().map(Change::Floor))
-            .chain(self.reserved.keys().copied().map(Change::Reserved))
+            .chain((!self.under_way.is_empty()).then_some(Change::UnderWay))
             .map(move |change| self.row(change, &mut value))
     }
 
@@ -100,10 +100,10 @@ impl View {
                 key.extend_from_slice(&shard.to_be_bytes());
                 self.floors.get(&shard).inspect(|floor| put_int(value, **floor)).is_some()
             }
-            Change::Reserved(id) => {
+            Change::UnderWay => {
                 key.push(b'r');
-                key.extend_from_slice(&id.to_be_bytes());
-                self.reserved.get(&id).inspect(|reserved| reserved.encode(value)).is_some()
+                self.under_way.encode(value);
+                !self.under_way.is_empty()
             }
         };
         (key, kept.then(|| value.as_slice().to_vec()))
@@ -141,15 +141,7 @@ impl View {
                     let shard = k.array().map(u16::from_be_bytes).ok_or_else(bad)?;
                     view.floors.insert(shard, r.int().ok_or_else(bad)?);
                 }
-                b'r' => {
-                    let id = k.array().map(u128::from_be_bytes).ok_or_else(bad)?;
-                    let bytes = r.take(value.len()).ok_or_else(bad)?;
-                    let (said, reserved) = Reserved::decode(bytes).map_err(|_| bad())?;
-                    if said != id {
-                        return Err(bad());
-                    }
-                    view.reserved.insert(id, reserved);
-                }
+                b'r' => view.under_way = UnderWay::decode(&mut r).ok_or_else(bad)?,
                 tag => {
                     let grain = Grain::ALL.into_iter().find(|g| grain_tag(*g) == tag).ok_or_else(bad)?;
                     let bucket = k.array().map(u32::from_be_bytes).ok_or_else(bad)?;
@@ -271,8 +263,8 @@ mod tests {
         let mut payload = Vec::new();
         super::super::reserved::begin(9, &mut payload);
         encode(&super::super::fixtures::settlement(5, 6), &mut payload);
-        let (id, reserved) = Reserved::decode(&payload).unwrap();
-        view.reserve(id, reserved);
+        let (id, reserved) = super::super::reserved::Reserved::decode(&payload).unwrap();
+        view.under_way.begin(id, reserved);
         view
     }
 

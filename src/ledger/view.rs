@@ -12,7 +12,7 @@ use super::codec::Dims;
 use super::counters::Counters;
 use super::journal::files::SegmentId;
 use super::keys::Keys;
-use super::reserved::Reserved;
+use super::reserved::UnderWay;
 
 /// Model names are the client's to choose, so one key may have this many combinations of user, model,
 /// channel and route; what it asks beyond is counted under the model [`OTHER_MODEL`].
@@ -87,7 +87,7 @@ pub(crate) enum Change {
     Key(u32),
     Offset(SegmentId),
     Floor(u16),
-    Reserved(u128),
+    UnderWay,
 }
 
 /// All totals, and how much of the journal is in them.
@@ -105,8 +105,8 @@ pub(crate) struct View {
     pub(crate) offsets: BTreeMap<SegmentId, u64>,
     /// Segments up to this one are folded whole, and may be gone.
     pub(crate) floors: BTreeMap<u16, u64>,
-    /// What was reserved and is not settled, by the request's id.
-    pub(super) reserved: BTreeMap<u128, Reserved>,
+    /// What was reserved and is not settled.
+    pub(super) under_way: UnderWay,
     /// Buckets before these are pruned: late records do not bring them back.
     pruned: [u32; 3],
     changes: AHashSet<Change>,
@@ -215,12 +215,16 @@ impl View {
 
     /// What changed since this was last asked.
     pub(crate) fn take_changes(&mut self) -> AHashSet<Change> {
-        std::mem::take(&mut self.changes)
+        let mut changes = std::mem::take(&mut self.changes);
+        if std::mem::take(&mut self.under_way.is_changed) {
+            changes.insert(Change::UnderWay);
+        }
+        changes
     }
 
     /// Whether anything changed.
     pub(crate) fn is_changed(&self) -> bool {
-        !self.changes.is_empty()
+        !self.changes.is_empty() || self.under_way.is_changed
     }
 
     /// The numbers of all series.

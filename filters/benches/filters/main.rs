@@ -1,6 +1,7 @@
 //! What the decisions of Weir cost: see `benches/micro.md`.
 
 mod answers;
+mod limits;
 #[path = "../../../benches/micro/runner.rs"]
 mod runner;
 mod small;
@@ -75,6 +76,7 @@ fn main() {
     }
     cases.extend(documents());
     cases.extend(requests());
+    cases.extend(limits::cases());
     cases.extend(small::cases());
     runner::main(cases);
 }

@@ -169,7 +169,7 @@ impl State {
 
     pub(super) fn standing(&self, limit: Option<u64>, minute: Option<&Minute>, now: Now) -> Option<Standing> {
         let (limit, minute) = (limit?, minute?);
-        let reset_ms = (minute.falls_to(0) * 1000).saturating_sub(now.steady_ms);
+        let reset_ms = (minute.free_from() * 1000).saturating_sub(now.steady_ms);
         Some(Standing { limit, remaining: limit.saturating_sub(minute.sum()), reset_ms })
     }
 }

@@ -45,6 +45,11 @@ impl Minute {
         self.newest
     }
 
+    /// The second from which on nothing is taken, if nothing is added until then.
+    pub(super) fn free_from(&self) -> u64 {
+        self.newest + SECONDS as u64
+    }
+
     /// Takes an amount in the newest second.
     pub(super) fn take(&mut self, amount: u64) {
         self.slots[place(self.newest)] += amount;

@@ -140,7 +140,7 @@ pub struct Standing {
     pub limit: u64,
     /// What is left of it.
     pub remaining: u64,
-    /// In how many milliseconds all of it is free again, if nothing more is taken.
+    /// In how many milliseconds, at the latest, all of it is free again if nothing more is taken.
     pub reset_ms: u64,
 }
 

@@ -18,6 +18,7 @@ fn account(limits: Limits) -> Arc<Account> {
     Arc::new(Account::new(limits, Spent::default(), NOON))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands where a limit may be left out")]
 fn usd(nano: u64) -> Option<NanoUsd> {
     Some(NanoUsd(nano))
 }
