@@ -1,5 +1,6 @@
 //! Through real sockets: every endpoint, and what the listener does with its peers.
 
+mod catalog;
 mod endpoints;
 mod listener;
 
