@@ -93,6 +93,9 @@ fn settlement() -> Settlement {
         response_bytes: 118_000,
         usage: usage(),
         cost: NanoUsd(243_000),
+        price_version: 0x1d9a_7b3e_4860_5f2c,
+        unpriced: false,
+        attempts: 1,
     }
 }
 
@@ -118,6 +121,8 @@ fn observe() -> impl FnMut() {
         invalid: 0,
         outcome: Outcome::Ok,
         stream: true,
+        cost: NanoUsd(243_000),
+        unpriced: false,
     };
     move || metrics.observe(&handles, black_box(&seen))
 }

@@ -34,9 +34,36 @@ pub fn fixed(text: &str, places: u32) -> Result<u64, DecimalError> {
         .ok_or(DecimalError::TooLarge)
 }
 
+/// What [`fixed`] reads as `value`, without needless zeros: 2 500 000 000 with nine places is `2.5`.
+pub fn shown(value: u64, places: u32) -> String {
+    let places = places as usize;
+    let digits = format!("{value:0>width$}", width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    match fraction.trim_end_matches('0') {
+        "" => whole.to_owned(),
+        fraction => format!("{whole}.{fraction}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for (value, places, text) in [
+            (0, 9, "0"),
+            (2_500_000_000, 9, "2.5"),
+            (37_500_000, 9, "0.0375"),
+            (1, 9, "0.000000001"),
+            (10_000_000_000, 9, "10"),
+            (u64::MAX, 9, "18446744073.709551615"),
+            (70, 0, "70"),
+        ] {
+            assert_eq!(shown(value, places), text);
+            assert_eq!(fixed(text, places), Ok(value));
+        }
+    }
 
     #[test]
     fn decimals_are_exact() {

@@ -14,6 +14,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::credential::Credential;
 use crate::glob::Glob;
 use crate::limits::{Account, Subject};
+use crate::price::PriceRate;
 use crate::protocol::Protocol;
 use crate::refusal::Refusal;
 
@@ -91,6 +92,8 @@ pub struct KeyEntry {
     previous: Option<Previous>,
     /// What it may do.
     pub policy: KeyPolicy,
+    /// What its user's requests are multiplied by.
+    pub price_rate: PriceRate,
     accounts: Vec<(Subject, Arc<Account>)>,
 }
 
@@ -111,6 +114,7 @@ impl KeyEntry {
             digest,
             previous: None,
             policy,
+            price_rate: PriceRate::default(),
             accounts: Vec::new(),
         }
     }
@@ -130,6 +134,12 @@ impl KeyEntry {
     /// Whether it is over for this digest, which is one of the key's.
     fn is_over(&self, digest: &KeyDigest, now_ms: u64) -> bool {
         self.previous.as_ref().is_some_and(|previous| previous.until_ms <= now_ms && previous.digest.is(digest))
+    }
+
+    /// The same at its user's rate.
+    #[must_use]
+    pub fn at_rate(self, price_rate: PriceRate) -> Self {
+        Self { price_rate, ..self }
     }
 
     /// The same, with what it and its user may use: an account for each that has limits.

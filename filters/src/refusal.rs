@@ -44,6 +44,11 @@ pub enum Refusal {
         /// As the client names it.
         model: Box<str>,
     },
+    /// The model has no price, and what has none is refused.
+    ModelNotPriced {
+        /// As the client names it.
+        model: Box<str>,
+    },
     /// Channels serve this, but none that the key may reach.
     ChannelNotPermitted,
     /// No channel serves this route.
@@ -87,7 +92,11 @@ impl Refusal {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::KeysDisagree | Self::ModelMissing | Self::BadBody { .. } | Self::NotCanonical => 400,
+            Self::KeysDisagree
+            | Self::ModelMissing
+            | Self::ModelNotPriced { .. }
+            | Self::BadBody { .. }
+            | Self::NotCanonical => 400,
             Self::MissingKey | Self::UnknownKey | Self::MalformedKey => 401,
             Self::KeyDisabled
             | Self::KeyExpired
@@ -118,6 +127,7 @@ impl Refusal {
             Self::ModelNotPermitted { .. } => "model_not_permitted",
             Self::ModelMissing => "model_missing",
             Self::ModelNotFound { .. } => "model_not_found",
+            Self::ModelNotPriced { .. } => "model_not_priced",
             Self::ChannelNotPermitted => "channel_not_permitted",
             Self::NoChannel => "no_channel",
             Self::BadBody { .. } => "bad_body",
@@ -162,6 +172,13 @@ impl Refusal {
             Self::ModelNotFound { model } => {
                 return format!(
                     "The model '{}' is not served here. GET /v1/models lists those that are.",
+                    shown(model)
+                );
+            }
+            Self::ModelNotPriced { model } => {
+                return format!(
+                    "The model '{}' has no price here, and what has none is refused. Use another model, or ask \
+                     whoever runs this gateway to add its price.",
                     shown(model)
                 );
             }
@@ -231,6 +248,7 @@ impl Refusal {
             // OpenAI says the same of a model that is not there and of one that a project may not use.
             Self::ModelNotFound { .. } | Self::ModelNotPermitted { .. } => (Some("model"), Some("model_not_found")),
             Self::ModelMissing => (Some("model"), Some("missing_required_parameter")),
+            Self::ModelNotPriced { .. } => (Some("model"), Some("model_not_priced")),
             Self::KeyDisabled | Self::KeyExpired | Self::ProtocolNotPermitted | Self::ChannelNotPermitted => {
                 (None, Some("insufficient_permissions"))
             }

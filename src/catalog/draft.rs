@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::{Config, Written, Wrong};
 
 use super::merge::merge;
-use super::{Kind, Object, Refused, Shelves, Stored};
+use super::{Object, Part, Refused, Shelves, Stored};
 
 /// How many names a message lists.
 const MAX_LISTED: usize = 5;
@@ -18,16 +18,16 @@ const MAX_LISTED: usize = 5;
 pub(crate) struct Draft<'f> {
     pub(super) file: &'f Config,
     pub(super) shelves: Shelves,
-    touched: Option<Kind>,
+    touched: Option<Part>,
 }
 
 /// A draft whose parts go together.
 pub(crate) struct Finished {
     /// What is to be put in force.
     pub(crate) config: Config,
-    /// What is to be kept, and of which kind there is something new.
+    /// What is to be kept, and what of it is new.
     pub(crate) shelves: Shelves,
-    pub(crate) touched: Option<Kind>,
+    pub(crate) touched: Option<Part>,
 }
 
 impl<'f> Draft<'f> {
@@ -69,7 +69,7 @@ impl<'f> Draft<'f> {
     pub(super) fn add<T: Object>(&mut self, written: &Written) -> Result<Arc<Stored<T>>, Refused> {
         let stored = Arc::new(Stored::<T>::new(written)?);
         self.is_free::<T>(stored.meant.name())?;
-        self.touched = Some(T::KIND);
+        self.touch(Part::Objects(T::KIND));
         T::shelf_mut(&mut self.shelves).push(stored.clone());
         Ok(stored)
     }
@@ -80,15 +80,19 @@ impl<'f> Draft<'f> {
         if stored.meant.name() != T::shelf(&self.shelves)[at].meant.name() {
             self.is_free::<T>(stored.meant.name())?;
         }
-        self.touched = Some(T::KIND);
+        self.touch(Part::Objects(T::KIND));
         T::shelf_mut(&mut self.shelves)[at] = stored.clone();
         Ok(stored)
     }
 
     /// Takes an object away.
     pub(super) fn take<T: Object>(&mut self, at: usize) {
-        self.touched = Some(T::KIND);
+        self.touch(Part::Objects(T::KIND));
         T::shelf_mut(&mut self.shelves).remove(at);
+    }
+
+    pub(super) fn touch(&mut self, part: Part) {
+        self.touched = Some(part);
     }
 
     fn is_free<T: Object>(&self, name: &str) -> Result<(), Refused> {

@@ -49,6 +49,9 @@ pub(super) fn merge(file: &Config, shelves: &Shelves) -> Result<Config, Vec<Misf
     let mut config = file.clone();
     add(&mut config, file, &shelves.users);
     add(&mut config, file, &shelves.channels);
+    if let Some(prices) = &shelves.prices {
+        config.prices = Some(prices.table.clone());
+    }
     let declared = config.keys.len();
     add(&mut config, file, &shelves.keys);
 

@@ -1,4 +1,4 @@
-//! What was made over the admin API: keys, users and channels, beside those that the configuration file
+//! What was made over the admin API: keys, users, channels and a price table, beside those that the configuration file
 //! declares, and in the same words.
 //!
 //! Owns their documents in the data directory, the rules between them and the file's, and how both become one
@@ -18,6 +18,7 @@ mod draft;
 mod keys;
 mod merge;
 mod object;
+mod prices;
 pub(crate) mod show;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub(crate) use draft::Draft;
 pub(crate) use keys::NewKey;
 pub(crate) use merge::shadows;
 pub(crate) use object::{Object, Stored};
+pub(crate) use prices::{Prices, shown as shown_prices};
 
 use crate::config::{Channel, Config, Key, User, Written, Wrong};
 
@@ -93,12 +95,18 @@ pub enum Command {
     Rates(Written),
     /// The order of the channels that were made here, by name.
     Order(Vec<String>),
+    /// The price table in force.
+    Prices,
+    /// Another one in its place: `{models: [{model, …}]}`.
+    SetPrices(Written),
+    /// The file's again.
+    UnsetPrices,
 }
 
 impl Command {
     /// Whether anything is changed.
     pub const fn is_change(&self) -> bool {
-        !matches!(self, Command::List(_) | Command::Show(..))
+        !matches!(self, Command::List(_) | Command::Show(..) | Command::Prices)
     }
 }
 
@@ -109,6 +117,8 @@ pub enum Refused {
     Invalid(Vec<Wrong>),
     /// There is none of that name or id.
     NotFound(Kind),
+    /// No price table was made over the API.
+    NoPrices,
     /// It does not go with what is there.
     Conflict {
         /// A word for programs.
@@ -168,6 +178,24 @@ pub(crate) struct Shelves {
     pub(crate) keys: Shelf<Key>,
     pub(crate) users: Shelf<User>,
     pub(crate) channels: Shelf<Channel>,
+    /// In the place of the file's, if there is one.
+    pub(crate) prices: Option<Arc<Prices>>,
+}
+
+/// What has a document of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Objects(Kind),
+    Prices,
+}
+
+impl Part {
+    const fn name(self) -> &'static str {
+        match self {
+            Part::Objects(kind) => kind.plural(),
+            Part::Prices => "prices",
+        }
+    }
 }
 
 /// What was made over the admin API.
@@ -180,7 +208,12 @@ impl Catalog {
     /// Reads the documents in a data directory. What is not there is empty.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, CatalogError> {
         let folder = data_dir.join(FOLDER);
-        let shelves = Shelves { keys: shelf(&folder)?, users: shelf(&folder)?, channels: shelf(&folder)? };
+        let shelves = Shelves {
+            keys: shelf(&folder)?,
+            users: shelf(&folder)?,
+            channels: shelf(&folder)?,
+            prices: prices(&folder)?,
+        };
         Ok(Self { folder, shelves })
     }
 
@@ -224,28 +257,30 @@ impl Catalog {
     /// # Errors
     /// [`Refused::NotKept`]; `true` beside it if the new document is in place all the same, so that the draft must
     /// be put in force.
-    pub(crate) fn keep(&mut self, shelves: Shelves, kind: Kind) -> Result<(), (Refused, bool)> {
-        let text = match kind {
-            Kind::Key => document(&shelves.keys),
-            Kind::User => document(&shelves.users),
-            Kind::Channel => document(&shelves.channels),
+    pub(crate) fn keep(&mut self, shelves: Shelves, part: Part) -> Result<(), (Refused, bool)> {
+        let text = match part {
+            Part::Objects(Kind::Key) => document(&shelves.keys),
+            Part::Objects(Kind::User) => document(&shelves.users),
+            Part::Objects(Kind::Channel) => document(&shelves.channels),
+            // An empty one stands for the file's: no table is empty.
+            Part::Prices => document::of(shelves.prices.iter().flat_map(|prices| prices.texts())),
         };
         if text.len() > document::MAX_BYTES {
-            let message = format!("the document of all {} would be larger than 64 MiB", kind.plural());
+            let message = format!("the document of all {} would be larger than 64 MiB", part.name());
             return Err((Refused::conflict("full", message), false));
         }
-        match document::replace(&path(&self.folder, kind), &text, |_| Ok(())) {
+        match document::replace(&path(&self.folder, part), &text, |_| Ok(())) {
             Ok(()) => {
                 self.shelves = shelves;
                 Ok(())
             }
             Err(NotKept::Unchanged(e)) => {
-                log::error!("a change of the {} was not kept: {e}", kind.plural());
+                log::error!("a change of the {} was not kept: {e}", part.name());
                 Err((Refused::NotKept(format!("the change could not be written, and is not made: {e}")), false))
             }
             Err(NotKept::InDoubt(e)) => {
                 self.shelves = shelves;
-                log::error!("a change of the {} is made and may not survive a power cut: {e}", kind.plural());
+                log::error!("a change of the {} is made and may not survive a power cut: {e}", part.name());
                 let message = format!("the change is made, and it is not certain that it survives a power cut: {e}");
                 Err((Refused::NotKept(message), true))
             }
@@ -259,18 +294,35 @@ impl fmt::Debug for Catalog {
     }
 }
 
-fn path(folder: &Path, kind: Kind) -> PathBuf {
-    folder.join(kind.plural()).with_extension("json")
+fn path(folder: &Path, part: Part) -> PathBuf {
+    folder.join(part.name()).with_extension("json")
 }
 
 fn document<T>(shelf: &Shelf<T>) -> String {
     document::of(shelf.iter().map(|stored| stored.text()))
 }
 
+fn read(folder: &Path, part: Part) -> Result<(PathBuf, Vec<Written>), CatalogError> {
+    let path = path(folder, part);
+    match document::read(&path) {
+        Ok(written) => Ok((path, written)),
+        Err(source) => Err(CatalogError::Document { path, source }),
+    }
+}
+
+fn prices(folder: &Path) -> Result<Option<Arc<Prices>>, CatalogError> {
+    let (path, entries) = read(folder, Part::Prices)?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let misfits = |wrong: Vec<Wrong>| wrong.iter().map(ToString::to_string).collect();
+    let prices = Prices::new(&entries).map_err(|wrong| CatalogError::Misfit { path, misfits: misfits(wrong) })?;
+    Ok(Some(Arc::new(prices)))
+}
+
 /// The objects of a document, each read as the API reads it.
 fn shelf<T: Object>(folder: &Path) -> Result<Shelf<T>, CatalogError> {
-    let path = path(folder, T::KIND);
-    let written = document::read(&path).map_err(|source| CatalogError::Document { path: path.clone(), source })?;
+    let (path, written) = read(folder, Part::Objects(T::KIND))?;
     let mut shelf = Vec::with_capacity(written.len());
     let mut misfits = Vec::new();
     let mut names = std::collections::HashSet::new();

@@ -36,10 +36,15 @@ pub(crate) fn key(key: &Key) -> Shown {
     }))
 }
 
-/// A user.
+/// A user, for whoever sells to them: they never see their rate themselves.
 pub(crate) fn user(user: &User) -> Shown {
-    let User { name, limits: budget, max_keys } = user;
-    shown(json!({ "name": name, "limits": limits(budget), "max_keys": max_keys }))
+    let User { name, limits: budget, price_rate, max_keys } = user;
+    shown(json!({
+        "name": name,
+        "limits": limits(budget),
+        "price_rate": price_rate.written(),
+        "max_keys": max_keys,
+    }))
 }
 
 /// A channel: its keys by name alone.
@@ -70,8 +75,8 @@ pub(crate) fn in_use(used: &InUse) -> Value {
         "rpm": requests,
         "tpm": tokens,
         "concurrency": running,
-        "budget_usd": { "day": usd(spent.day), "month": usd(spent.month), "total": usd(spent.total) },
-        "reserved_usd": usd(*reserved),
+        "budget_usd": { "day": spent.day.written(), "month": spent.month.written(), "total": spent.total.written() },
+        "reserved_usd": reserved.written(),
     })
 }
 
@@ -81,18 +86,8 @@ fn limits(limits: &Limits) -> Value {
         "rpm": rpm,
         "tpm": tpm,
         "concurrency": concurrency,
-        "budget_usd": { "day": day.map(usd), "month": month.map(usd), "total": total.map(usd) },
+        "budget_usd": { "day": day.map(NanoUsd::written), "month": month.map(NanoUsd::written), "total": total.map(NanoUsd::written) },
     })
-}
-
-/// Dollars as a decimal string, without zeros at the end.
-fn usd(NanoUsd(nano): NanoUsd) -> String {
-    let (whole, rest) = (nano / 1_000_000_000, nano % 1_000_000_000);
-    let fraction = format!("{rest:09}");
-    match fraction.trim_end_matches('0') {
-        "" => whole.to_string(),
-        fraction => format!("{whole}.{fraction}"),
-    }
 }
 
 /// A duration in the largest unit that holds it whole.
@@ -145,7 +140,7 @@ mod tests {
             "rpm": 60, "tpm": 5, "concurrency": 1,
             "budget_usd": { "day": "2.5", "month": "100", "total": "0.000000001" },
         });
-        let user_written = json!({ "name": "alice", "limits": limits, "max_keys": 3 });
+        let user_written = json!({ "name": "alice", "limits": limits, "price_rate": "1.25", "max_keys": 3 });
         assert_eq!(Value::from(user(&read_user(&written(&user_written)).unwrap())), user_written);
 
         let mut channel_written = json!({

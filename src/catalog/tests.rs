@@ -39,8 +39,8 @@ fn change<R>(
     let mut draft = catalog.draft(file);
     let made = make(&mut draft)?;
     let finished = draft.finish()?;
-    if let Some(kind) = finished.touched {
-        catalog.keep(finished.shelves, kind).map_err(|(refused, _)| refused)?;
+    if let Some(part) = finished.touched {
+        catalog.keep(finished.shelves, part).map_err(|(refused, _)| refused)?;
     }
     Ok((made, finished.config))
 }
@@ -157,6 +157,25 @@ fn one_field_of_many_users_changes_for_all_or_for_none() {
 }
 
 #[test]
+fn a_price_table_takes_the_place_of_the_files_until_it_is_taken_back() {
+    let home = tempfile::tempdir().unwrap();
+    let file = file("");
+    let mut first = catalog(home.path());
+    let entries = [json!({ "model": "gpt-*", "input": "2.5", "output": "10" })].map(fields);
+    let ((), config) = change(&mut first, &file, |draft| draft.set_prices(Some(&entries))).unwrap();
+    let table = config.prices.unwrap();
+    assert_eq!((table.len(), table.price("gpt-x").is_some()), (1, true));
+    let again = catalog(home.path()).merge(&file).unwrap().prices.unwrap();
+    assert_eq!((again.version(), &again), (table.version(), &table));
+    let refused = change(&mut first, &file, |draft| draft.set_prices(Some(&[fields(json!({ "model": "x" }))]))).err();
+    assert!(matches!(refused, Some(Refused::Invalid(wrong)) if wrong.len() == 2));
+    assert!(change(&mut first, &file, |draft| draft.set_prices(Some(&[]))).is_err());
+    change(&mut first, &file, |draft| draft.set_prices(None)).unwrap();
+    assert!(catalog(home.path()).merge(&file).unwrap().prices.is_none());
+    assert_eq!(change(&mut first, &file, |draft| draft.set_prices(None)).err(), Some(Refused::NoPrices));
+}
+
+#[test]
 fn a_merge_patch_is_that_of_the_rfc() {
     // RFC 7396, section 3 and appendix A, as far as both sides are objects.
     for (original, patch, result) in [
@@ -186,7 +205,7 @@ fn a_change_among_ten_thousand_keys_is_quick() {
         draft.shelves.keys.push(Arc::new(Stored::new(&kept(key, number)).unwrap()));
     }
     let shelves = draft.finish().unwrap().shelves;
-    catalog.keep(shelves, Kind::Key).unwrap();
+    catalog.keep(shelves, Part::Objects(Kind::Key)).unwrap();
     let mut times: Vec<Duration> = (0..5)
         .map(|i| {
             let start = Instant::now();

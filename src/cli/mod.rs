@@ -1,6 +1,7 @@
 //! Arguments in, exit codes out.
 
 mod demo;
+mod prices;
 mod run;
 mod usage;
 
@@ -32,6 +33,9 @@ enum Command {
     /// Client keys
     #[command(subcommand)]
     Key(Key),
+    /// Prices
+    #[command(subcommand)]
+    Prices(prices::Prices),
     /// Show what was used, from the running gateway or, when none runs, from the ledger
     Usage(usage::Arguments),
     /// Make the running gateway read its configuration anew
@@ -61,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Run(source) => run::run(&source.config),
         Command::Check(source) => check(&source.config),
         Command::Key(Key::New) => key_new(),
+        Command::Prices(command) => prices::prices(&command),
         Command::Usage(arguments) => usage::usage(&arguments),
         Command::Reload(source) => usage::reload(&source.config),
     }

@@ -28,7 +28,9 @@ pub fn check(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Checked {
                 (config.routes.len(), "route"),
                 (config.listen.len(), "listener"),
             ]
-            .map(|(count, noun)| format!("{count} {noun}{}", if count == 1 { "" } else { "s" }));
+            .map(|(count, noun)| counted(count, noun));
+            let prices = config.prices.as_ref().map(|prices| counted(prices.len(), "price"));
+            let counts: Vec<String> = counts.into_iter().chain(prices).collect();
             // Writing to a string cannot fail.
             let _ = writeln!(report, "{}: valid: {}", path.display(), counts.join(", "));
             0
@@ -39,4 +41,8 @@ pub fn check(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Checked {
         }
     };
     Checked { report, exit_code }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -29,7 +29,7 @@ impl Check<'_, '_> {
     }
 
     /// A file's text. Its name is not repeated: a secret may have been written in its place.
-    fn file(&mut self, path: &Path, at: NodeId) -> Option<String> {
+    pub(super) fn file(&mut self, path: &Path, at: NodeId) -> Option<String> {
         let text = (self.sources.read)(&self.folder.join(path));
         text.map_err(|error| {
             let why = match error.kind() {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::Config;
 use super::mistake::{Mistakes, Report, position};
+use super::prices::parse_prices;
 use super::raw::RawConfig;
 use super::section::Reader;
 use super::tree::Tree;
@@ -72,8 +73,8 @@ pub fn parse_with(text: &str, file: &Path, sources: &Sources<'_>) -> Result<Conf
     }
 }
 
-/// What a fuzz target calls: parses any bytes without touching files or environment, and checks
-/// what holds for every outcome.
+/// What a fuzz target calls: parses any bytes, as a configuration and as prices, without touching files or
+/// environment, and checks what holds for every outcome.
 ///
 /// # Panics
 /// If a mistake has no position, or if there is neither a configuration nor a mistake.
@@ -86,14 +87,16 @@ pub fn fuzz_entry(data: &[u8]) {
         1 => Ok("a secret\n".to_owned()),
         _ => Ok("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned()),
     };
-    match parse_with(&text, Path::new("fuzz.yaml"), &Sources { env: &env, read: &read, cores: 2 }) {
-        Ok(config) => assert!(!config.listen.is_empty(), "a configuration listens somewhere"),
-        Err(mistakes) => {
-            assert!(!mistakes.is_empty(), "no configuration without a mistake");
-            for mistake in &mistakes {
-                assert!(mistake.line > 0 && mistake.column > 0, "unplaced: {mistake}");
-                assert!(!mistake.message.is_empty(), "wordless: {mistake:?}");
-            }
+    let config = parse_with(&text, Path::new("fuzz.yaml"), &Sources { env: &env, read: &read, cores: 2 });
+    if let Ok(config) = &config {
+        assert!(!config.listen.is_empty(), "a configuration listens somewhere");
+    }
+    let prices = parse_prices(&text, Path::new("fuzz.yaml"), &env);
+    for mistakes in [config.err(), prices.err()].into_iter().flatten() {
+        assert!(!mistakes.is_empty(), "nothing is refused without a mistake");
+        for mistake in &mistakes {
+            assert!(mistake.line > 0 && mistake.column > 0, "unplaced: {mistake}");
+            assert!(!mistake.message.is_empty(), "wordless: {mistake:?}");
         }
     }
 }

@@ -141,6 +141,8 @@ impl Complaint {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     findings: Vec<Finding>,
+    /// Mistakes in files that this one names.
+    elsewhere: Vec<Mistakes>,
 }
 
 #[derive(Debug)]
@@ -155,7 +157,7 @@ struct Finding {
 
 impl Report {
     pub(super) fn is_empty(&self) -> bool {
-        self.findings.is_empty()
+        self.findings.is_empty() && self.elsewhere.is_empty()
     }
 
     /// A complete message about a node.
@@ -190,14 +192,23 @@ impl Report {
         self.findings.into_iter().map(wrong).collect()
     }
 
-    /// Finds the lines and sorts by them.
+    /// What is wrong with a file that this one names.
+    pub(super) fn add_elsewhere(&mut self, mistakes: Mistakes) {
+        self.elsewhere.push(mistakes);
+    }
+
+    /// Finds the lines and sorts by them; other files come last.
     pub(super) fn into_mistakes(mut self, file: &Path, tree: &Tree) -> Mistakes {
         // Nodes are numbered in document order, so this keeps the first ones of the file.
         self.findings.sort_by_key(|finding| finding.at);
-        let omitted = self.findings.len().saturating_sub(MAX_MISTAKES);
+        let mut omitted = self.findings.len().saturating_sub(MAX_MISTAKES);
         self.findings.truncate(MAX_MISTAKES);
         let mut list: Vec<Mistake> = self.findings.into_iter().map(|finding| finding.locate(file, tree)).collect();
         list.sort_by_key(|mistake| (mistake.line, mistake.column));
+        for other in self.elsewhere {
+            omitted += other.omitted;
+            list.extend(other.list);
+        }
         Mistakes { list, omitted, unreadable: false }
     }
 }

@@ -10,6 +10,7 @@ mod load;
 mod mistake;
 mod net;
 mod object;
+mod prices;
 mod raw;
 mod scalar;
 mod section;
@@ -22,6 +23,7 @@ mod validate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
@@ -29,6 +31,7 @@ use weir_filters::glob::Glob;
 use weir_filters::key::KeyDigest;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::price::{PriceRate, PriceTable};
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -36,7 +39,8 @@ use weir_filters::secret::Secret;
 pub use check::{Checked, check};
 pub use load::{Sources, fuzz_entry, load, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
-pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_sha256, read_user};
+pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
+pub use prices::{PriceFile, is_importable, parse_prices};
 
 /// All of a configuration file.
 #[derive(Clone, Debug)]
@@ -63,6 +67,10 @@ pub struct Config {
     pub ledger: Ledger,
     /// How it is estimated what a request may use.
     pub estimates: Estimates,
+    /// What models cost; `None`: nothing is priced.
+    pub prices: Option<Arc<PriceTable>>,
+    /// What becomes of a request whose model has no price.
+    pub unpriced: Unpriced,
 }
 
 /// A listener of the data plane.
@@ -207,6 +215,8 @@ pub struct User {
     pub limits: Limits,
     /// How many keys the user may have; at least 1.
     pub max_keys: usize,
+    /// What the user's requests are multiplied by. It is never shown to users.
+    pub price_rate: PriceRate,
 }
 
 /// A client key.
@@ -281,4 +291,14 @@ pub enum Durability {
     Relaxed,
     /// Once the disk has it: the answer's last chunk waits for that.
     Strict,
+}
+
+/// What becomes of a request whose model has no price.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unpriced {
+    /// It is served, counted and flagged; it costs nothing.
+    #[default]
+    Allow,
+    /// It is refused.
+    Refuse,
 }

@@ -4,12 +4,15 @@
 //! because whoever may use the API may not for that reason read the gateway's environment and disk. Fields and
 //! their rules are those of the file (`raw`, `validate`); rules between objects belong to whoever has them all.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use weir_filters::glob::Glob;
+use weir_filters::price::Price;
 
 use super::load::Sources;
 use super::mistake::{Mistakes, Report, nearest};
@@ -18,7 +21,7 @@ use super::scalar::{self, Word};
 use super::section::{Fields, Reader, Section};
 use super::tree::{NodeId, Tree};
 use super::validate::{self, Check};
-use super::{Channel, Key, User, time};
+use super::{Channel, Key, User, prices, time};
 
 /// An object as it is written: fields and values.
 pub type Written = Map<String, Value>;
@@ -84,6 +87,43 @@ pub fn read_channel(written: &Written) -> Result<Channel, Vec<Wrong>> {
         check.upstream_key_names(&raw);
         check.channel(raw)
     })
+}
+
+/// Reads a price table: a list, because the members of a JSON object have no order. The fields of an entry are
+/// those of the price file, and `model` is what stands before them there.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn read_prices(entries: &[Written]) -> Result<Vec<(Glob, Price)>, Vec<Wrong>> {
+    let (mut globs, mut wrong) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    let mut prices = Vec::with_capacity(entries.len());
+    for (place, entry) in entries.iter().enumerate() {
+        let mut fields = entry.clone();
+        let model = match fields.remove("model") {
+            None => Err("is missing".to_owned()),
+            Some(Value::String(text)) => {
+                let glob = scalar::glob(Word { text: &text, raw: &text }).map_err(|complaint| complaint.message);
+                if seen.insert(text) { glob } else { Err("is given twice".to_owned()) }
+            }
+            Some(_) => Err("must be text".to_owned()),
+        };
+        match model {
+            Ok(glob) => globs.push(glob),
+            Err(what) => wrong.push(Wrong::new(format!("models[{place}].model"), format!("`model` {what}"))),
+        }
+        prices.push(Value::Object(fields));
+    }
+    let listed = Written::from_iter([("models".to_owned(), Value::Array(prices))]);
+    let read = read(&listed, &Fields { known: &["models"], later: &[] }, |check, section| {
+        let at = check.r.required(section, "models")?;
+        check.r.list(at, |r, item| Some(prices::price(r, item)))
+    });
+    match read {
+        Ok(prices) if wrong.is_empty() => Ok(globs.into_iter().zip(prices.value).collect()),
+        Ok(_) => Err(wrong),
+        Err(more) => Err([wrong, more].concat()),
+    }
 }
 
 /// Reads a duration such as `24h`.

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -21,7 +22,7 @@ use super::mistake::Complaint;
 use super::scalar::{Parsed, Word};
 use super::section::{At, Fields, Reader, Section};
 use super::tree::{Kind, NodeId};
-use super::{BaseUrl, Durability, net, scalar, time};
+use super::{BaseUrl, Durability, Unpriced, net, prices, scalar, time};
 
 /// A whole file.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(super) struct RawConfig {
     pub(super) keys: Vec<RawKey>,
     pub(super) ledger: RawLedger,
     pub(super) estimates: Estimates,
+    pub(super) prices: Option<At<PathBuf>>,
+    pub(super) unpriced: Option<At<Unpriced>>,
 }
 
 #[derive(Debug)]
@@ -132,6 +135,7 @@ pub(super) struct RawUser {
     pub(super) name: Option<At<String>>,
     pub(super) max_keys: Option<At<usize>>,
     pub(super) limits: RawLimits,
+    pub(super) price_rate: Option<At<PriceRate>>,
 }
 
 #[derive(Debug)]
@@ -167,8 +171,10 @@ const ROOT: Fields = Fields {
         "keys",
         "ledger",
         "estimates",
+        "prices",
+        "unpriced",
     ],
-    later: &["prices", "audit"],
+    later: &["audit"],
 };
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
 const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
@@ -187,7 +193,7 @@ const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], l
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
 const ROUTE: Fields = Fields { known: &["path", "operation", "channels", "upstream_path", "cors"], later: &[] };
 const CORS: Fields = Fields { known: &["origins"], later: &[] };
-pub(super) const USER: Fields = Fields { known: &["name", "limits", "max_keys"], later: &["price_rate"] };
+pub(super) const USER: Fields = Fields { known: &["name", "limits", "price_rate", "max_keys"], later: &[] };
 pub(super) const KEY: Fields = Fields {
     known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
     later: &[],
@@ -231,6 +237,8 @@ impl RawConfig {
             users: items(r, &root, "users", &USER, RawUser::read),
             keys: items(r, &root, "keys", &KEY, RawKey::read),
             ledger: RawLedger::read(r, &root),
+            prices: r.optional_word(&root, "prices", path),
+            unpriced: r.optional_word(&root, "unpriced", prices::unpriced),
             estimates: limits::estimates(r, &root),
         }
     }
@@ -367,6 +375,7 @@ impl RawUser {
             name: r.required_word(s, "name", scalar::free_name),
             max_keys: r.optional_word(s, "max_keys", scalar::positive),
             limits: RawLimits::read(r, s),
+            price_rate: r.optional_word(s, "price_rate", prices::price_rate),
         }
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn boolean(word: Word<'_>) -> Parsed<bool> {
 }
 
 /// One of a closed set of names.
-fn one_of<T: Copy>(word: Word<'_>, all: &[(&'static str, T)]) -> Parsed<T> {
+pub(super) fn one_of<T: Copy>(word: Word<'_>, all: &[(&'static str, T)]) -> Parsed<T> {
     if let Some((_, value)) = all.iter().find(|(name, _)| *name == word.text) {
         return Ok(*value);
     }

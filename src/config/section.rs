@@ -2,6 +2,9 @@
 //!
 //! Knows how a mapping, a list and a word are read; knows nothing of which fields there are.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use super::mistake::{Complaint, Report};
 use super::scalar::{Parsed, Word, shown};
 use super::tree::{Kind, NodeId, Tree};
@@ -207,6 +210,29 @@ impl<'a> Reader<'a> {
             }
         }
         pairs
+    }
+
+    /// A mapping whose names are free: each name and where its value is, in the order of the file. Without
+    /// its name comes a value whose name does not fit, or is given twice: it can be looked at all the same.
+    pub(super) fn members<K: Clone + Eq + Hash>(
+        &mut self,
+        at: NodeId,
+        read_name: impl Fn(Word<'_>) -> Parsed<K>,
+    ) -> Vec<(Option<K>, NodeId)> {
+        let mut members = Vec::new();
+        let mut seen: HashMap<K, NodeId> = HashMap::new();
+        for (name, value) in self.entries(at).unwrap_or_default() {
+            let name = self.key(name).and_then(|_| self.word(name, &read_name)).filter(|name| {
+                let first = *seen.entry(name.value.clone()).or_insert(name.at);
+                if first != name.at {
+                    let message = format!("`{}` is given twice", self.tree.label(name.at));
+                    self.report.add_repeated(name.at, first, message);
+                }
+                first == name.at
+            });
+            members.push((name.map(|name| name.value), value));
+        }
+        members
     }
 
     pub(super) fn is_empty_list(&self, at: NodeId) -> bool {

@@ -77,6 +77,8 @@ pub(super) fn validate(
         users: raw.users.into_iter().filter_map(user).collect(),
         keys: raw.keys.into_iter().filter_map(key).collect(),
         ledger: check.ledger(&raw.ledger),
+        prices: check.prices(raw.prices.as_ref()),
+        unpriced: check.unpriced(raw.unpriced.as_ref(), raw.prices.is_some()),
         estimates: raw.estimates,
     };
     check.r.report.is_empty().then_some(config)
@@ -383,7 +385,12 @@ fn route(raw: RawRoute) -> Option<Route> {
 
 pub(super) fn user(raw: RawUser) -> Option<User> {
     let max_keys = max_keys(&raw);
-    Some(User { name: raw.name?.value, limits: raw.limits.limits(), max_keys })
+    Some(User {
+        limits: raw.limits.limits(),
+        name: raw.name?.value,
+        price_rate: raw.price_rate.map(|rate| rate.value).unwrap_or_default(),
+        max_keys,
+    })
 }
 
 fn max_keys(raw: &RawUser) -> usize {

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
-use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows};
+use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
 use crate::config::{self, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
 use crate::proxy::{Shared, Snapshot};
@@ -102,6 +102,18 @@ impl Control {
                 Ok(Value::Null)
             }
             Command::Rotate(id, fields) => self.rotate(&id, &fields),
+            Command::Prices => Ok(self.prices()),
+            Command::SetPrices(fields) => {
+                let entries = price_entries(&fields)?;
+                self.change(|draft| draft.set_prices(Some(&entries)))?;
+                log::info!("a price table of {} entries was given over the admin API", entries.len());
+                Ok(self.prices())
+            }
+            Command::UnsetPrices => {
+                self.change(|draft| draft.set_prices(None))?;
+                log::info!("the price table is the file's again, by the admin API");
+                Ok(Value::Null)
+            }
             Command::Rates(fields) => self.set_rates(&fields),
             Command::Order(names) => {
                 let ordered = self.change(|draft| draft.order_channels(&names))?;
@@ -152,8 +164,8 @@ impl Control {
         let mut draft = catalog.draft(file);
         let made = make(&mut draft)?;
         let finished = draft.finish()?;
-        let Some(kind) = finished.touched else { return Ok(made) };
-        match catalog.keep(finished.shelves, kind) {
+        let Some(part) = finished.touched else { return Ok(made) };
+        match catalog.keep(finished.shelves, part) {
             Ok(()) => {
                 self.put_in_force(&finished.config);
                 Ok(made)
@@ -165,6 +177,19 @@ impl Control {
                 Err(refused)
             }
         }
+    }
+
+    /// The price table in force, and where it comes from.
+    fn prices(&self) -> Value {
+        let state = self.lock();
+        let made = state.catalog.shelves().prices.as_ref().map(|prices| &prices.table);
+        let table = made.or(state.file.prices.as_ref());
+        let origin = table.map(|_| if made.is_some() { "api" } else { "file" });
+        json!({
+            "origin": origin,
+            "version": table.map(|table| format!("{:016x}", table.version())),
+            "models": table.map_or_else(Vec::new, |table| shown_prices(table)),
+        })
     }
 
     fn put_in_force(&self, config: &Config) -> u64 {
@@ -283,6 +308,14 @@ fn rates(fields: &Written) -> Result<(Option<Vec<String>>, Value), Refused> {
         None => Err(Refused::invalid("price_rate", "`price_rate` is missing")),
         Some(rate) => Ok((named, rate.clone())),
     }
+}
+
+/// The entries of a price table: `{models: [{…}]}`.
+fn price_entries(fields: &Written) -> Result<Vec<Written>, Refused> {
+    knows(fields, &["models"])?;
+    let entries = fields.get("models").and_then(Value::as_array);
+    let entries: Option<Vec<Written>> = entries.and_then(|list| list.iter().map(|e| e.as_object().cloned()).collect());
+    entries.ok_or_else(|| Refused::invalid("models", "`models` must be a list of entries, each with its `model`"))
 }
 
 fn knows(fields: &Written, known: &[&'static str]) -> Result<(), Refused> {

@@ -12,13 +12,14 @@ use http::HeaderName;
 use weir_filters::glob::Glob;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, BaseUrl, Channel, Config, Durability, Headers, Key, Ledger, Listen, Route, Server, Timeouts, UpstreamKey,
-    User,
+    Admin, BaseUrl, Channel, Config, Durability, Headers, Key, Ledger, Listen, Route, Server, Timeouts, Unpriced,
+    UpstreamKey, User,
 };
 use crate::draw;
 
@@ -99,7 +100,12 @@ pub fn config(
             route(MINIAI_ROUTE, Operation::OpenAiChat, "miniai", "/miniai/v2/chat/completions"),
             route(OLLAMA_ROUTE, Operation::OllamaChat, "ollama", "/api/chat"),
         ],
-        users: vec![User { name: "demo".to_owned(), limits: Limits::default(), max_keys: 10 }],
+        users: vec![User {
+            name: "demo".to_owned(),
+            limits: Limits::default(),
+            price_rate: PriceRate::default(),
+            max_keys: 10,
+        }],
         keys: vec![Key {
             name: "demo".to_owned(),
             user: Some("demo".to_owned()),
@@ -113,6 +119,8 @@ pub fn config(
             identity: None,
         }],
         estimates: Estimates::default(),
+        prices: None,
+        unpriced: Unpriced::Allow,
         ledger: Ledger {
             durability: Durability::Relaxed,
             keep_minutes: Duration::from_secs(2 * 24 * 3600),

@@ -3,6 +3,8 @@
 //! Version 1: `version u8 | flags u8 | id 16 bytes | time | dimensions length | dimensions | …`,
 //! where the dimensions (key id, user, model, channel, route) stand together, so that the fold can
 //! find their counters by these bytes alone, without building a string.
+//!
+//! Version 2 ends with the version of the price table, 8 bytes, and the number of attempts. Both are read.
 
 use std::sync::Arc;
 
@@ -15,13 +17,16 @@ use super::reserved;
 use super::wire::{MAX_TEXT, Reader, put_int, put_text};
 
 /// The only version written. A record of a later one is reported, never guessed at.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
+/// The version without prices.
+const FIRST_VERSION: u8 = 1;
 /// No payload is longer: six strings of at most [`MAX_TEXT`] bytes and about twenty integers, and what a
 /// reservation has before them.
 pub(crate) const MAX_PAYLOAD: usize = 6 * (MAX_TEXT + 2) + 512 + reserved::OVERHEAD;
 
 const FLAG_STREAM: u8 = 1;
 const FLAG_FIRST_TOKEN: u8 = 2;
+const FLAG_UNPRICED: u8 = 4;
 
 /// Why a payload is not a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,9 @@ pub(crate) struct RecordRef<'a> {
     pub(crate) response_bytes: u64,
     pub(crate) usage: Usage,
     pub(crate) cost: NanoUsd,
+    pub(crate) price_version: u64,
+    pub(crate) unpriced: bool,
+    pub(crate) attempts: u32,
 }
 
 /// What a record is counted under, borrowed.
@@ -95,6 +103,9 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
     if s.first_token_us.is_some() {
         flags |= FLAG_FIRST_TOKEN;
     }
+    if s.unpriced {
+        flags |= FLAG_UNPRICED;
+    }
     out.extend_from_slice(&[VERSION, flags]);
     out.extend_from_slice(&s.id.to_le_bytes());
     put_int(out, s.time_ms);
@@ -135,6 +146,8 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
     ] {
         put_int(out, value);
     }
+    out.extend_from_slice(&s.price_version.to_le_bytes());
+    put_int(out, s.attempts.into());
 }
 
 impl<'a> RecordRef<'a> {
@@ -148,17 +161,18 @@ impl<'a> RecordRef<'a> {
     /// read them again.
     pub(crate) fn decode_but_dims(payload: &'a [u8]) -> Result<Self, Malformed> {
         match payload.first() {
-            Some(&VERSION) => Self::decode_v1(payload).ok_or(Malformed::Shape),
+            Some(&version @ FIRST_VERSION..=VERSION) => Self::decode_as(version, payload).ok_or(Malformed::Shape),
             Some(&version) if version > VERSION => Err(Malformed::Version(version)),
             _ => Err(Malformed::Shape),
         }
     }
 
-    fn decode_v1(payload: &'a [u8]) -> Option<Self> {
+    fn decode_as(version: u8, payload: &'a [u8]) -> Option<Self> {
         let mut r = Reader::new(payload);
         r.byte()?;
         let flags = r.byte()?;
-        if flags & !(FLAG_STREAM | FLAG_FIRST_TOKEN) != 0 {
+        let known = FLAG_STREAM | FLAG_FIRST_TOKEN | if version == FIRST_VERSION { 0 } else { FLAG_UNPRICED };
+        if flags & !known != 0 {
             return None;
         }
         let id = u128::from_le_bytes(r.array()?);
@@ -168,7 +182,7 @@ impl<'a> RecordRef<'a> {
         let key_name = r.text()?;
         let outcome = r.byte()?;
         let source = source_of(r.byte()?)?;
-        let record = Self {
+        let mut record = Self {
             id,
             time_ms,
             dims,
@@ -191,7 +205,14 @@ impl<'a> RecordRef<'a> {
                 source,
             },
             cost: NanoUsd(r.int()?),
+            price_version: 0,
+            unpriced: flags & FLAG_UNPRICED != 0,
+            attempts: 0,
         };
+        if version > FIRST_VERSION {
+            record.price_version = u64::from_le_bytes(r.array()?);
+            record.attempts = u32::try_from(r.int()?).ok()?;
+        }
         r.is_empty().then_some(record)
     }
 
@@ -223,6 +244,9 @@ impl<'a> RecordRef<'a> {
             response_bytes: self.response_bytes,
             usage: self.usage,
             cost: self.cost,
+            price_version: self.price_version,
+            unpriced: self.unpriced,
+            attempts: self.attempts,
         })
     }
 
@@ -272,9 +296,9 @@ mod tests {
         }
 
         #[test]
-        fn any_payload_is_read_without_a_panic(mut bytes: Vec<u8>) {
+        fn any_payload_is_read_without_a_panic(mut bytes: Vec<u8>, version in FIRST_VERSION..=VERSION) {
             if let Some(first) = bytes.first_mut() {
-                *first = VERSION;
+                *first = version;
             }
             let _ = RecordRef::decode(&bytes);
         }
@@ -282,9 +306,23 @@ mod tests {
 
     #[test]
     fn a_later_version_is_told_from_garbage() {
-        assert_eq!(RecordRef::decode(&[2, 0, 0]).unwrap_err(), Malformed::Version(2));
+        assert_eq!(RecordRef::decode(&[3, 0, 0]).unwrap_err(), Malformed::Version(3));
         assert_eq!(RecordRef::decode(&[0, 0, 0]).unwrap_err(), Malformed::Shape);
         assert_eq!(RecordRef::decode(&[]).unwrap_err(), Malformed::Shape);
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_is_read() {
+        let dims = b"\x02k1\x05alice\x06gpt-4o\x06miniai\x14/v1/chat/completions\x0bopenai.chat";
+        let head = [&[1, FLAG_STREAM | FLAG_FIRST_TOKEN][..], &7_u128.to_le_bytes(), &[0xe8, 0x07, 0xb8, 0]].concat();
+        let tail = b"\x0calice-laptop\x00\x00\xc8\x01\xdc\x0b\x09\x02\x64\xc8\x01\x03\x00\x00\x00\x05\x00\x07";
+        let payload = [&head[..], dims, tail].concat();
+        let now = super::super::fixtures::settlement(7, 1000);
+        let expected =
+            Settlement { stream: true, first_token_us: Some(9), price_version: 0, unpriced: false, attempts: 0, ..now };
+        assert_eq!(RecordRef::decode(&payload).unwrap().to_settlement(), Some(expected));
+        let unpriced = [&[1, FLAG_UNPRICED][..], &payload[2..]].concat();
+        assert_eq!(RecordRef::decode(&unpriced).unwrap_err(), Malformed::Shape, "that version had no such flag");
     }
 
     #[test]
@@ -295,7 +333,7 @@ mod tests {
         (s.route, s.channel, s.model) = (long.clone(), long.clone(), long);
         (s.duration_us, s.first_token_us, s.events) = (u64::MAX, Some(u64::MAX), u64::MAX);
         (s.request_bytes, s.response_bytes, s.cost) = (u64::MAX, u64::MAX, NanoUsd(u64::MAX));
-        s.usage.output = u64::MAX;
+        (s.usage.output, s.price_version, s.attempts) = (u64::MAX, u64::MAX, u32::MAX);
         let mut payload = Vec::new();
         encode(&s, &mut payload);
         assert!(payload.len() <= MAX_PAYLOAD, "{} bytes", payload.len());

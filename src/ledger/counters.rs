@@ -36,9 +36,13 @@ pub struct Counters {
     pub response_bytes: u64,
     /// Sum of the durations, in microseconds.
     pub duration_us: u64,
+    /// Requests that would have cost something, had their model a price.
+    pub unpriced: u64,
 }
 
-const FIELDS: usize = 14;
+const FIELDS: usize = 15;
+/// What the first format had; a value may end there.
+const FIRST_FIELDS: usize = 14;
 
 impl Counters {
     /// The counters of one request.
@@ -58,6 +62,7 @@ impl Counters {
             request_bytes: r.request_bytes,
             response_bytes: r.response_bytes,
             duration_us: r.duration_us,
+            unpriced: r.unpriced.into(),
         }
     }
 
@@ -93,8 +98,15 @@ impl Counters {
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let mut values = [0; FIELDS];
-        for value in &mut values {
+        let (first, later) = values.split_at_mut(FIRST_FIELDS);
+        for value in first {
             *value = reader.int()?;
+        }
+        // Counters are the last of every row, so that one of an earlier format ends here.
+        for value in later {
+            if !reader.is_empty() {
+                *value = reader.int()?;
+            }
         }
         Some(Self::from_array(values))
     }
@@ -116,6 +128,7 @@ impl Counters {
             self.request_bytes,
             self.response_bytes,
             self.duration_us,
+            self.unpriced,
         ]
     }
 
@@ -135,6 +148,7 @@ impl Counters {
             request_bytes: v[11],
             response_bytes: v[12],
             duration_us: v[13],
+            unpriced: v[14],
         }
     }
 }
@@ -151,9 +165,19 @@ mod tests {
             sum,
             Counters { requests: 3, output: u64::MAX, duration_us: 9, cache_write_1h: 4, ..Counters::default() }
         );
+        sum.unpriced = 3;
         let mut bytes = Vec::new();
         sum.encode(&mut bytes);
         assert_eq!(Counters::decode(&mut Reader::new(&bytes)), Some(sum));
+    }
+
+    #[test]
+    fn counters_of_the_first_format_are_read() {
+        let of = |count: u8| Counters::decode(&mut Reader::new(&(1..=count).collect::<Vec<u8>>()));
+        let first = of(14).expect("what the first format wrote");
+        assert_eq!((first.requests, first.duration_us, first.unpriced), (1, 14, 0));
+        assert_eq!(of(15), Some(Counters { unpriced: 15, ..first }));
+        assert_eq!(of(13), None);
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(crate) fn settlement(id: u128, time_ms: u64) -> Settlement {
         response_bytes: 200,
         usage: Usage { input_uncached: 3, output: 5, source: Source::Upstream, ..Usage::default() },
         cost: NanoUsd(7),
+        price_version: 11,
+        unpriced: false,
+        attempts: 1,
     }
 }
 
@@ -42,9 +45,9 @@ pub(crate) fn any_settlement() -> impl Strategy<Value = Settlement> {
         (any::<u128>(), any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<u16>(), any::<bool>()),
         (text(), text(), text(), text(), text(), text()),
         (prop::sample::select(&Operation::ALL[..]), prop::sample::select(&Outcome::ALL[..]), source),
-        any::<[u64; 10]>(),
+        (any::<[u64; 10]>(), any::<(u64, bool, u32)>()),
     )
-        .prop_map(|(a, b, c, n)| Settlement {
+        .prop_map(|(a, b, c, (n, p))| Settlement {
             id: a.0,
             time_ms: a.1,
             duration_us: a.2,
@@ -72,5 +75,8 @@ pub(crate) fn any_settlement() -> impl Strategy<Value = Settlement> {
                 source: c.2,
             },
             cost: NanoUsd(n[9]),
+            price_version: p.0,
+            unpriced: p.1,
+            attempts: p.2,
         })
 }

@@ -128,6 +128,8 @@ impl UsageRow {
             ("cache_write_tokens", c.cache_write_tokens()),
             ("reasoning_tokens", c.reasoning),
             ("cost_micro_usd", c.cost_micro_usd()),
+            ("cost_nano_usd", c.cost_nano_usd),
+            ("unpriced", c.unpriced),
         ] {
             row.insert(name.to_owned(), value.into());
         }

@@ -90,8 +90,14 @@ pub struct Settlement {
     pub response_bytes: u64,
     /// The tokens.
     pub usage: Usage,
-    /// The price: zero without a price table.
+    /// What it cost, its user's rate included; zero without a price.
     pub cost: NanoUsd,
+    /// The version of the price table that said so; 0: no price was applied.
+    pub price_version: u64,
+    /// Whether it would have cost something, had its model a price.
+    pub unpriced: bool,
+    /// How often a channel was asked; 0 also in records of before this was counted.
+    pub attempts: u32,
 }
 
 impl Settlement {

@@ -16,7 +16,9 @@ pub(crate) type Row = (Vec<u8>, Option<Vec<u8>>);
 /// The key of the row that makes a set of rows complete. It sorts first.
 pub(crate) const META: &[u8] = b"!";
 
-const FORMAT: u64 = 1;
+/// Since format 2 counters end with the requests without a price; rows of both may stand together.
+const FORMAT: u64 = 2;
+const FIRST_FORMAT: u64 = 1;
 
 /// Why rows are not totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +178,7 @@ impl View {
     fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<[u64; 3], BadRows> {
         let mut int = || r.int().ok_or_else(|| BadRows("the meta row cannot be read".to_owned()));
         let format = int()?;
-        if format != FORMAT {
+        if !(FIRST_FORMAT..=FORMAT).contains(&format) {
             return Err(BadRows(format!("format {format} is not known to this release")));
         }
         self.meta = Meta { folded: int()?, corrupt: int()?, duplicates: int()? };
@@ -310,5 +312,23 @@ mod tests {
         }
         let unfinished = all.iter().filter(|(k, _)| k != META).cloned();
         assert!(View::from_rows(unfinished).unwrap().is_none());
+    }
+
+    #[test]
+    fn rows_of_the_first_format_are_read_and_written_anew() {
+        let view = folded(&[super::super::fixtures::settlement(1, 5)]);
+        let now = rows(&view);
+        let first: Vec<(Vec<u8>, Vec<u8>)> = now
+            .iter()
+            .map(|(key, value)| match key[0] {
+                // Its first number is the format, and the last of the counters is one of the second format's.
+                tag if [tag] == *META => (key.clone(), [&[1], &value[1..]].concat()),
+                b'k' | b'M' | b'H' | b'D' => (key.clone(), value[..value.len() - 1].to_vec()),
+                _ => (key.clone(), value.clone()),
+            })
+            .collect();
+        assert_ne!(first, now);
+        let back = View::from_rows(first).unwrap().unwrap();
+        assert_eq!(rows(&back), now);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the declarations. Knows nothing of when something is counted.
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{Counter, IntCounter, IntGauge};
 
 use super::Declare;
 use super::family::{Declaration, Family};
@@ -40,6 +40,7 @@ pub(super) struct Families {
     pub(super) cache_read: Family<IntCounter>,
     pub(super) cache_write: Family<IntCounter>,
     pub(super) reasoning: Family<IntCounter>,
+    pub(super) cost: Family<Counter>,
     pub(super) usage_source: Family<IntCounter>,
     pub(super) attempts: Family<IntCounter>,
     pub(super) inflight: Family<IntGauge>,
@@ -124,6 +125,13 @@ impl Families {
             reasoning: on.family(Declaration {
                 name: "weir_tokens_reasoning_total",
                 help: "The part of the output tokens that was reasoning.",
+                open: &["channel", "model"],
+                closed: &[],
+                buckets: &[],
+            })?,
+            cost: on.family(Declaration {
+                name: "weir_cost_usd_total",
+                help: "What requests cost, in US dollars, their users' rates included. A float for graphs: the ledger's figures are exact.",
                 open: &["channel", "model"],
                 closed: &[],
                 buckets: &[],

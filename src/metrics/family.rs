@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntGauge, Opts};
+use prometheus::{Counter, IntCounter, IntGauge, Opts};
 
 use super::histogram::Histogram;
 
@@ -40,6 +40,12 @@ pub(super) struct Declaration {
 pub(super) trait Series: Collector + Clone + 'static {
     /// Makes one series with these labels.
     fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self>;
+}
+
+impl Series for Counter {
+    fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self> {
+        Self::with_opts(Opts::new(declaration.name, declaration.help).const_labels(labels))
+    }
 }
 
 impl Series for IntCounter {

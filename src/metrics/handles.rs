@@ -5,7 +5,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{Counter, IntCounter, IntGauge};
+use weir_filters::price::NanoUsd;
 use weir_filters::route::Operation;
 use weir_filters::usage::{Source, Usage};
 
@@ -49,6 +50,10 @@ pub struct Observation {
     pub outcome: Outcome,
     /// Whether the answer was a stream.
     pub stream: bool,
+    /// What it cost.
+    pub cost: NanoUsd,
+    /// Whether it would have cost something, had its model a price.
+    pub unpriced: bool,
 }
 
 /// The series of one snapshot. A series is looked up when the first request of the snapshot needs it and kept
@@ -89,6 +94,9 @@ impl Handles {
         if let Some(channel) = seen.channel {
             self.channel(channel).observe(&metrics.families, seen);
             metrics.sources.count(seen);
+        }
+        if seen.unpriced {
+            metrics.unpriced.inc();
         }
         if seen.stream {
             match seen.outcome {
@@ -203,6 +211,7 @@ struct ModelSeries {
     per_output_token: OnceLock<Histogram>,
     events: OnceLock<IntCounter>,
     tokens: OnceLock<Tokens>,
+    cost: OnceLock<Counter>,
 }
 
 impl ModelHandles {
@@ -232,6 +241,9 @@ impl ModelHandles {
         }
         if seen.usage.source != Source::None {
             series.tokens.get_or_init(|| Tokens::new(families, &names)).count(&seen.usage);
+        }
+        if seen.cost.0 > 0 {
+            series.cost.get_or_init(|| families.cost.child(&names, &[])).inc_by(seen.cost.0 as f64 / 1e9);
         }
     }
 }

@@ -79,6 +79,7 @@ pub struct Metrics {
     fold_lag: IntGauge,
     store_up: IntGauge,
     append_errors: IntCounter,
+    unpriced: IntCounter,
     config_version: IntGauge,
     last_reload_success: IntGauge,
 }
@@ -117,6 +118,10 @@ impl Metrics {
             store_up: declare.gauge("weir_store_up", "1 if the ledger's store takes writes, else 0.")?,
             append_errors: declare
                 .counter("weir_ledger_append_errors_total", "Settlements that could not be appended to the journal.")?,
+            unpriced: declare.counter(
+                "weir_unpriced_requests_total",
+                "Requests that would have cost something, had their model a price.",
+            )?,
             config_version: declare.gauge(
                 "weir_config_version",
                 "Number of the configuration that is served; each successful reload adds one.",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weir_filters::price::NanoUsd;
 use weir_filters::route::Operation;
 use weir_filters::usage::{Source, Usage};
 
@@ -33,6 +34,8 @@ fn stream() -> Observation {
         invalid: 0,
         outcome: Outcome::Ok,
         stream: true,
+        cost: NanoUsd(1_250_000_000),
+        unpriced: false,
     }
 }
 
@@ -53,6 +56,8 @@ fn stranger() -> Observation {
         invalid: 0,
         outcome: Outcome::Refused,
         stream: false,
+        cost: NanoUsd::default(),
+        unpriced: false,
     }
 }
 
@@ -109,6 +114,7 @@ fn every_family_can_be_made() {
             "channel_inflight",
             "config_last_reload_success",
             "config_version",
+            "cost_usd_total",
             "gateway_overhead_seconds",
             "http_request_duration_seconds",
             "http_requests_total",
@@ -131,6 +137,7 @@ fn every_family_can_be_made() {
             "tokens_cache_write_total",
             "tokens_reasoning_total",
             "tokens_total",
+            "unpriced_requests_total",
             "upstream_attempts_total",
             "upstream_duration_seconds",
             "usage_source_total",
@@ -243,6 +250,18 @@ fn time_per_output_token_needs_a_whole_stream_and_two_tokens() {
         let series = r#"weir_time_per_output_token_seconds_count{channel="a",model="m"}"#;
         assert_eq!(value(&metrics, series), count, "{name}");
     }
+}
+
+#[test]
+fn costs_add_up_and_what_has_no_price_is_counted() {
+    let metrics = Metrics::new();
+    let handles = metrics.resolve(&[], &[("a", &["m"])]);
+    assert_eq!(value(&metrics, "weir_unpriced_requests_total"), Some(0.0));
+    metrics.observe(&handles, &stream());
+    metrics.observe(&handles, &stream());
+    metrics.observe(&handles, &Observation { cost: NanoUsd(0), unpriced: true, ..stream() });
+    assert_eq!(value(&metrics, r#"weir_cost_usd_total{channel="a",model="m"}"#), Some(2.5));
+    assert_eq!(value(&metrics, "weir_unpriced_requests_total"), Some(1.0));
 }
 
 #[test]

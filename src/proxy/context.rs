@@ -66,6 +66,8 @@ pub struct Context {
     pub(super) outcome: Option<Outcome>,
     /// Whether the request only reads: what it reads was used, and counted, by an earlier one.
     pub(super) reads: bool,
+    /// Images that are asked for.
+    pub(super) images: u64,
     /// Time spent in Weir's own code before the upstream was asked.
     pub(super) overhead: Duration,
 }
@@ -124,6 +126,7 @@ impl Context {
             status: 0,
             outcome: None,
             reads: false,
+            images: 0,
             overhead: Duration::ZERO,
         }
     }

@@ -13,7 +13,7 @@ use crate::ledger::{Outcome, Settlement};
 use crate::metrics::Observation;
 
 use super::context::{Context, Stage};
-use super::limits;
+use super::{limits, pricing};
 
 /// Notes why a request ended, as Pingora saw it. What is known already stands.
 pub(super) fn ended(error: Option<&Error>, ctx: &mut Context) {
@@ -58,7 +58,10 @@ pub(super) fn settle(ctx: &mut Context) {
         invalid: 0,
         outcome,
         stream: false,
+        cost: NanoUsd::default(),
+        unpriced: false,
     };
+    let mut delivered = false;
     let mut response_bytes = 0;
     if let Some(exchange) = &mut ctx.exchange {
         observation.channel = Some(exchange.channel.index());
@@ -69,6 +72,7 @@ pub(super) fn settle(ctx: &mut Context) {
         if let Some(mut meter) = exchange.meter.take() {
             let reading = meter.finish(exchange.complete, ctx.status, ctx.request_bytes);
             observation.events = reading.events;
+            delivered = (200..300).contains(&ctx.status) && !reading.failed;
             if !ctx.reads {
                 observation.usage = reading.usage;
                 observation.invalid = reading.invalid;
@@ -76,6 +80,8 @@ pub(super) fn settle(ctx: &mut Context) {
             response_bytes = reading.body_bytes;
         }
     }
+    let priced = pricing::priced(ctx, &snapshot, &observation.usage, delivered);
+    (observation.cost, observation.unpriced) = (priced.cost, priced.unpriced);
     ctx.shared.metrics.observe(&snapshot.handles, &observation);
     if answered_here && outcome != Outcome::Refused {
         return;
@@ -100,7 +106,10 @@ pub(super) fn settle(ctx: &mut Context) {
         request_bytes: ctx.request_bytes,
         response_bytes,
         usage: observation.usage,
-        cost: NanoUsd::default(),
+        cost: priced.cost,
+        price_version: priced.version,
+        unpriced: priced.unpriced,
+        attempts: u32::from(ctx.exchange.as_ref().is_some_and(|exchange| exchange.asked.is_some())),
     };
     let position = ctx.shared.ledger.append(&settlement);
     limits::settle(ctx, Use { tokens: settlement.usage.total(), cost: settlement.cost });

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use weir_filters::key::Admitted;
 use weir_filters::limits::estimate::Tokens;
 use weir_filters::limits::{self, Permit, Subject, Use};
-use weir_filters::price::NanoUsd;
+use weir_filters::price::{NanoUsd, Price, PriceRate};
 use weir_filters::refusal::Refusal;
 use weir_filters::request::BodyFacts;
 use weir_filters::route::Operation;
 use weir_filters::usage::{Source, Usage};
 
+use crate::channels::Channel;
 use crate::ledger::{Outcome, Settlement};
 use crate::metrics::GaugeGuard;
 
@@ -37,16 +38,13 @@ pub(super) fn reserve(
     admitted: &Admitted,
     operation: Operation,
     facts: Option<&BodyFacts>,
+    channel: &Channel,
 ) -> Result<(), Refusal> {
     if !admitted.key.is_limited() {
         return Ok(());
     }
-    let tokens = if ctx.reads {
-        Tokens::default()
-    } else {
-        ctx.snapshot.estimates.tokens(operation, ctx.request_bytes, facts, None)
-    };
-    let wanted = Use { tokens: tokens.total(), cost: NanoUsd(0) };
+    let (tokens, cost) = most(ctx, admitted.key.price_rate, operation, facts, channel);
+    let wanted = Use { tokens: tokens.total(), cost };
     let accounts = ctx.shared.accounts.clone();
     match limits::reserve(admitted.key.accounts(), wanted, accounts.at(ctx.arrived_ms)) {
         Ok(permit) => {
@@ -64,6 +62,24 @@ pub(super) fn reserve(
             Err(Refusal::LimitExceeded(exceeded))
         }
     }
+}
+
+/// The most that a request may use and cost, as far as that can be said before it is made.
+fn most(
+    ctx: &Context,
+    rate: PriceRate,
+    operation: Operation,
+    facts: Option<&BodyFacts>,
+    channel: &Channel,
+) -> (Tokens, NanoUsd) {
+    if ctx.reads {
+        return (Tokens::default(), NanoUsd(0));
+    }
+    let price = ctx.snapshot.price(channel, &ctx.model).filter(|_| operation.is_billed());
+    let longest = price.and_then(Price::max_output_tokens);
+    let tokens = ctx.snapshot.estimates.tokens(operation, ctx.request_bytes, facts, longest);
+    let cost = price.map(|price| price.at_most_with(tokens.input, tokens.output, ctx.images, rate));
+    (tokens, cost.unwrap_or_default())
 }
 
 /// Puts what the request used in the place of what was reserved for it.
@@ -112,5 +128,8 @@ fn thought(ctx: &Context, operation: Operation, tokens: Tokens, cost: NanoUsd) -
             ..Usage::default()
         },
         cost,
+        price_version: ctx.snapshot.prices.as_ref().map_or(0, |prices| prices.version()),
+        unpriced: false,
+        attempts: 0,
     })
 }

@@ -8,6 +8,7 @@ mod drive;
 mod exchange;
 mod finish;
 mod limits;
+mod pricing;
 mod reply;
 mod request;
 mod response;

@@ -23,7 +23,7 @@ use crate::front::STALL;
 use crate::leg::Upload;
 
 use super::context::{Context, Exchange, Stage};
-use super::{Snapshot, limits, reply};
+use super::{Snapshot, limits, pricing, reply};
 
 /// Pieces of a body smaller than this are joined: a client that sends single bytes would otherwise
 /// cost a hundred times their number in memory.
@@ -128,9 +128,15 @@ async fn admit(
         (NoChannel::Unserved, None) => Refusal::NoChannel,
     })?;
 
-    limits::reserve(ctx, &admitted, route.operation, facts.as_ref())?;
+    if let Some(model) = &model
+        && snapshot.refuses_unpriced(route.operation, channel, model)
+    {
+        return Err(Refusal::ModelNotPriced { model: (&**model).into() }.into());
+    }
     let plan = plan(&route, channel, path, query.as_deref(), model.as_deref(), facts.as_ref());
     ctx.operation = Some(plan.operation);
+    ctx.images = pricing::images(plan.operation, &plan.target, facts.as_ref());
+    limits::reserve(ctx, &admitted, route.operation, facts.as_ref(), channel)?;
     let pieces = if plan.edits.is_empty() { body.pieces } else { apply(&body.pieces, &plan.edits) };
     ctx.exchange = Some(Exchange {
         channel: channel.clone(),

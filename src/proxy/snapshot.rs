@@ -1,6 +1,6 @@
 //! The configuration as the data plane uses it: tables made, labels resolved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,12 +8,13 @@ use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
 use weir_filters::limits::Subject;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::price::{PriceRate, PriceTable};
 use weir_filters::protocol::Protocol;
 use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
 use crate::channels::Channels;
-use crate::config::{self, Config, Durability, Identity};
+use crate::config::{self, Config, Durability, Identity, Unpriced};
 use crate::metrics::{Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub(super) estimates: Estimates,
     /// Who ends in a later one may belong to accounts that this snapshot does not know.
     pub(super) accounts_epoch: u64,
+    pub(super) prices: Option<Arc<PriceTable>>,
+    pub(super) unpriced: Unpriced,
 }
 
 impl Snapshot {
@@ -52,11 +55,14 @@ impl Snapshot {
                 channels.iter().zip(&models).map(|(channel, models)| (&**channel.name(), &models[..])).collect();
             metrics.resolve(&routes, &channels)
         };
+        let rates: HashMap<&str, PriceRate> = config.users.iter().map(|user| (&*user.name, user.price_rate)).collect();
+        let rate_of =
+            |key: &config::Key| key.user.as_deref().and_then(|user| rates.get(user)).copied().unwrap_or_default();
         Self {
             version,
             routes,
             route_names,
-            keys: KeyTable::new(config.keys.iter().map(|key| key_entry(key, accounts)).collect()),
+            keys: KeyTable::new(config.keys.iter().map(|key| key_entry(key, accounts).at_rate(rate_of(key))).collect()),
             headers: HeaderPolicy {
                 strip_request: config.headers.strip_request.clone(),
                 strip_response: config.headers.strip_response.clone(),
@@ -68,6 +74,8 @@ impl Snapshot {
             max_body: config.server.max_body,
             keepalive_timeout: config.server.keepalive_timeout,
             durability: config.ledger.durability,
+            prices: config.prices.clone(),
+            unpriced: config.unpriced,
             estimates: config.estimates,
             accounts_epoch: accounts.epoch(),
         }

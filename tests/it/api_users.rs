@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::gateway;
+use crate::support::{Gateway, gateway};
 
 #[tokio::test]
 async fn a_user_is_made_changed_and_removed_and_survives_a_kill() {
@@ -61,6 +61,16 @@ async fn price_rates_are_set_for_all_or_for_none() {
     for name in ["a", "b"] {
         gateway.api("users").post(&json!({ "name": name })).await.expect(201);
     }
+    let rates = async |gateway: &Gateway| -> Vec<Value> {
+        gateway.api("users").rows().await.iter().map(|row| row["price_rate"].clone()).collect()
+    };
+    let set = async |fields: Value| gateway.api("users/price-rate").post(&fields).await;
+    let rows = set(json!({ "users": ["b"], "price_rate": "1.25" })).await.expect(200);
+    assert_eq!((&rows["rows"][0]["name"], &rows["rows"][0]["price_rate"]), (&json!("b"), &json!("1.25")));
+    assert_eq!(rates(&gateway).await, ["1", "1", "1.25"]);
+    set(json!({ "price_rate": "0.5" })).await.expect(200);
+    assert_eq!(rates(&gateway).await, ["1", "0.5", "0.5"], "all that were made here");
+    assert_eq!(set(json!({ "price_rate": "cheap" })).await.refused(400).0, "invalid");
     for (fields, status, message) in [
         (json!({}), 400, "`price_rate` is missing"),
         (json!({ "users": [], "price_rate": "1" }), 400, "`users` must be a list of names; leave it out for all"),

@@ -14,6 +14,7 @@ fn all() -> Vec<Refusal> {
         Refusal::ModelNotPermitted { model: "m".into() },
         Refusal::ModelMissing,
         Refusal::ModelNotFound { model: "m".into() },
+        Refusal::ModelNotPriced { model: "m".into() },
         Refusal::ChannelNotPermitted,
         Refusal::NoChannel,
         Refusal::BadBody { what: "it is no JSON object".into() },
@@ -73,6 +74,7 @@ fn each_refusal_has_its_status_and_its_words_in_each_protocol() {
             "INVALID_ARGUMENT",
         ),
         ("model_not_found", 404, (invalid, Some("model"), Some("model_not_found")), "not_found_error", "NOT_FOUND"),
+        ("model_not_priced", 400, (invalid, Some("model"), Some("model_not_priced")), invalid, "INVALID_ARGUMENT"),
         (
             "channel_not_permitted",
             403,

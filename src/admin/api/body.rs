@@ -51,7 +51,7 @@ pub(super) fn names(body: Result<Bytes, BytesRejection>) -> Result<Vec<String>, 
 fn value(body: Result<Bytes, BytesRejection>) -> Result<Option<Value>, Unfit> {
     let body = body.map_err(|rejection| Unfit {
         status: rejection.status(),
-        message: "the body could not be read, or is larger than 64 KiB".to_owned(),
+        message: "the body could not be read, or is too large".to_owned(),
     })?;
     if body.trim_ascii().is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `/admin/api/{keys,users,channels}`: what may be made, changed and removed while the gateway runs.
+//! `/admin/api/{keys,users,channels,prices}`: what may be made, changed and removed while the gateway runs.
 //!
 //! Owns which request means which command, and the status of each answer. What a command does, and what an
 //! object's fields are, it leaves to the state.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use http::StatusCode;
@@ -18,16 +18,22 @@ use super::{answer, body};
 use crate::admin::server::{Failed, Shared};
 use crate::catalog::{Command, Kind, Refused};
 
+/// Bytes of a price table: all models that LiteLLM lists are a tenth of it.
+const MAX_PRICES: usize = 8 << 20;
+
 type Body = Result<Bytes, BytesRejection>;
 type Handle = Result<Path<String>, PathRejection>;
 
 /// Every path, below `/admin/api`.
 pub(super) fn router() -> Router<Arc<Shared>> {
+    let prices = get(show_prices).put(set_prices).delete(unset_prices);
+    let prices = Router::new().route("/prices", prices).layer(DefaultBodyLimit::max(MAX_PRICES));
     let kinds = Kind::ALL.into_iter().fold(Router::new(), |router, kind| router.merge(routes(kind)));
     kinds
         .route("/keys/{handle}/rotate", post(rotate))
         .route("/users/price-rate", post(set_rates))
         .route("/channels/order", put(order))
+        .merge(prices)
 }
 
 fn routes(kind: Kind) -> Router<Arc<Shared>> {
@@ -84,6 +90,21 @@ async fn order(State(shared): State<Arc<Shared>>, body: Body) -> Response {
     }
 }
 
+async fn show_prices(State(shared): State<Arc<Shared>>) -> Response {
+    run(&shared, Command::Prices, one).await
+}
+
+async fn set_prices(State(shared): State<Arc<Shared>>, body: Body) -> Response {
+    match body::object(body) {
+        Ok(fields) => run(&shared, Command::SetPrices(fields), one).await,
+        Err(unfit) => unfit.answer(),
+    }
+}
+
+async fn unset_prices(State(shared): State<Arc<Shared>>) -> Response {
+    run(&shared, Command::UnsetPrices, nothing).await
+}
+
 async fn run(shared: &Shared, command: Command, said: impl FnOnce(Value) -> Response) -> Response {
     let done = if command.is_change() {
         shared.change(move |state| state.catalog(command)).await
@@ -117,6 +138,7 @@ fn refused(refused: &Refused) -> Response {
     match refused {
         Refused::Invalid(wrong) => answer::invalid(wrong.iter().map(|wrong| (&*wrong.field, &*wrong.message))),
         Refused::NotFound(kind) => answer::error(StatusCode::NOT_FOUND, &format!("there is no such {}", kind.name())),
+        Refused::NoPrices => answer::error(StatusCode::NOT_FOUND, "no price table was made over the API"),
         Refused::Conflict { code, message } => answer::coded(StatusCode::CONFLICT, code, message),
         Refused::NotKept(message) => answer::coded(StatusCode::INTERNAL_SERVER_ERROR, "not_kept", message),
         Refused::NoRandomness => answer::failed(),

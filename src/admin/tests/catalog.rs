@@ -25,6 +25,9 @@ async fn every_path_means_one_command() {
         ("DELETE", "channels/a", "", r#"Remove(Channel, "a")"#, 204),
         ("POST", "keys/1/rotate", "", r#"Rotate("1", {})"#, 200),
         ("POST", "users/price-rate", r#"{"price_rate":"1"}"#, r#"Rates({"price_rate": String("1")})"#, 200),
+        ("GET", "prices", "", "Prices", 200),
+        ("PUT", "prices", r#"{"models":[]}"#, r#"SetPrices({"models": Array []})"#, 200),
+        ("DELETE", "prices", "", "UnsetPrices", 204),
         ("PUT", "channels/order", r#"["b","a"]"#, r#"Order(["b", "a"])"#, 200),
     ] {
         assert_eq!(ask(&bench, method, path, body).await.0, status, "{method} {path}");

@@ -5,6 +5,7 @@ use weir_filters::glob::Glob;
 use weir_filters::limits::estimate::Estimates;
 use weir_filters::limits::{Budget, Limits};
 use weir_filters::price::NanoUsd;
+use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
@@ -190,7 +191,10 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             cors: Some(Cors { origins: vec!["https://a.example".into()] }),
         }]
     );
-    assert_eq!(config.users, [User { name: "Älice B".into(), limits: Limits::default(), max_keys: 10 }]);
+    assert_eq!(
+        config.users,
+        [User { name: "Älice B".into(), limits: Limits::default(), price_rate: PriceRate::default(), max_keys: 10 }]
+    );
     let mut sha256 = [0; 32];
     for (at, byte) in sha256.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&DIGEST[at * 2..at * 2 + 2], 16).unwrap();
@@ -261,7 +265,15 @@ keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-f
     assert_eq!(config.admin.address, ([127, 0, 0, 1], 9002).into());
     assert_eq!(config.admin.token, None, "an empty token stands for one that is made");
     assert_eq!(config.listen[0].address, ([127, 0, 0, 1], 80).into());
-    assert_eq!(config.users, [User { name: "a, evil: [b }".into(), limits: Limits::default(), max_keys: 10 }]);
+    assert_eq!(
+        config.users,
+        [User {
+            name: "a, evil: [b }".into(),
+            limits: Limits::default(),
+            price_rate: PriceRate::default(),
+            max_keys: 10
+        }]
+    );
     assert_eq!(config.keys[0].name, "a: b");
     assert!(!config.keys[0].enabled);
 }

@@ -65,10 +65,7 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
                 "8:22: unknown field `qqq`",
             ],
         ),
-        (
-            "prices: prices.yaml\naudit: {}",
-            &["7:1: `prices` is not supported by this version", "8:1: `audit` is not supported by this version"],
-        ),
+        ("unpriced: allow\naudit: {}", &["8:1: `audit` is not supported by this version"]),
         (
             "    priority: 0\n    retry: { attempts: 2 }",
             &["7:5: `priority` is not supported by this version", "8:5: `retry` is not supported by this version"],

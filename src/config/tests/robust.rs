@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::fuzz_entry;
 use super::{CHANNEL, parse, wrong};
 
-const WHOLE: &str = include_str!("../../../conf/weir.yaml");
+const WHOLE: [&str; 2] = [include_str!("../../../conf/weir.yaml"), include_str!("../../../conf/prices.yaml")];
 
 /// What YAML and this configuration give a meaning to.
 const PIECES: [&str; 32] = [
@@ -47,14 +47,15 @@ const PIECES: [&str; 32] = [
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Cuts, insertions and repeats anywhere in the annotated file; `fuzz_entry` checks the outcome.
+    /// Cuts, insertions and repeats anywhere in the annotated files; `fuzz_entry` checks the outcome.
     #[test]
     fn no_mutation_panics_and_every_mistake_has_a_place(
+        file in 0..WHOLE.len(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, 0..PIECES.len()), 1..6),
     ) {
         let is_content = |line: &&str| !line.trim_start().starts_with('#');
         let mut text: Vec<char> =
-            WHOLE.lines().filter(is_content).flat_map(|line| line.chars().chain(['\n'])).collect();
+            WHOLE[file].lines().filter(is_content).flat_map(|line| line.chars().chain(['\n'])).collect();
         for (at, cut, piece) in edits {
             let at = at.index(text.len() + 1);
             let end = (at + cut).min(text.len());

@@ -120,13 +120,14 @@ fn a_row_has_the_shape_of_the_interface() {
         output: 5,
         reasoning: 2,
         cost_nano_usd: 1_500,
+        unpriced: 1,
         ..Counters::default()
     };
     let row = UsageRow { value: "alice".into(), time: Some(0), counters };
     let expected = serde_json::json!({
         "user": "alice", "time": "1970-01-01T00:00:00.000Z", "requests": 4, "failed": 1, "events": 9,
         "input_tokens": 10, "output_tokens": 5, "cache_read_tokens": 2, "cache_write_tokens": 7,
-        "reasoning_tokens": 2, "cost_micro_usd": 2
+        "reasoning_tokens": 2, "cost_micro_usd": 2, "cost_nano_usd": 1500, "unpriced": 1
     });
     assert_eq!(row.to_json(By::User), expected);
     assert_eq!(UsageRow { time: None, ..row }.to_json(By::Day)["time"], Value::Null);

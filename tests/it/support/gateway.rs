@@ -26,6 +26,7 @@ pub(crate) struct GatewayBuilder {
     config: Value,
     environment: Vec<(String, String)>,
     authority: Option<Authority>,
+    files: Vec<(String, String)>,
 }
 
 /// A gateway without channels and keys.
@@ -38,7 +39,7 @@ pub(crate) fn gateway() -> GatewayBuilder {
         "users": [],
         "keys": [],
     });
-    GatewayBuilder { config, environment: Vec::new(), authority: None }
+    GatewayBuilder { config, environment: Vec::new(), authority: None, files: Vec::new() }
 }
 
 impl GatewayBuilder {
@@ -80,8 +81,17 @@ impl GatewayBuilder {
         self
     }
 
+    /// A file beside the configuration.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
     pub(crate) async fn start(self) -> Gateway {
         let home = tempfile::tempdir().expect("a directory");
+        for (name, text) in &self.files {
+            std::fs::write(home.path().join(name), text).expect("a file");
+        }
         let mut gateway = Gateway {
             config: self.config,
             environment: self.environment,
