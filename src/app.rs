@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
@@ -19,6 +20,7 @@ use weir_filters::secret::Secret;
 use crate::accounts::Accounts;
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
+use crate::channels::{Registry, Sticky};
 use crate::config::Config;
 use crate::control::{Control, limited, now_ms};
 use crate::front::{Front, Listening};
@@ -128,7 +130,8 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let (ledger, accounts) = (Arc::new(ledger), Arc::new(Accounts::new()));
         accounts.apply(&limited(&merged), &ledger, now_ms());
-        let snapshot = Snapshot::new(1, &merged, &metrics, &accounts);
+        let registry = Registry::default();
+        let snapshot = Snapshot::new(1, &merged, &metrics, &accounts, &registry);
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
         let mut connector = ConnectorOptions::new(NO_POOL);
@@ -139,6 +142,9 @@ impl Gateway {
             metrics,
             accounts,
             leg: Leg::new(Some(connector)),
+            registry,
+            conversations: Sticky::default(),
+            drains: Arc::default(),
         });
         let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
         Ok(Self { shared, control })
@@ -284,6 +290,7 @@ impl AdminState for State {
         metrics.set_fold_lag_records(status.fold_lag_records);
         metrics.set_store_up(status.store_up);
         metrics.set_ledger_append_errors(status.append_errors);
+        self.shared.live.load().show_health(Instant::now());
         metrics.encode()
     }
 

@@ -61,7 +61,7 @@ class GrownWeir(Weir):
         made["server"]["threads"] = self.shape.threads
         [channel] = made["channels"]
         made["channels"] = [
-            {**channel, "name": channel_name(n), "models": [model_of(self.shape, n)]}
+            {**channel, "name": channel_name(n), "models": [model_of(self.shape, n)], "priority": n}
             for n in range(self.shape.channels)
         ]
         if self.shape.serves is Serves.BY_KEY:

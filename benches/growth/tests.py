@@ -59,7 +59,7 @@ class Gateways(unittest.TestCase):
     def test_channels_lead_to_the_mock_with_the_upstream_key(self):
         [first, second] = configured(Shape(channels=2))["channels"]
         self.assertEqual(first["base_url"], "http://127.0.0.1:1")
-        self.assertEqual({**second, "name": first["name"]}, first)
+        self.assertEqual({**second, "name": first["name"], "priority": 0}, first)
 
     def test_threads_are_configured(self):
         self.assertEqual(configured(Shape(threads=4))["server"], {"threads": 4})

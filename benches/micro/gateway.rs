@@ -5,13 +5,13 @@ mod runner;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::Method;
 use runner::{Case, Work};
 use weir::accounts::Accounts;
-use weir::channels::Channels;
+use weir::channels::{Channels, Registry, Wish};
 use weir::config::{self, Config, Durability};
 use weir::ledger::{Ledger, LedgerOptions, Outcome, Settlement, WhenLocked};
 use weir::metrics::{Metrics, Observation};
@@ -135,8 +135,13 @@ fn route() -> impl FnMut() {
 }
 
 fn pin(channels: usize) -> impl FnMut() {
-    let live =
-        ArcSwap::from_pointee(Snapshot::new(1, &configuration(channels, "model-#"), &Metrics::new(), &Accounts::new()));
+    let live = ArcSwap::from_pointee(Snapshot::new(
+        1,
+        &configuration(channels, "model-#"),
+        &Metrics::new(),
+        &Accounts::new(),
+        &Registry::default(),
+    ));
     move || {
         let pinned: Arc<Snapshot> = live.load_full();
         black_box(pinned.version());
@@ -144,11 +149,19 @@ fn pin(channels: usize) -> impl FnMut() {
 }
 
 fn choose(count: usize, pattern: &str, asked: &str) -> impl FnMut() + use<> {
-    let channels = Channels::new(&configuration(count, pattern).channels);
+    let channels = Channels::new(&configuration(count, pattern).channels, &Registry::default());
     let model = asked.replace('#', &(count - 1).to_string());
+    let now = Instant::now();
     move || {
-        let chosen = channels.choose(Protocol::OpenAi, Some(black_box(&model)), &[], |_| true);
-        _ = black_box(chosen.map(|channel| channel.name()));
+        let wish = Wish {
+            protocol: Protocol::OpenAi,
+            model: Some(black_box(&model)),
+            among: &[],
+            last: None,
+            chance: black_box(7),
+            now,
+        };
+        _ = black_box(channels.choose(&wish, |_| true, |_| true));
     }
 }
 
@@ -160,7 +173,7 @@ fn configuration(channels: usize, pattern: &str) -> Config {
         let models = pattern.replace('#', &channel.to_string());
         text.push_str(&format!(
             "  - {{ name: c{channel}, protocol: openai, base_url: \"http://127.0.0.1:9\", \
-             keys: [{{ name: main, value: sk-bench-{channel} }}], models: [\"{models}\"] }}\n"
+             keys: [{{ name: main, value: sk-bench-{channel} }}], models: [\"{models}\"], priority: {channel} }}\n"
         ));
     }
     match config::parse(&text, Path::new("bench.yaml"), &|_| None) {

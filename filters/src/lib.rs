@@ -10,9 +10,15 @@
 //! [`headers`] decides what of the head goes on, [`target`] where to. Of the answer, the content type
 //! picks a [`meter`]: it undoes a compression on a copy ([`decode`]), finds events ([`sse`]) and
 //! reads the [`usage`] of each provider. What Weir itself asked for is removed again ([`cut`]).
+//!
+//! Which of several upstreams is asked is a matter of [`balance`] and [`health`], and of the conversation
+//! that a request belongs to ([`sticky`]); [`retry`] says whether another is asked after a failure, and
+//! [`boundary`] whether a stream that breaks off can still be told so.
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
+pub mod boundary;
 pub mod calendar;
 pub mod credential;
 pub mod cut;
@@ -20,6 +26,7 @@ pub mod decimal;
 pub mod decode;
 pub mod glob;
 pub mod headers;
+pub mod health;
 pub mod key;
 pub mod limits;
 pub mod meter;
@@ -28,11 +35,13 @@ pub mod price;
 pub mod protocol;
 pub mod refusal;
 pub mod request;
+pub mod retry;
 pub mod route;
 pub mod secret;
 mod sketch;
 pub mod sse;
 mod stencil;
+pub mod sticky;
 mod tally;
 pub mod target;
 mod text;

@@ -229,6 +229,13 @@ impl Refusal {
         }
     }
 
+    /// The event that tells of it in the middle of a stream, in the shape of `protocol`: for Anthropic one
+    /// named `error`, for the others data as the body would be. All official SDKs raise an error for it.
+    pub fn event(&self, protocol: Protocol, request_id: &str) -> String {
+        let name = if protocol == Protocol::Anthropic { "event: error\n" } else { "" };
+        format!("{name}data: {}\n\n", self.body(protocol, request_id))
+    }
+
     /// The headers that go with the status: `www-authenticate` (RFC 9110, section 15.5.2), `allow`
     /// (section 15.5.6), or how a limit stands at `unix_ms`.
     pub fn headers(&self, protocol: Protocol, unix_ms: u64) -> Vec<(HeaderName, HeaderValue)> {

@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use weir_filters::calendar;
 use weir_filters::glob::Glob;
+use weir_filters::health::Cooldown;
 use weir_filters::limits::{Budget, InUse, Limits};
 use weir_filters::price::NanoUsd;
+use weir_filters::retry::{Failure, Retries};
 
-use crate::config::{BaseUrl, Channel, Identity, Key, Timeouts, User};
+use crate::config::{BaseUrl, Channel, Failover, Identity, Key, OnDisconnect, Timeouts, User};
 
 /// Fields and values.
 pub(crate) type Shown = Map<String, Value>;
@@ -49,7 +51,11 @@ pub(crate) fn user(user: &User) -> Shown {
 
 /// A channel: its keys by name alone.
 pub(crate) fn channel(channel: &Channel) -> Shown {
-    let Channel { name, protocol, base_url, keys, models, model_map, inject_usage, timeouts, limits: budget } = channel;
+    let Channel { name, protocol, base_url, keys, models, model_map, inject_usage, timeouts, limits: budget, failover } =
+        channel;
+    let Failover { priority, weight, on_disconnect, max_concurrency, retries, cooldown } = failover;
+    let Retries { attempts, within, on } = retries;
+    let Cooldown { failures, time: cooled } = cooldown;
     let Timeouts { connect, first_byte, idle } = timeouts;
     shown(json!({
         "name": name,
@@ -64,8 +70,25 @@ pub(crate) fn channel(channel: &Channel) -> Shown {
             "first_byte": duration(*first_byte),
             "idle": duration(*idle),
         },
+        "priority": priority,
+        "weight": weight,
+        "on_disconnect": match on_disconnect {
+            OnDisconnect::Drain => "drain",
+            OnDisconnect::Abort => "abort",
+        },
+        "max_concurrency": max_concurrency,
+        "retry": { "attempts": attempts, "within": duration(*within), "on": on.iter().copied().map(failure).collect::<Vec<_>>() },
+        "cooldown": { "failures": failures, "for": duration(*cooled) },
         "limits": limits(budget),
     }))
+}
+
+fn failure(failure: Failure) -> Value {
+    match failure {
+        Failure::Connect => "connect".into(),
+        Failure::Timeout => "timeout".into(),
+        Failure::Status(status) => status.into(),
+    }
 }
 
 /// What is used of limits at present.
@@ -148,6 +171,9 @@ mod tests {
             "keys": [{ "name": "main", "value": "sk-canary" }], "models": ["gpt-*", "o3"],
             "model_map": { "gpt-4o": "large" }, "inject_usage": false,
             "timeouts": { "connect": "1500ms", "first_byte": "2m", "idle": "7d" }, "limits": limits,
+            "priority": 3, "weight": 2, "on_disconnect": "abort", "max_concurrency": 9,
+            "retry": { "attempts": 3, "within": "5m", "on": ["connect", "timeout", 429] },
+            "cooldown": { "failures": 5, "for": "90s" },
         });
         let shown = Value::from(channel(&read_channel(&written(&channel_written)).unwrap()));
         channel_written["keys"] = json!([{ "name": "main" }]);

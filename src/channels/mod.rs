@@ -1,25 +1,37 @@
-//! The channels: which one serves a request, and how it is reached.
+//! The channels: which one serves a request, how it is reached, and how it fares.
 //!
-//! Owns a channel, the turn of its keys and the addresses of its host; `choice` owns all of them and
-//! which one serves a request. It refuses to know HTTP: what is sent there is the proxy's business.
+//! Owns a channel and the addresses of its host; `choice` owns all of them and which one serves a request,
+//! `state` what outlives a configuration, `hold` the leave to ask one. It refuses to know HTTP: what is sent
+//! there, and which answer is a failure, is the proxy's business.
 
 mod choice;
+mod hold;
+mod index;
 mod resolve;
+mod state;
+mod sticky;
+mod vitals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::balance;
 use weir_filters::credential::upstream_header;
 use weir_filters::headers::Echo;
+use weir_filters::health::Standing;
 
 use crate::config;
 use crate::leg::Origin;
 
 use resolve::Resolver;
+use state::State;
 
-pub use choice::{Channels, NoChannel};
+pub use choice::{Channels, Choice, NoChannel, Wish};
+pub use hold::Hold;
+pub use state::Registry;
+pub use sticky::Sticky;
 
 /// A channel of a running gateway.
 #[derive(Debug)]
@@ -30,13 +42,13 @@ pub struct Channel {
     host: Arc<str>,
     credentials: Vec<Option<(HeaderName, HeaderValue)>>,
     echoes: Vec<Echo>,
-    next_key: AtomicUsize,
+    state: Arc<State>,
     resolver: Resolver,
     index: usize,
 }
 
 impl Channel {
-    fn new(index: usize, config: config::Channel) -> Self {
+    fn new(index: usize, config: config::Channel, state: Arc<State>) -> Self {
         let url = &config.base_url;
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
         let default_port = if url.tls { 443 } else { 80 };
@@ -47,7 +59,7 @@ impl Channel {
             host: url.host.as_str().into(),
             echoes: config.keys.iter().map(|key| Echo::of(&key.value)).collect(),
             credentials: config.keys.iter().map(|key| upstream_header(config.protocol, &key.value).ok()).collect(),
-            next_key: AtomicUsize::new(0),
+            state,
             resolver: Resolver::new(&url.host, url.port),
             config,
             index,
@@ -74,12 +86,47 @@ impl Channel {
         &self.host_header
     }
 
-    /// The place of the key whose turn it is.
-    pub fn next_key(&self) -> usize {
-        self.next_key.fetch_add(1, Ordering::Relaxed) % self.config.keys.len()
+    /// Whether it can be asked: it has a place free, is admitted by `admits`, and neither it nor all of its
+    /// keys cool down.
+    fn standing(&self, now: Instant, admits: impl Fn(&Self) -> bool) -> balance::Standing {
+        if !self.state.has_place(self.config.failover.max_concurrency) || !admits(self) {
+            return balance::Standing::Full;
+        }
+        match (self.state.health.standing(now), self.soonest_key(now)) {
+            (Standing::Ready, Standing::Ready) => balance::Standing::Ready,
+            (Standing::Cooling { until }, Standing::Ready) | (Standing::Ready, Standing::Cooling { until }) => {
+                balance::Standing::Cooling { until }
+            }
+            (Standing::Cooling { until: a }, Standing::Cooling { until: b }) => {
+                balance::Standing::Cooling { until: a.max(b) }
+            }
+        }
     }
 
-    /// The key at a place that [`Channel::next_key`] gave.
+    /// The standing of the key that can be asked first.
+    fn soonest_key(&self, now: Instant) -> Standing {
+        let mut soonest: Option<Instant> = None;
+        for key in &self.state.key_health {
+            match key.standing(now) {
+                Standing::Ready => return Standing::Ready,
+                Standing::Cooling { until } => soonest = Some(soonest.map_or(until, |soonest| soonest.min(until))),
+            }
+        }
+        soonest.map_or(Standing::Ready, |until| Standing::Cooling { until })
+    }
+
+    /// Whether requests are sent to it, so far as its health goes.
+    pub fn is_up(&self, now: Instant) -> bool {
+        let is_ready = |standing| standing == Standing::Ready;
+        is_ready(self.state.health.standing(now)) && is_ready(self.soonest_key(now))
+    }
+
+    /// How many of its keys cool down.
+    pub fn keys_cooling(&self, now: Instant) -> usize {
+        self.state.key_health.iter().filter(|key| key.standing(now) != Standing::Ready).count()
+    }
+
+    /// The key at a place.
     pub fn key(&self, place: usize) -> &config::UpstreamKey {
         &self.config.keys[place]
     }
@@ -140,19 +187,18 @@ mod tests {
                 idle: std::time::Duration::from_secs(1),
             },
             limits: Limits::default(),
+            failover: config::Failover::default(),
         }
     }
 
-    #[test]
-    fn keys_take_turns() {
-        let first = Channel::new(0, channel("first", Protocol::OpenAi, &["*"]));
-        let turns: Vec<_> = (0..4).map(|_| first.key(first.next_key()).name.as_str()).collect();
-        assert_eq!(turns, ["a", "b", "a", "b"]);
+    pub(super) fn made(config: config::Channel) -> Channel {
+        let state = Registry::default().states(&[&config]).remove(0);
+        Channel::new(0, config, state)
     }
 
     #[test]
     fn a_mapped_model_is_asked_for_under_its_other_name() {
-        let first = Channel::new(0, channel("first", Protocol::OpenAi, &["*"]));
+        let first = made(channel("first", Protocol::OpenAi, &["*"]));
         assert_eq!((first.maps("gpt-4o"), first.maps("o1-mini")), (Some("large"), None));
     }
 
@@ -166,7 +212,7 @@ mod tests {
         ] {
             let mut config = channel("x", Protocol::OpenAi, &["*"]);
             config.base_url = config::BaseUrl { tls, host: host.into(), port, path: String::new() };
-            assert_eq!(Channel::new(0, config).host_header(), expected);
+            assert_eq!(made(config).host_header(), expected);
         }
     }
 }

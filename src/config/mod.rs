@@ -4,6 +4,7 @@
 
 mod check;
 mod expand;
+mod failover;
 mod files;
 mod limits;
 mod load;
@@ -37,6 +38,7 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 pub use check::{Checked, check};
+pub use failover::{Failover, OnDisconnect, Sticky};
 pub use load::{Sources, fuzz_entry, load, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
 pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
@@ -67,6 +69,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// How it is estimated what a request may use.
     pub estimates: Estimates,
+    /// Whether conversations stay at their channel.
+    pub sticky: Option<Sticky>,
     /// What models cost; `None`: nothing is priced.
     pub prices: Option<Arc<PriceTable>>,
     /// What becomes of a request whose model has no price.
@@ -149,6 +153,8 @@ pub struct Channel {
     pub timeouts: Timeouts,
     /// What may be used of it, by all clients together.
     pub limits: Limits,
+    /// How it shares requests with others, and stands in for them.
+    pub failover: Failover,
 }
 
 /// A base URL, taken apart. `path` is a prefix without a trailing slash, often empty.

@@ -15,6 +15,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
+use super::failover::{COOLDOWN, RETRY, RawFailover, RawSticky, STICKY};
 use super::limits::{self, RawLimits};
 #[cfg(test)]
 use super::limits::{BUDGET, ESTIMATES, LIMITS};
@@ -38,6 +39,7 @@ pub(super) struct RawConfig {
     pub(super) keys: Vec<RawKey>,
     pub(super) ledger: RawLedger,
     pub(super) estimates: Estimates,
+    pub(super) sticky: Option<RawSticky>,
     pub(super) prices: Option<At<PathBuf>>,
     pub(super) unpriced: Option<At<Unpriced>>,
 }
@@ -101,6 +103,7 @@ pub(super) struct RawChannel {
     pub(super) inject_usage: Option<At<bool>>,
     pub(super) timeouts: RawTimeouts,
     pub(super) limits: RawLimits,
+    pub(super) failover: RawFailover,
 }
 
 #[derive(Debug)]
@@ -171,6 +174,7 @@ const ROOT: Fields = Fields {
         "keys",
         "ledger",
         "estimates",
+        "sticky",
         "prices",
         "unpriced",
     ],
@@ -186,8 +190,24 @@ const ADMIN: Fields =
     Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
 pub(super) const CHANNEL: Fields = Fields {
-    known: &["name", "protocol", "base_url", "keys", "models", "model_map", "inject_usage", "timeouts", "limits"],
-    later: &["priority", "weight", "on_disconnect", "max_concurrency", "retry", "cooldown", "probe"],
+    known: &[
+        "name",
+        "protocol",
+        "base_url",
+        "keys",
+        "models",
+        "model_map",
+        "inject_usage",
+        "timeouts",
+        "priority",
+        "weight",
+        "on_disconnect",
+        "max_concurrency",
+        "retry",
+        "cooldown",
+        "limits",
+    ],
+    later: &["probe"],
 };
 const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], later: &[] };
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
@@ -202,7 +222,7 @@ const LEDGER: Fields = Fields { known: &["durability", "keep_minutes", "keep_hou
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
-pub(super) const ALL_FIELDS: [&Fields; 17] = [
+pub(super) const ALL_FIELDS: [&Fields; 20] = [
     &ROOT,
     &LISTEN,
     &TLS,
@@ -220,6 +240,9 @@ pub(super) const ALL_FIELDS: [&Fields; 17] = [
     &BUDGET,
     &ESTIMATES,
     &LEDGER,
+    &RETRY,
+    &COOLDOWN,
+    &STICKY,
 ];
 
 impl RawConfig {
@@ -240,6 +263,10 @@ impl RawConfig {
             prices: r.optional_word(&root, "prices", path),
             unpriced: r.optional_word(&root, "unpriced", prices::unpriced),
             estimates: limits::estimates(r, &root),
+            sticky: r.optional(&root, "sticky").map(|at| {
+                let s = r.section(at, &STICKY);
+                RawSticky::read(r, &s)
+            }),
         }
     }
 }
@@ -318,6 +345,8 @@ impl RawHeaders {
 impl RawChannel {
     pub(super) fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         let timeouts = subsection(r, s, "timeouts", &TIMEOUTS);
+        let retry = subsection(r, s, "retry", &RETRY);
+        let cooldown = subsection(r, s, "cooldown", &COOLDOWN);
         Self {
             name: r.required_word(s, "name", scalar::plain_name),
             protocol: r.required_word(s, "protocol", scalar::protocol),
@@ -340,6 +369,7 @@ impl RawChannel {
                 idle: r.optional_word(&timeouts, "idle", time::positive_duration),
             },
             limits: RawLimits::read(r, s),
+            failover: RawFailover::read(r, s, &retry, &cooldown),
         }
     }
 }

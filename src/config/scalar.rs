@@ -3,6 +3,8 @@
 //! Each function takes a word and gives the value or a complaint that reads on from the field's
 //! name. Knows nothing of fields, positions or files.
 
+use std::ops::RangeInclusive;
+
 use weir_filters::glob::Glob;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
@@ -127,6 +129,15 @@ pub(super) fn boolean(word: Word<'_>) -> Parsed<bool> {
                 _ => complaint,
             })
         }
+    }
+}
+
+/// A whole number of a range.
+pub(super) fn number(word: Word<'_>, range: RangeInclusive<u32>) -> Parsed<u32> {
+    let digits = word.text.bytes().all(|b| b.is_ascii_digit());
+    match word.text.parse() {
+        Ok(number) if digits && range.contains(&number) => Ok(number),
+        _ => Err(word.must_be(&format!("a whole number from {} to {}", range.start(), range.end()))),
     }
 }
 

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 
+use super::failover::RawSticky;
 use super::files::Pem;
 use super::load::Sources;
 use super::mistake::{Complaint, Report};
@@ -80,6 +81,7 @@ pub(super) fn validate(
         prices: check.prices(raw.prices.as_ref()),
         unpriced: check.unpriced(raw.unpriced.as_ref(), raw.prices.is_some()),
         estimates: raw.estimates,
+        sticky: raw.sticky.map(RawSticky::checked),
     };
     check.r.report.is_empty().then_some(config)
 }
@@ -313,6 +315,12 @@ impl Check<'_, '_> {
         }
         let keys: Option<Vec<UpstreamKey>> =
             raw.keys.map(|keys| keys.value.into_iter().filter_map(|key| self.upstream_key(key)).collect());
+        let timeouts = Timeouts {
+            connect: or(raw.timeouts.connect, DEFAULT_CONNECT_TIMEOUT),
+            first_byte: or(raw.timeouts.first_byte, DEFAULT_FIRST_BYTE_TIMEOUT),
+            idle: or(raw.timeouts.idle, DEFAULT_IDLE_TIMEOUT),
+        };
+        let failover = raw.failover.check(timeouts.first_byte, self.r);
         Some(Channel {
             name: raw.name?.value,
             protocol: protocol?,
@@ -322,11 +330,8 @@ impl Check<'_, '_> {
             models: values(raw.models?),
             model_map: raw.model_map.into_iter().map(|(from, to)| (from.value, to.value)).collect(),
             inject_usage: or(raw.inject_usage, protocol? == Protocol::OpenAi),
-            timeouts: Timeouts {
-                connect: or(raw.timeouts.connect, DEFAULT_CONNECT_TIMEOUT),
-                first_byte: or(raw.timeouts.first_byte, DEFAULT_FIRST_BYTE_TIMEOUT),
-                idle: or(raw.timeouts.idle, DEFAULT_IDLE_TIMEOUT),
-            },
+            timeouts,
+            failover,
         })
     }
 

@@ -193,10 +193,10 @@ impl Control {
     }
 
     fn put_in_force(&self, config: &Config) -> u64 {
-        let Shared { live, ledger, metrics, accounts, .. } = &*self.shared;
+        let Shared { live, ledger, metrics, accounts, registry, .. } = &*self.shared;
         let version = live.load().version() + 1;
         accounts.apply(&limited(config), ledger, now_ms());
-        live.store(Arc::new(Snapshot::new(version, config, metrics, accounts)));
+        live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry)));
         metrics.set_config_version(version);
         log::info!("configuration {version} is in force");
         version

@@ -18,8 +18,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, BaseUrl, Channel, Config, Durability, Headers, Key, Ledger, Listen, Route, Server, Timeouts, Unpriced,
-    UpstreamKey, User,
+    Admin, BaseUrl, Channel, Config, Durability, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
+    Unpriced, UpstreamKey, User,
 };
 use crate::draw;
 
@@ -64,6 +64,7 @@ pub fn config(
             idle: Duration::from_secs(300),
         },
         limits: Limits::default(),
+        failover: Failover::default(),
     };
     let route = |path: &str, operation, channel: &str, upstream_path: &str| Route {
         path: path.to_owned(),
@@ -126,6 +127,7 @@ pub fn config(
             keep_minutes: Duration::from_secs(2 * 24 * 3600),
             keep_hours: Duration::from_secs(90 * 24 * 3600),
         },
+        sticky: None,
     }
 }
 

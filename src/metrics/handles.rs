@@ -13,7 +13,7 @@ use weir_filters::usage::{Source, Usage};
 use super::declared::Families;
 use super::family::{Family, OTHER};
 use super::histogram::Histogram;
-use super::{GaugeGuard, Metrics};
+use super::{Cooled, GaugeGuard, Metrics};
 use crate::ledger::Outcome;
 
 /// A path that has no route.
@@ -72,10 +72,14 @@ impl Handles {
             unmatched: RouteHandles::new(UNMATCHED),
             channels: channels
                 .iter()
-                .map(|(name, models)| ChannelHandles::new(name, models, families.inflight.child(&[name], &[])))
+                .map(|(name, models)| {
+                    let gauge = |family: &Family<IntGauge>| family.child(&[name], &[]);
+                    let gauges = [&families.inflight, &families.up, &families.keys_cooling].map(gauge);
+                    ChannelHandles::new(name, models, gauges)
+                })
                 .collect(),
             // Not registered: it stands for a position that is not in the list, which no snapshot refers to.
-            other: ChannelHandles::new(OTHER, &[], unregistered()),
+            other: ChannelHandles::new(OTHER, &[], [(); 3].map(|()| unregistered())),
         }
     }
 
@@ -159,16 +163,20 @@ impl RouteHandles {
 pub struct ChannelHandles {
     name: Arc<str>,
     inflight: IntGauge,
+    up: IntGauge,
+    keys_cooling: IntGauge,
     attempts: [OnceLock<IntCounter>; Outcome::ALL.len()],
     models: Box<[ModelHandles]>,
     other: ModelHandles,
 }
 
 impl ChannelHandles {
-    fn new(name: &str, models: &[&str], inflight: IntGauge) -> Self {
+    fn new(name: &str, models: &[&str], [inflight, up, keys_cooling]: [IntGauge; 3]) -> Self {
         Self {
             name: name.into(),
             inflight,
+            up,
+            keys_cooling,
             attempts: [const { OnceLock::new() }; Outcome::ALL.len()],
             models: models.iter().map(|model| ModelHandles::new(model)).collect(),
             other: ModelHandles::new(OTHER),
@@ -178,6 +186,17 @@ impl ChannelHandles {
     /// One more request that the channel serves, until the guard is dropped.
     pub fn enter(&self) -> GaugeGuard {
         GaugeGuard::new(&self.inflight)
+    }
+
+    /// Whether requests are sent to the channel, and how many of its keys cool down.
+    pub fn show_health(&self, is_up: bool, keys_cooling: usize) {
+        self.up.set(is_up.into());
+        self.keys_cooling.set(i64::try_from(keys_cooling).unwrap_or(i64::MAX));
+    }
+
+    /// Counts that the channel, or a key of it, begins to cool down. It is seldom: the series is looked up.
+    pub fn cooled_down(&self, metrics: &Metrics, what: Cooled) {
+        metrics.families.cooldowns.child(&[&self.name], &[what.name()]).inc();
     }
 
     /// Counts an attempt that ended without an answer and was followed by another. The attempt that a request

@@ -65,6 +65,50 @@ impl AuthFailure {
     }
 }
 
+/// What begins to cool down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cooled {
+    /// A channel.
+    Channel,
+    /// One of its keys.
+    Key,
+}
+
+impl Cooled {
+    /// The value of the label `what`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cooled::Channel => "channel",
+            Cooled::Key => "key",
+        }
+    }
+}
+
+/// What became of an answer whose client had left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// It was read to its end.
+    Complete,
+    /// The upstream broke off, or it took too long.
+    Cut,
+    /// Too many were being read.
+    Refused,
+}
+
+impl Drained {
+    /// Every result.
+    pub const ALL: [Drained; 3] = [Drained::Complete, Drained::Cut, Drained::Refused];
+
+    /// The value of the label `result`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Drained::Complete => "complete",
+            Drained::Cut => "cut",
+            Drained::Refused => "refused",
+        }
+    }
+}
+
 /// All metrics of the process, on a registry of their own.
 pub struct Metrics {
     registry: Registry,
@@ -75,6 +119,8 @@ pub struct Metrics {
     aborted_by_upstream: IntCounter,
     limits: limits::LimitMetrics,
     streams_active: IntGauge,
+    drains_active: IntGauge,
+    drains: [IntCounter; Drained::ALL.len()],
     journal_bytes: IntGauge,
     fold_lag: IntGauge,
     store_up: IntGauge,
@@ -111,6 +157,9 @@ impl Metrics {
             aborted_by_client: families.streams_aborted.child(&[], &["client"]),
             aborted_by_upstream: families.streams_aborted.child(&[], &["upstream"]),
             limits: limits::LimitMetrics::declare(&declare)?,
+            drains_active: declare
+                .gauge("weir_drains_active", "Answers that are read although their client has left.")?,
+            drains: Drained::ALL.map(|result| families.drains.child(&[], &[result.name()])),
             streams_active: declare.gauge("weir_streams_active", "Streams that are being answered.")?,
             journal_bytes: declare.gauge("weir_ledger_journal_bytes", "Bytes of the ledger's journal on disk.")?,
             fold_lag: declare
@@ -152,6 +201,16 @@ impl Metrics {
     /// One more stream, until the guard is dropped.
     pub fn stream(&self) -> GaugeGuard {
         GaugeGuard::new(&self.streams_active)
+    }
+
+    /// One more answer that is read for nobody, until the guard is dropped.
+    pub fn drain(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.drains_active)
+    }
+
+    /// Counts an answer whose client had left.
+    pub fn drained(&self, result: Drained) {
+        self.drains[result as usize].inc();
     }
 
     /// The journal's size on disk, in bytes.

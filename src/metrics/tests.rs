@@ -112,9 +112,13 @@ fn every_family_can_be_made() {
             "auth_failures_total",
             "build_info",
             "channel_inflight",
+            "channel_keys_cooling",
+            "channel_up",
             "config_last_reload_success",
             "config_version",
             "cost_usd_total",
+            "drains_active",
+            "drains_total",
             "gateway_overhead_seconds",
             "http_request_duration_seconds",
             "http_requests_total",
@@ -271,4 +275,35 @@ fn names_out_of_the_configuration_cannot_break_the_format() {
     metrics.observe(&handles, &Observation { route: Some(0), ..stranger() });
     let series = r#"weir_http_requests_total{code="404",route="/a\"b\\c\nd"}"#;
     assert_eq!(value(&metrics, series), Some(1.0));
+}
+
+#[test]
+fn health_is_shown_and_each_cooldown_counted() {
+    let metrics = Metrics::new();
+    let handles = metrics.resolve(&[], &[("a", &[])]);
+    handles.channel(0).show_health(true, 2);
+    handles.channel(0).cooled_down(&metrics, Cooled::Key);
+    handles.channel(0).cooled_down(&metrics, Cooled::Key);
+    handles.channel(0).cooled_down(&metrics, Cooled::Channel);
+    for (series, expected) in [
+        (r#"weir_channel_up{channel="a"}"#, 1.0),
+        (r#"weir_channel_keys_cooling{channel="a"}"#, 2.0),
+        (r#"weir_channel_cooldowns_total{channel="a",what="key"}"#, 2.0),
+        (r#"weir_channel_cooldowns_total{channel="a",what="channel"}"#, 1.0),
+    ] {
+        assert_eq!(value(&metrics, series), Some(expected), "{series}");
+    }
+}
+
+#[test]
+fn what_is_read_for_nobody_is_counted_by_its_end() {
+    let metrics = Metrics::new();
+    let running = metrics.drain();
+    assert_eq!(value(&metrics, "weir_drains_active"), Some(1.0));
+    drop(running);
+    Drained::ALL.into_iter().enumerate().for_each(|(n, result)| (0..=n).for_each(|_| metrics.drained(result)));
+    assert_eq!(value(&metrics, "weir_drains_active"), Some(0.0));
+    for (result, count) in [("complete", 1.0), ("cut", 2.0), ("refused", 3.0)] {
+        assert_eq!(value(&metrics, &format!("weir_drains_total{{result=\"{result}\"}}")), Some(count));
+    }
 }

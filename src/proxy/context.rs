@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use weir_filters::boundary::Boundary;
 use weir_filters::cut::UsageCut;
 use weir_filters::key::{Admitted, KeyEntry};
 use weir_filters::meter::Meter;
@@ -12,14 +13,16 @@ use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
 use weir_filters::route::Operation;
 
-use crate::channels::Channel;
+use crate::channels::{Channel, Choice, Hold};
 use crate::clock;
 use crate::front::Client;
 use crate::ledger::Outcome;
 use crate::leg::Upload;
 use crate::metrics::GaugeGuard;
 
+use super::attempt::{Attempt, Attempts};
 use super::limits::Held;
+use super::plan::Plan;
 use super::{Shared, Snapshot, finish};
 
 /// How far a request has come.
@@ -62,6 +65,7 @@ pub struct Context {
     pub(super) request_bytes: u64,
     pub(super) cors_origin: Option<http::HeaderValue>,
     pub(super) exchange: Option<Exchange>,
+    pub(super) attempts: Attempts,
     pub(super) status: u16,
     pub(super) outcome: Option<Outcome>,
     /// Whether the request only reads: what it reads was used, and counted, by an earlier one.
@@ -77,6 +81,8 @@ pub(super) struct Exchange {
     pub(super) channel: Arc<Channel>,
     /// The place of the upstream key among the channel's.
     pub(super) key: usize,
+    /// The leave to ask it.
+    pub(super) hold: Hold,
     /// Path and query asked of the upstream.
     pub(super) target: String,
     /// The body for the upstream, as far as it was read before the channel was chosen.
@@ -88,6 +94,10 @@ pub(super) struct Exchange {
     pub(super) cut: Option<UsageCut>,
     pub(super) meter: Option<Meter>,
     pub(super) stream: bool,
+    /// What the upstream answered; 0: nothing yet.
+    pub(super) status: u16,
+    /// Where a stream of events stands in which Weir could still say something.
+    pub(super) boundary: Option<Boundary>,
     /// The body is whole, seen from the upstream's side.
     pub(super) complete: bool,
     /// The end of the answer, held back until its record is on the disk.
@@ -98,6 +108,39 @@ pub(super) struct Exchange {
     pub(super) position: Option<crate::ledger::Position>,
     /// Held for what its end does to the gauges.
     pub(super) gauges: (GaugeGuard, Option<GaugeGuard>),
+}
+
+impl Exchange {
+    /// One that is still to be asked.
+    pub(super) fn new(
+        choice: Choice,
+        plan: Plan,
+        body: Vec<Bytes>,
+        more: Option<Upload>,
+        in_flight: GaugeGuard,
+    ) -> Self {
+        Self {
+            channel: choice.channel,
+            key: choice.key,
+            hold: choice.hold,
+            target: plan.target,
+            body,
+            more,
+            injected: plan.injected,
+            cut: None,
+            meter: None,
+            stream: false,
+            status: 0,
+            boundary: None,
+            complete: false,
+            held: None,
+            left_to_hold: None,
+            asked: None,
+            first_token: None,
+            position: None,
+            gauges: (in_flight, None),
+        }
+    }
 }
 
 impl Context {
@@ -123,6 +166,7 @@ impl Context {
             request_bytes: 0,
             cors_origin: None,
             exchange: None,
+            attempts: Attempts::default(),
             status: 0,
             outcome: None,
             reads: false,
@@ -139,6 +183,43 @@ impl Context {
     /// The digits of [`Context::id`].
     pub(super) fn id_digits(&self) -> [u8; 32] {
         digits(self.id)
+    }
+
+    /// Gives the request away, as to a task that outlives its client. What stays is settled: nothing is
+    /// counted twice.
+    pub(super) fn hand_over(&mut self) -> Self {
+        let stays = Self {
+            shared: self.shared.clone(),
+            snapshot: self.snapshot.clone(),
+            stage: Stage::Settled,
+            id: self.id,
+            arrived: self.arrived,
+            arrived_ms: self.arrived_ms,
+            route: self.route,
+            operation: self.operation,
+            protocol: self.protocol,
+            client: self.client.take(),
+            key: None,
+            admitted: None,
+            held: None,
+            refused: None,
+            model: Arc::from(""),
+            request_bytes: self.request_bytes,
+            images: self.images,
+            cors_origin: self.cors_origin.take(),
+            exchange: None,
+            attempts: Attempts::default(),
+            status: self.status,
+            outcome: self.outcome,
+            reads: self.reads,
+            overhead: self.overhead,
+        };
+        std::mem::replace(self, stays)
+    }
+
+    /// The attempts that failed before the one that the request ended with.
+    pub fn failed_attempts(&self) -> &[Attempt] {
+        self.attempts.failed()
     }
 
     /// How far the request has come.

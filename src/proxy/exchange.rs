@@ -8,65 +8,110 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::config::Durability;
+use crate::config::{Durability, Timeouts};
 use crate::front::{Client, STALL};
 use crate::http1::Alarm;
 use crate::leg::{Exchange, Leg, Step};
 
 use super::context::Context;
-use super::{request, response, upstream};
+use super::{attempt, drain, finish, request, response, upstream};
 
 /// How often a request is tried on connections that turn out to have been closed while idle.
 const MAX_TRIES: usize = 3;
 
-/// Serves an admitted request: asks the upstream, and passes its answer on.
+/// What became of one attempt that did not fail.
+enum Served {
+    /// The client has the answer.
+    Passed,
+    /// The answer is a failure, and another attempt has taken its place.
+    Replaced,
+}
+
+/// Serves an admitted request: asks the upstream, or another one if that fails, and passes the answer on.
 pub(super) async fn run(leg: &Leg, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    ctx.attempts.begin();
     let mut tries = 1;
     loop {
-        let (origin, timeouts) = upstream::origin(ctx).await?;
-        let mut exchange = match leg.open(&origin, timeouts.connect).await {
-            Ok(exchange) => exchange,
-            Err(e) => return Err(upstream::not_connected(&origin, ctx, e.into_up())),
-        };
-        let reused = exchange.is_reused();
-        let served = serve(&mut exchange, session, ctx, timeouts.first_byte, timeouts.idle).await;
-        leg.close(exchange, &origin);
-        let Err(error) = served else { return Ok(()) };
-        let error = upstream::failed(ctx, error, reused);
-        if !error.retry.retry() || tries == MAX_TRIES {
-            return Err(error);
+        match attempt(leg, session, ctx).await {
+            Ok(Served::Passed) => return Ok(()),
+            Ok(Served::Replaced) => {}
+            // The same again, which is no attempt more: the connection had been idle for too long.
+            Err(error) if error.retry.retry() && tries < MAX_TRIES => {
+                tries += 1;
+                continue;
+            }
+            Err(error) if attempt::is_tried_again(&error, session.req_header(), ctx) => {}
+            Err(error) => return Err(error),
         }
-        tries += 1;
+        tries = 1;
     }
+}
+
+async fn attempt(leg: &Leg, session: &mut Session, ctx: &mut Context) -> Result<Served> {
+    let (origin, timeouts) = upstream::origin(ctx).await?;
+    let timeouts = ctx.attempts.limit(timeouts);
+    let mut exchange = match leg.open(&origin, timeouts.connect).await {
+        Ok(exchange) => exchange,
+        Err(e) => return Err(upstream::not_connected(&origin, ctx, e.into_up())),
+    };
+    let reused = exchange.is_reused();
+    let served = serve(&mut exchange, session, ctx, timeouts).await;
+    if let Err(error) = &served
+        && attempt::is_clients(error)
+    {
+        finish::ended(Some(error), ctx);
+        drain::read_on(exchange, origin, timeouts, ctx);
+        return served;
+    }
+    leg.close(exchange, &origin);
+    served.map_err(|error| upstream::failed(ctx, error, reused))
 }
 
 async fn serve(
     exchange: &mut Exchange,
     session: &mut Session,
     ctx: &mut Context,
-    first_byte: Duration,
-    idle: Duration,
-) -> Result<()> {
+    timeouts: Timeouts,
+) -> Result<Served> {
     upstream::send(session.req_header(), ctx, exchange)?;
     let own = ctx.client.clone();
-    let mut client = match &own {
-        Some(client) => Side::Own(client),
-        None => Side::Pingora { session: &mut session.downstream_session, alarm: Alarm::default() },
-    };
+    let mut alarm = Alarm::default();
     let asked = ctx.exchange.as_ref().and_then(|exchange| exchange.asked);
-    let mut wait = Wait { first_byte, idle, last: asked.map_or_else(clock::tokio_now, Instant::from_std) };
+    let last = asked.map_or_else(clock::tokio_now, Instant::from_std);
+    let mut wait = Wait { first_byte: timeouts.first_byte, idle: timeouts.idle, last };
+    let mut client = Side::of(own.as_ref(), session, &mut alarm);
     let head = loop {
         if let Some(head) = exchange.take_head()? {
             break head;
         }
         wait.for_either(exchange, &mut client, ctx).await?;
     };
+    if attempt::is_replaced(&head, session.req_header(), ctx) {
+        // If the rest of it is there already, the connection can be used again.
+        let _ = exchange.take_body();
+        return Ok(Served::Replaced);
+    }
+    let mut client = Side::of(own.as_ref(), session, &mut alarm);
     client.head(response::head(head, ctx), ctx).await?;
+    match pass_on(exchange, &mut client, wait, ctx).await {
+        Err(error) if *error.esource() == ErrorSource::Upstream => {
+            let Some(words) = response::last_words(&error, ctx).await else { return Err(error) };
+            attempt::broke_off(ctx);
+            client.piece(words, true).await?;
+            client.flush().await?;
+            Ok(Served::Passed)
+        }
+        passed => passed.map(|()| Served::Passed),
+    }
+}
+
+/// Passes the answer's body on.
+async fn pass_on(exchange: &mut Exchange, client: &mut Side<'_>, mut wait: Wait, ctx: &mut Context) -> Result<()> {
     // Under `strict` the end is told only when its record is on the disk; otherwise an answer is settled
     // before its last byte leaves.
     let strict = ctx.snapshot.durability == Durability::Strict;
@@ -79,7 +124,7 @@ async fn serve(
             break;
         }
         client.flush().await?;
-        wait.for_either(exchange, &mut client, ctx).await?;
+        wait.for_either(exchange, client, ctx).await?;
     }
     if strict {
         client.flush().await?;
@@ -192,10 +237,17 @@ impl From<Step> for Event {
 /// The client: of HTTP/1.1, whose connection is Weir's own, or of HTTP/2, which Pingora speaks.
 enum Side<'a> {
     Own(&'a Arc<Client>),
-    Pingora { session: &'a mut ServerSession, alarm: Alarm },
+    Pingora { session: &'a mut ServerSession, alarm: &'a mut Alarm },
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
+    fn of(own: Option<&'a Arc<Client>>, session: &'a mut Session, alarm: &'a mut Alarm) -> Self {
+        match own {
+            Some(client) => Self::Own(client),
+            None => Self::Pingora { session: &mut session.downstream_session, alarm },
+        }
+    }
+
     async fn head(&mut self, head: response::Head, ctx: &Context) -> Result<()> {
         match self {
             Self::Own(client) => {

@@ -69,10 +69,13 @@ pub(super) fn settle(ctx: &mut Context) {
         observation.upstream_duration = exchange.asked.map(|asked| now.saturating_duration_since(asked));
         observation.first_token = exchange.first_token;
         observation.stream = exchange.stream;
+        if exchange.complete {
+            exchange.hold.succeeded(&exchange.channel, exchange.key);
+        }
         if let Some(mut meter) = exchange.meter.take() {
-            let reading = meter.finish(exchange.complete, ctx.status, ctx.request_bytes);
+            let reading = meter.finish(exchange.complete, exchange.status, ctx.request_bytes);
             observation.events = reading.events;
-            delivered = (200..300).contains(&ctx.status) && !reading.failed;
+            delivered = (200..300).contains(&exchange.status) && !reading.failed;
             if !ctx.reads {
                 observation.usage = reading.usage;
                 observation.invalid = reading.invalid;

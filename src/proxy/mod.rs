@@ -3,11 +3,14 @@
 //! Owns the life of a request on the data plane. It refuses to know what a byte means (that is
 //! `weir_filters`), where a record goes (the ledger) or who looks at it (admin).
 
+mod attempt;
 mod context;
+mod drain;
 mod drive;
 mod exchange;
 mod finish;
 mod limits;
+mod plan;
 mod pricing;
 mod reply;
 mod request;
@@ -25,11 +28,14 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::accounts::Accounts;
+use crate::channels::{Registry, Sticky};
 use crate::ledger::Ledger;
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 
+pub use attempt::Attempt;
 pub use context::{Context, Stage};
+pub(crate) use drain::Drains;
 pub use snapshot::Snapshot;
 
 /// What all requests share.
@@ -42,6 +48,12 @@ pub(crate) struct Shared {
     pub(crate) accounts: Arc<Accounts>,
     /// The way to the upstreams.
     pub(crate) leg: Leg,
+    /// What is known of the channels beyond the configuration in force.
+    pub(crate) registry: Registry,
+    /// Which channel each conversation had last.
+    pub(crate) conversations: Sticky,
+    /// Answers that are read for nobody.
+    pub(crate) drains: Arc<Drains>,
 }
 
 /// The metering proxy, as a Pingora plugin.

@@ -1,6 +1,5 @@
 //! The way in: who asks, for what, and where it goes.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -11,19 +10,16 @@ use pingora_proxy::Session;
 use weir_filters::credential::{present, strip_query};
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
-use weir_filters::request::{
-    BodyError, BodyFacts, BodyScanner, Edit, apply, ask_for_usage, set_model, without_model_and_stream,
-};
-use weir_filters::route::{Match, Operation, UpstreamPath};
-use weir_filters::target;
+use weir_filters::request::{BodyError, BodyFacts, BodyScanner};
+use weir_filters::route::{Match, Operation};
 
-use crate::channels::{Channel, NoChannel};
 use crate::clock;
 use crate::front::STALL;
 use crate::leg::Upload;
 
-use super::context::{Context, Exchange, Stage};
-use super::{Snapshot, limits, pricing, reply};
+use super::attempt::{self, Way};
+use super::context::{Context, Stage};
+use super::{Snapshot, reply};
 
 /// Pieces of a body smaller than this are joined: a client that sends single bytes would otherwise
 /// cost a hundred times their number in memory.
@@ -106,8 +102,7 @@ async fn admit(
     let body = read_body(session, ctx, &route).await?;
     // Time passes only in a wait.
     let waited = clock::now().saturating_duration_since(before_body);
-    let facts = body.facts;
-    let model = route.model.or_else(|| Some(&*facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
+    let model = route.model.or_else(|| Some(&*body.facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
     if let Some(model) = &model {
         ctx.model = model.clone();
         if !admitted.permits_model(model) {
@@ -119,107 +114,18 @@ async fn admit(
         // Without a model nothing says what would be used: a file of batch requests can ask for any.
         return Err(Refusal::ModelNotPermitted { model: "".into() }.into());
     }
-    let protocol = route.operation.protocol();
-    let permits = |name: &str| admitted.permits_channel(name);
-    let channel = snapshot.channels.choose(protocol, model.as_deref(), route.channels, permits);
-    let channel = channel.map_err(|e| match (e, &model) {
-        (NoChannel::NotPermitted, _) => Refusal::ChannelNotPermitted,
-        (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: (&**model).into() },
-        (NoChannel::Unserved, None) => Refusal::NoChannel,
-    })?;
-
-    if let Some(model) = &model
-        && snapshot.refuses_unpriced(route.operation, channel, model)
-    {
-        return Err(Refusal::ModelNotPriced { model: (&**model).into() }.into());
-    }
-    let plan = plan(&route, channel, path, query.as_deref(), model.as_deref(), facts.as_ref());
-    ctx.operation = Some(plan.operation);
-    ctx.images = pricing::images(plan.operation, &plan.target, facts.as_ref());
-    limits::reserve(ctx, &admitted, route.operation, facts.as_ref(), channel)?;
-    let pieces = if plan.edits.is_empty() { body.pieces } else { apply(&body.pieces, &plan.edits) };
-    ctx.exchange = Some(Exchange {
-        channel: channel.clone(),
-        key: channel.next_key(),
-        target: plan.target,
-        body: pieces,
-        more: body.more,
-        injected: plan.injected,
-        cut: None,
-        meter: None,
-        stream: false,
-        complete: false,
-        held: None,
-        left_to_hold: None,
-        asked: None,
-        first_token: None,
-        position: None,
-        gauges: (snapshot.handles.channel(channel.index()).enter(), None),
-    });
+    let way = Way { route: &route, path, query: query.as_deref(), model: model.as_deref() };
+    attempt::first(ctx, &way, &admitted, session.req_header(), body)?;
     ctx.stage = Stage::Admitted;
     ctx.overhead = ctx.arrived.elapsed().saturating_sub(waited);
     Ok(Admission::Forward)
 }
 
-/// What is asked of the upstream.
-struct Plan {
-    operation: Operation,
-    target: String,
-    edits: Vec<Edit>,
-    injected: bool,
-}
-
-fn plan(
-    route: &Match<'_>,
-    channel: &Channel,
-    path: &str,
-    query: Option<&str>,
-    model: Option<&str>,
-    facts: Option<&BodyFacts>,
-) -> Plan {
-    let mut edits = Vec::new();
-    let mut operation = route.operation;
-    let mut also = None;
-    let mapped = model.and_then(|model| channel.maps(model));
-    let asked = mapped.or(model).unwrap_or_default();
-    let streams = facts.and_then(|facts| facts.stream.as_ref()).is_some_and(|stream| stream.value);
-    let upstream_path = match &route.upstream {
-        UpstreamPath::Same | UpstreamPath::None => Cow::Borrowed(path),
-        UpstreamPath::Fixed(fixed) => Cow::Borrowed(*fixed),
-        UpstreamPath::Gemini { models, verb } => target::gemini(models, asked, verb).into(),
-        UpstreamPath::GeminiChat => {
-            edits.extend(facts.map(without_model_and_stream).unwrap_or_default());
-            operation = if streams { Operation::GeminiStream } else { Operation::GeminiGenerate };
-            also = (streams && !query.is_some_and(has_alt)).then_some("alt=sse");
-            let verb = if streams { "streamGenerateContent" } else { "generateContent" };
-            target::gemini("/v1beta/models", asked, verb).into()
-        }
-    };
-    let mut injected = false;
-    if let Some(facts) =
-        facts.filter(|_| !matches!(route.upstream, UpstreamPath::GeminiChat | UpstreamPath::Gemini { .. }))
-    {
-        edits.extend(mapped.and_then(|mapped| set_model(facts, mapped)));
-        let reports = matches!(operation, Operation::OpenAiChat | Operation::OpenAiCompletions);
-        if streams && reports && channel.config().inject_usage {
-            let edit = ask_for_usage(facts);
-            injected = edit.is_some();
-            edits.extend(edit);
-        }
-    }
-    let full = target::join(&channel.config().base_url.path, &upstream_path);
-    Plan { operation, target: target::with_query(&full, query, also), edits, injected }
-}
-
-fn has_alt(query: &str) -> bool {
-    query.split('&').any(|part| part.starts_with("alt="))
-}
-
 /// A body, as far as it is read before a channel is chosen.
-struct Body {
-    pieces: Vec<Bytes>,
-    facts: Option<BodyFacts>,
-    more: Option<Upload>,
+pub(super) struct Body {
+    pub(super) pieces: Vec<Bytes>,
+    pub(super) facts: Option<BodyFacts>,
+    pub(super) more: Option<Upload>,
 }
 
 /// Reads a JSON body whole: its model may be its last member, two models are refused before anyone

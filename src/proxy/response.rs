@@ -3,16 +3,19 @@
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
-use pingora_core::Result;
+use pingora_core::{Error, Result};
 use pingora_http::ResponseHeader;
+use weir_filters::boundary::Boundary;
 use weir_filters::cut::UsageCut;
 use weir_filters::decode::Encoding;
 use weir_filters::limits::told;
 use weir_filters::meter::{Meter, Shape};
+use weir_filters::refusal::Refusal;
 
 use crate::clock;
 use crate::config::Durability;
 use crate::http1::{Lines, Response, put_line};
+use crate::ledger::Outcome;
 
 use super::context::{Context, Exchange};
 use super::finish;
@@ -30,10 +33,12 @@ pub(super) struct Head {
 /// Cleans the head and picks the meter.
 pub(super) fn head(mut head: Response, ctx: &mut Context) -> Head {
     ctx.status = head.status.as_u16();
+    ctx.attempts.end();
     let Some(exchange) = &mut ctx.exchange else { return Head::new(head) };
     let operation = ctx.operation.expect("an exchange has an operation");
     // What was kept to be sent again is not needed any more.
     exchange.body = Vec::new();
+    exchange.status = head.status.as_u16();
 
     let text = |name| head.lines.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let shape = Shape::of(operation, text(&CONTENT_TYPE));
@@ -60,6 +65,8 @@ pub(super) fn head(mut head: Response, ctx: &mut Context) -> Head {
     if cut {
         head.length = None;
     }
+    let may_say_more = shape == Shape::Sse && encoding == Encoding::Identity && head.length.is_none();
+    exchange.boundary = (may_say_more && head.status.is_success()).then(Boundary::new);
     exchange.left_to_hold = head.length;
     Head::new(head)
 }
@@ -155,6 +162,9 @@ fn pass(exchange: &mut Exchange, data: Bytes, strict: bool) -> Bytes {
         Some(cut) => cut.feed(data),
         None => data,
     };
+    if let Some(boundary) = &mut exchange.boundary {
+        boundary.feed(&data);
+    }
     if strict && let Some(left) = &mut exchange.left_to_hold {
         *left = left.saturating_sub(data.len() as u64);
         if *left == 0 {
@@ -179,6 +189,28 @@ pub(super) async fn end(ctx: &mut Context) -> Bytes {
     }
     let rest = exchange.cut.as_mut().map(UsageCut::finish).unwrap_or_default();
     join(exchange.held.take().unwrap_or_default(), rest)
+}
+
+/// What is left to say when a stream breaks off on the upstream's side: an error in the protocol's own words,
+/// as one event more, and then the end. `None`: only the end of the connection can tell it, because the client
+/// has a part of an event that it would take for whole, or is owed a length.
+///
+/// It is Weir's own event: it is neither measured nor counted.
+pub(super) async fn last_words(error: &Error, ctx: &mut Context) -> Option<Bytes> {
+    let end = ctx.exchange.as_ref()?.boundary.as_ref()?.end_event()?;
+    finish::ended(Some(error), ctx);
+    finish::settle(ctx);
+    if ctx.snapshot.durability == Durability::Strict
+        && let Some(position) = ctx.exchange.as_ref().and_then(|exchange| exchange.position)
+    {
+        ctx.shared.ledger.synced(position).await;
+    }
+    let refusal = match ctx.outcome {
+        Some(Outcome::Timeout) => Refusal::UpstreamTimeout,
+        _ => Refusal::UpstreamBroken,
+    };
+    let event = refusal.event(ctx.protocol, &ctx.id());
+    Some([end, event.as_bytes()].concat().into())
 }
 
 fn join(before: Bytes, after: Bytes) -> Bytes {

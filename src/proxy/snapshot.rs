@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
@@ -13,7 +13,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
-use crate::channels::Channels;
+use crate::channels::{Channels, Registry};
 use crate::config::{self, Config, Durability, Identity, Unpriced};
 use crate::metrics::{Handles, Metrics};
 
@@ -25,6 +25,7 @@ pub struct Snapshot {
     pub(super) keys: KeyTable,
     pub(super) headers: HeaderPolicy,
     pub(super) channels: Channels,
+    pub(super) sticky: Option<config::Sticky>,
     /// The models of each channel that a metric may name, sorted.
     pub(super) models: Vec<Vec<Box<str>>>,
     pub(super) handles: Handles,
@@ -39,11 +40,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Makes the tables of `config`, whose limits are those of `accounts`.
-    pub fn new(version: u64, config: &Config, metrics: &Metrics, accounts: &Accounts) -> Self {
+    /// Makes the tables of `config`. The limits are those of `accounts`, the states of channels those that
+    /// `registry` knows.
+    pub fn new(version: u64, config: &Config, metrics: &Metrics, accounts: &Accounts, registry: &Registry) -> Self {
         let routes = RouteTable::new(config.routes.iter().map(configured_route).collect());
         let route_names: Vec<Arc<str>> = routes.names().into_iter().map(Arc::from).collect();
-        let channels = Channels::new(&config.channels);
+        let channels = Channels::new(&config.channels, registry);
         let models: Vec<Vec<Box<str>>> = channels
             .iter()
             .map(|channel| channel.named_models().map(Box::from).collect::<BTreeSet<_>>().into_iter().collect())
@@ -69,6 +71,7 @@ impl Snapshot {
                 set_request: config.headers.set_request.clone(),
             },
             channels,
+            sticky: config.sticky.clone(),
             models,
             handles,
             max_body: config.server.max_body,
@@ -84,6 +87,13 @@ impl Snapshot {
     /// Its number: the first is 1, each reload adds one.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Puts the health of the channels into their gauges.
+    pub(crate) fn show_health(&self, now: Instant) {
+        for channel in self.channels.iter() {
+            self.handles.channel(channel.index()).show_health(channel.is_up(now), channel.keys_cooling(now));
+        }
     }
 
     /// The place of a model among those that `channel` names.

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use pingora_core::{Error, ErrorType, OrErr, Result};
+use pingora_core::{Error, ErrorType, OrErr, Result, RetryType};
 use pingora_http::RequestHeader;
 
 use crate::clock;
@@ -72,7 +72,8 @@ fn target(target: &str) -> Result<&[u8]> {
 }
 
 /// The upstream could not be reached: its next address is tried by the next request.
-pub(super) fn not_connected(origin: &Origin, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
+pub(super) fn not_connected(origin: &Origin, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+    error.retry = RetryType::Decided(false);
     if let Some(exchange) = &ctx.exchange {
         exchange.channel.is_unreachable(origin.address);
     }

@@ -120,6 +120,27 @@ async fn declared_channels_cannot_be_changed_and_names_stand_for_one() {
 }
 
 #[tokio::test]
+async fn the_order_says_who_is_asked_first() {
+    let upstreams = [ok().await, ok().await];
+    let gateway = gateway().key("alice").start().await;
+    for (name, upstream) in ["first", "second"].iter().zip(&upstreams) {
+        let mut fields = channel(name, upstream, CANARY);
+        fields["models"] = json!(["gpt-*"]);
+        gateway.api("channels").post(&fields).await.expect(201);
+    }
+    for (order, asked) in [(["first", "second"], [3, 0]), (["second", "first"], [3, 3]), (["first", "second"], [6, 3])]
+    {
+        let rows = gateway.api("channels/order").put(&json!(order)).await.expect(200);
+        let places: Vec<_> = rows["rows"].as_array().expect("rows").iter().map(|row| &row["priority"]).collect();
+        assert_eq!(places, [0, 1]);
+        for _ in 0..3 {
+            assert_eq!(status_of(&gateway, "gpt-4o").await, 200);
+        }
+        assert_eq!(upstreams.each_ref().map(|upstream| upstream.received().len()), asked, "{order:?}");
+    }
+}
+
+#[tokio::test]
 async fn neither_the_environment_nor_files_of_the_gateway_can_be_had() {
     let first = ok().await;
     let gateway = gateway().key("alice").environment("CANARY", CANARY).start().await;

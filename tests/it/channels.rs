@@ -46,7 +46,7 @@ async fn the_first_channel_that_serves_a_model_is_asked() {
     let (first, second) = (upstream([answer(200, &[], "1")]).await, upstream([answer(200, &[], "2")]).await);
     let gateway = gateway()
         .channel(openai(first.address()).models(&["gpt-4*"]))
-        .channel(openai(second.address()).named("second").models(&["gpt-*"]))
+        .channel(openai(second.address()).named("second").models(&["gpt-*"]).with("priority", 1))
         .key("alice")
         .start()
         .await;

@@ -27,6 +27,11 @@ async fn gateway_to(upstream: &Upstream) -> Gateway {
     gateway().channel(openai(upstream.address())).key("alice").tls(Authority::new()).start().await
 }
 
+/// One that does not read on when a client leaves.
+async fn gateway_letting_go(upstream: &Upstream) -> Gateway {
+    gateway().channel(openai(upstream.address()).with("on_disconnect", "abort")).key("alice").start().await
+}
+
 async fn providers() -> (Mock, Gateway) {
     let mock = mock();
     let address = mock.address();
@@ -154,7 +159,7 @@ async fn a_client_that_leaves_in_mid_stream_is_counted_by_what_it_got() {
     for http in [Http::H1, Http::H2c] {
         let script = chunked(200, &[SSE]).chunk(event("one two three four five six seven")).until_closed();
         let upstream = upstream([script]).await;
-        let gateway = gateway_to(&upstream).await;
+        let gateway = gateway_letting_go(&upstream).await;
         let body = r#"{"model":"gpt-4o","stream":true,"messages":["a body of some length, to be estimated"]}"#;
         let mut stream = gateway.over(http).post(CHAT).key("alice").body(body).stream().await;
         assert!(stream.next().await.is_some());
@@ -180,7 +185,7 @@ async fn a_client_that_leaves_in_mid_stream_is_counted_by_what_it_got() {
 #[tokio::test]
 async fn a_client_that_leaves_before_any_answer_frees_the_upstream() {
     let upstream = upstream([Script::default().until_closed()]).await;
-    let gateway = gateway_to(&upstream).await;
+    let gateway = gateway_letting_go(&upstream).await;
     let mut client = gateway.connect().await;
     let key = format!("x-api-key: {}", secret_of("alice"));
     client.send_head(&format!("POST {CHAT}"), &[&key, &format!("content-length: {}", PLAIN.len())]).await;
@@ -193,7 +198,7 @@ async fn a_client_that_leaves_before_any_answer_frees_the_upstream() {
 }
 
 #[tokio::test]
-async fn a_stream_that_the_upstream_cuts_is_broken_for_the_client_too() {
+async fn a_stream_that_the_upstream_cuts_is_told_so_and_counted_by_what_came() {
     let start = json!({"type": "message_start", "message": {"usage": {"input_tokens": 11, "output_tokens": 1}}});
     let delta = json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "eight letters"}});
     let anthropic_events =
@@ -204,7 +209,7 @@ async fn a_stream_that_the_upstream_cuts_is_broken_for_the_client_too() {
         let scripts = [
             cut(Script::close),
             cut(Script::reset),
-            cut(|script| script.send("10\r\nhalf").close()),
+            cut(|script| script.send("10\r\ndata: half").close()),
             long.send(event("one two")).close(),
             chunked(200, &[SSE]).chunk(&anthropic_events).close(),
         ];
@@ -218,8 +223,11 @@ async fn a_stream_that_the_upstream_cuts_is_broken_for_the_client_too() {
             .await;
         for round in 0..4 {
             let answer = gateway.over(http).post(CHAT).key("alice").body(STREAMED).send().await;
-            assert_eq!((answer.status, answer.broken), (200, true), "{http:?} {round}");
-            assert!(event("one two").starts_with(&answer.text()) || round == 2, "{http:?} {round}");
+            // Nothing can follow half an event, or what was announced as a length.
+            assert_eq!((answer.status, answer.broken), (200, round > 1), "{http:?} {round}");
+            let text = answer.text();
+            assert!(event("one two").starts_with(&text) || text.starts_with(&event("one two")), "{http:?} {round}");
+            assert_eq!(text.contains("\n\ndata: {\"error\":"), round < 2, "{http:?} {round}: {text}");
         }
         let row = gateway.used("model", "gpt-4o", 4).await;
         let input = STREAMED.len().div_ceil(4) as u64;
@@ -232,7 +240,7 @@ async fn a_stream_that_the_upstream_cuts_is_broken_for_the_client_too() {
 
         let body = r#"{"model":"claude-x","stream":true,"messages":[]}"#;
         let answer = gateway.over(http).post("/v1/messages").key("alice").body(body).send().await;
-        assert!(answer.broken, "{http:?}");
+        assert!(!answer.broken && answer.text().contains("\n\nevent: error\ndata: {"), "{http:?}");
         let row = gateway.used("model", "claude-x", 1).await;
         assert_eq!((&row["input_tokens"], &row["failed"]), (&json!(11), &json!(1)), "what was reported counts");
         let metrics = gateway.metrics().await;
@@ -257,9 +265,9 @@ async fn a_report_that_went_on_is_final_only_if_the_stream_ended() {
     ];
     let upstream = upstream(scripts).await;
     let gateway = gateway_to(&upstream).await;
-    for broken in [true, false] {
+    for cut in [true, false] {
         let answer = gateway.post(CHAT).key("alice").body(STREAMED).send().await;
-        assert_eq!((answer.status, answer.broken), (200, broken));
+        assert_eq!((answer.status, answer.text().contains("data: {\"error\":")), (200, cut));
     }
     let row = gateway.used("key", "alice", 2).await;
     assert_eq!((&row["input_tokens"], &row["output_tokens"]), (&json!(40), &json!(4)));
@@ -273,12 +281,15 @@ async fn a_report_that_went_on_is_final_only_if_the_stream_ended() {
 }
 
 #[tokio::test]
-async fn a_stream_that_falls_silent_is_given_up_and_broken_for_the_client() {
+async fn a_stream_that_falls_silent_is_given_up_and_its_client_told_so() {
     let upstream = upstream([chunked(200, &[SSE]).chunk(event("one")).until_closed()]).await;
     let channel = openai(upstream.address()).timeouts("5s", "300ms");
     let gateway = gateway().channel(channel).key("alice").start().await;
     let answer = gateway.post(CHAT).key("alice").body(STREAMED).send().await;
-    assert_eq!((answer.text(), answer.broken), (event("one"), true));
+    let text = answer.text();
+    let error = text.strip_prefix(&event("one")).expect("what came first");
+    assert!(error.starts_with(r#"data: {"error":{"message":"The upstream provider did not answer in time."#), "{text}");
+    assert!(!answer.broken);
     upstream.closed().await;
     let row = gateway.used("key", "alice", 1).await;
     assert_eq!((&row["failed"], &row["output_tokens"]), (&json!(1), &json!(1)));

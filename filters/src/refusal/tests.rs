@@ -152,6 +152,21 @@ fn every_body_is_json_and_its_message_ends_with_the_request_id() {
 }
 
 #[test]
+fn an_event_is_one_event_of_its_protocol() {
+    for refusal in all() {
+        for protocol in Protocol::ALL {
+            let mut events = Vec::new();
+            let text = refusal.event(protocol, "00ff");
+            crate::sse::Scanner::new().feed(text.as_bytes(), |event| {
+                events.push((event.name.to_vec(), String::from_utf8(event.data.to_vec()).unwrap()));
+            });
+            let name: &[u8] = if protocol == Protocol::Anthropic { b"error" } else { b"" };
+            assert_eq!(events, [(name.to_vec(), refusal.body(protocol, "00ff"))], "{refusal:?}");
+        }
+    }
+}
+
+#[test]
 fn a_model_in_a_message_is_cut_and_holds_no_control() {
     let message = |model: &str| Refusal::ModelNotPermitted { model: model.into() }.message();
     let said =

@@ -2,17 +2,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
+use weir_filters::health::Cooldown;
 use weir_filters::limits::estimate::Estimates;
 use weir_filters::limits::{Budget, Limits};
 use weir_filters::price::NanoUsd;
 use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
+use weir_filters::retry::{Failure, Retries};
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use super::super::{
-    Admin, BaseUrl, Channel, Cors, Durability, Headers, Key, Ledger, Listen, Route, Server, Timeouts, Tls, UpstreamKey,
-    User,
+    Admin, BaseUrl, Channel, Cors, Durability, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route, Server,
+    Sticky, Timeouts, Tls, UpstreamKey, User,
 };
 use super::{CHANNEL, DIGEST, good};
 
@@ -57,9 +59,25 @@ fn what_is_left_out_has_the_documented_default() {
                 idle: Duration::from_secs(300),
             },
             limits: Limits::default(),
+            failover: Failover {
+                priority: 0,
+                weight: 1,
+                on_disconnect: OnDisconnect::Drain,
+                max_concurrency: 0,
+                retries: Retries {
+                    attempts: 2,
+                    within: Duration::from_secs(300),
+                    on: [Failure::Connect, Failure::Timeout]
+                        .into_iter()
+                        .chain([429, 500, 502, 503, 504, 529].map(Failure::Status))
+                        .collect(),
+                },
+                cooldown: Cooldown { failures: 3, time: Duration::from_secs(30) },
+            },
         }]
     );
     assert_eq!((config.routes, config.users, config.keys), (vec![], vec![], vec![]));
+    assert_eq!(config.sticky, None);
     assert_eq!(
         config.ledger,
         Ledger {
@@ -101,6 +119,12 @@ channels:
     models: [claude-*, 4]
     model_map: {{ claude-x: "claude-3", 4: 5 }}
     timeouts: {{ connect: 1s, first_byte: 2s, idle: 3s }}
+    priority: 2
+    weight: 30
+    on_disconnect: abort
+    max_concurrency: 40
+    retry: {{ attempts: 4, within: 5s, on: [timeout, 418] }}
+    cooldown: {{ failures: 6, for: 7s }}
 routes:
   - path: /proxy/chat
     operation: anthropic.messages
@@ -179,6 +203,18 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
                 idle: Duration::from_secs(3),
             },
             limits: Limits::default(),
+            failover: Failover {
+                priority: 2,
+                weight: 30,
+                on_disconnect: OnDisconnect::Abort,
+                max_concurrency: 40,
+                retries: Retries {
+                    attempts: 4,
+                    within: Duration::from_secs(5),
+                    on: vec![Failure::Timeout, Failure::Status(418)],
+                },
+                cooldown: Cooldown { failures: 6, time: Duration::from_secs(7) },
+            },
         }]
     );
     assert_eq!(
@@ -313,4 +349,23 @@ fn secrets_are_not_in_debug_output() {
     let debug = format!("{config:?}");
     assert!(debug.contains("miniai"), "{debug}");
     assert!(!debug.contains("canary"), "{debug}");
+}
+
+#[test]
+fn conversations_stay_where_they_are_if_that_is_asked_for() {
+    for (written, expected) in [
+        ("sticky: {}", Sticky { header: None, ttl: Duration::from_secs(600) }),
+        (
+            "sticky: { header: X-Conversation-Id, ttl: 1h }",
+            Sticky { header: Some(HeaderName::from_static("x-conversation-id")), ttl: Duration::from_secs(3600) },
+        ),
+    ] {
+        assert_eq!(good(&format!("{CHANNEL}{written}")).sticky, Some(expected), "{written}");
+    }
+}
+
+#[test]
+fn the_time_of_all_attempts_follows_the_time_of_one() {
+    let config = good(&format!("{CHANNEL}    timeouts: {{ first_byte: 10m }}"));
+    assert_eq!(config.channels[0].failover.retries.within, Duration::from_secs(1260));
 }

@@ -67,8 +67,11 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
         ),
         ("unpriced: allow\naudit: {}", &["8:1: `audit` is not supported by this version"]),
         (
-            "    priority: 0\n    retry: { attempts: 2 }",
-            &["7:5: `priority` is not supported by this version", "8:5: `retry` is not supported by this version"],
+            "    probe: { every: 30m }\n    retry: { attempt: 2 }",
+            &[
+                "7:5: `probe` is not supported by this version",
+                "8:14: unknown field `attempt`; did you mean \"attempts\"?",
+            ],
         ),
         ("server: { header_timeout: 1s }", &["7:11: `header_timeout` is not supported by this version"]),
         ("users: [{ name: a, b }]", &["7:20: unknown field"]),
@@ -338,5 +341,42 @@ fn a_limit_that_cannot_be_meant_is_refused() {
         let found = wrong(&format!("{CHANNEL}{}\n", key(limits)));
         assert_eq!(found.len(), 1, "{limits}: {found:?}");
         assert!(found[0].contains(expected), "{limits}: {found:?}");
+    }
+}
+
+#[test]
+fn what_channels_have_to_do_with_each_other_has_its_bounds() {
+    appended(&[
+        ("    priority: -1", &["7:15: `priority` must be a whole number from 0 to 1000000, not `-1`"]),
+        ("    weight: 0", &["7:13: `weight` must be a whole number from 1 to 10000, not `0`"]),
+        ("    weight: 1.5", &["7:13: `weight` must be a whole number from 1 to 10000, not `1.5`"]),
+        (
+            "    on_disconnect: abrt",
+            &["7:20: `on_disconnect` must be one of drain, abort, not `abrt`; did you mean \"abort\"?"],
+        ),
+        ("    max_concurrency: +5", &["7:22: `max_concurrency` must be a whole number from 0 to 1000000, not `+5`"]),
+        ("    retry: { attempts: 0 }", &["7:24: `attempts` must be a whole number from 1 to 10, not `0`"]),
+        ("    retry: { on: [] }", &["7:18: `on` must not be an empty list"]),
+        (
+            "    retry: { on: [connect, 200, tiemout] }",
+            &[
+                "7:28: `on[1]` must be connect, timeout, or a status from 400 to 599, not `200`",
+                "7:33: `on[2]` must be connect, timeout, or a status from 400 to 599, not `tiemout`",
+            ],
+        ),
+        (
+            "    retry: { within: 2m }",
+            &[
+                "7:22: `within` leaves no time for another attempt after `timeouts.first_byte`; make it longer, shorten \
+               `first_byte`, or leave `timeout` out of `on`",
+            ],
+        ),
+        ("    cooldown: { failures: 0 }", &["7:27: `failures` must be a whole number from 1 to 1000, not `0`"]),
+        ("    cooldown: { for: 0s }", &["7:22: `for` must be longer than nothing, not `0s`"]),
+        ("sticky: { ttl: 0s }", &["7:16: `ttl` must be longer than nothing, not `0s`"]),
+        ("sticky: { header: \"a b\" }", &["7:19: `header` must be a header name, not `a b`"]),
+    ]);
+    for fine in ["retry: { within: 2m, attempts: 1 }", "retry: { within: 2m, on: [503] }"] {
+        assert!(parse(&format!("{CHANNEL}    {fine}")).is_ok(), "{fine}");
     }
 }

@@ -1,13 +1,15 @@
-//! Any bytes as an SSE answer: where they are split changes nothing, and what is cut for the client
-//! is a part of what came.
+//! Any bytes as an SSE answer: where they are split changes nothing, what is cut for the client is a part
+//! of what came, and an error that follows is one event more.
 #![no_main]
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use weir_filters::boundary::Boundary;
 use weir_filters::cut::UsageCut;
 use weir_filters::decode::Encoding;
 use weir_filters::meter::{Meter, Shape};
 use weir_filters::route::Operation;
+use weir_filters::sse::Scanner;
 
 fuzz_target!(|input: (u8, u16, Vec<u8>)| {
     let (which, split, data) = input;
@@ -30,4 +32,22 @@ fuzz_target!(|input: (u8, u16, Vec<u8>)| {
     let all = cut(&[&data]);
     assert!(all.len() <= data.len());
     assert_eq!(all, cut(&[&data[..split], &data[split..]]), "cut, split at {split}");
+
+    let end = |pieces: &[&[u8]]| {
+        let mut boundary = Boundary::new();
+        pieces.iter().for_each(|piece| boundary.feed(piece));
+        boundary.end_event()
+    };
+    let found = end(&[&data]);
+    assert_eq!(found, end(&[&data[..split], b"", &data[split..]]), "boundary, split at {split}");
+    if let Some(end) = found {
+        let events = |bytes: &[u8]| {
+            let mut events = Vec::new();
+            Scanner::new().feed(bytes, |event| events.push((event.name.to_vec(), event.data.to_vec())));
+            events
+        };
+        let mut expected = events(&data);
+        expected.push((b"error".to_vec(), b"1".to_vec()));
+        assert_eq!(events(&[&data, end, b"event: error\ndata: 1\n\n"].concat()), expected, "an error follows");
+    }
 });

@@ -21,7 +21,7 @@ pub(crate) use config::{Channel, anthropic, gemini, key_named, openai, secret_of
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, GatewayBuilder, gateway};
 pub(crate) use raw::{Raw, RawAnswer};
 pub(crate) use tls::Authority;
-pub(crate) use upstream::{Gate, Received, Script, Upstream, answer, chunked, raw_answer, upstream};
+pub(crate) use upstream::{Gate, Received, Script, Upstream, answer, chunked, raw_answer, upstream, upstream_at};
 
 /// The upstream key of every channel that is not given another one.
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-it-5d0c1b7e";

@@ -127,6 +127,12 @@ impl Script {
         self.then(Step::UntilClosed)
     }
 
+    /// All that `other` does, after this.
+    pub(crate) fn followed_by(mut self, other: Self) -> Self {
+        self.steps.extend(other.steps);
+        self
+    }
+
     /// Answers as soon as the head is there.
     pub(crate) fn before_body(mut self) -> Self {
         self.before_body = true;
@@ -174,6 +180,8 @@ struct State {
     heads: usize,
     /// Connections that the gateway closed while the script waited for it.
     closed: usize,
+    /// What is done from now on, in place of the scripts.
+    instead: Option<Script>,
     /// Requests that are being answered, and the most that ever were.
     busy: usize,
     most_busy: usize,
@@ -205,6 +213,11 @@ pub(crate) struct Upstream {
     task: JoinHandle<()>,
 }
 
+/// An upstream at an address that was free a moment ago, which answers with one script.
+pub(crate) async fn upstream_at(address: SocketAddr, script: Script) -> Upstream {
+    Upstream::listen(TcpListener::bind(address).await.expect("the port is still free"), vec![script], None)
+}
+
 /// An upstream that answers the first request with the first script and so on; the last one repeats.
 pub(crate) async fn upstream(scripts: impl IntoIterator<Item = Script>) -> Upstream {
     Upstream::start(scripts.into_iter().collect(), None).await
@@ -219,6 +232,10 @@ impl Upstream {
     async fn start(scripts: Vec<Script>, acceptor: Option<TlsAcceptor>) -> Self {
         assert!(!scripts.is_empty(), "an upstream needs something to say");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::listen(listener, scripts, acceptor)
+    }
+
+    fn listen(listener: TcpListener, scripts: Vec<Script>, acceptor: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
@@ -278,6 +295,11 @@ impl Upstream {
         self.state.lock().expect("no panic").connections
     }
 
+    /// From now on it follows this script.
+    pub(crate) fn now(&self, script: Script) {
+        self.state.lock().expect("no panic").instead = Some(script);
+    }
+
     /// Waits until the gateway has closed a connection whose script waits for that.
     pub(crate) async fn closed(&self) {
         eventually("a close by the gateway", async || (self.state.lock().expect("no panic").closed > 0).then_some(()))
@@ -314,12 +336,12 @@ impl Serving {
         });
         let mut buffer = Vec::new();
         while let Some(head) = wire::head(stream, &mut buffer).await {
-            let number = self.note(|state| {
+            let (number, instead) = self.note(|state| {
                 state.heads += 1;
-                state.heads - 1
+                (state.heads - 1, state.instead.clone())
             });
             let mut busy = Some(Busy::new(&self.state));
-            let script = &self.scripts[number.min(self.scripts.len() - 1)];
+            let script = instead.as_ref().unwrap_or(&self.scripts[number.min(self.scripts.len() - 1)]);
             if !script.before_body {
                 let (body, end) = wire::body(stream, &mut buffer, &head, false).await;
                 let whole = end == End::Whole;
