@@ -128,12 +128,7 @@ pub(super) fn first(
     let last = conversation.and_then(|conversation| ctx.shared.conversations.last(conversation, wish.now));
     wish.last = last.as_deref();
     let choice = snapshot.channels.choose(&wish, |name| permits(ctx, name), |channel| admits(ctx, channel));
-    let choice = choice.map_err(|e| match (e, way.model) {
-        (NoChannel::NotPermitted, _) => Refusal::ChannelNotPermitted,
-        (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: model.into() },
-        (NoChannel::Unserved, None) => Refusal::NoChannel,
-        (NoChannel::Busy, _) => Refusal::ChannelsFull,
-    })?;
+    let choice = choice.map_err(|e| refusal(e, way.model))?;
     if let Some(model) = way.model
         && snapshot.refuses_unpriced(way.route.operation, &choice.channel, model)
     {
@@ -156,6 +151,16 @@ pub(super) fn first(
     };
     install(ctx, choice, plan, body, more);
     Ok(())
+}
+
+/// What a client is told who asks for `model`.
+pub(super) fn refusal(why: NoChannel, model: Option<&str>) -> Refusal {
+    match (why, model) {
+        (NoChannel::NotPermitted, _) => Refusal::ChannelNotPermitted,
+        (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: model.into() },
+        (NoChannel::Unserved, None) => Refusal::NoChannel,
+        (NoChannel::Busy, _) => Refusal::ChannelsFull,
+    }
 }
 
 fn wish<'a>(ctx: &Context, way: &Way<'a>) -> Wish<'a> {
