@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
@@ -15,14 +15,14 @@ use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
-use weir_filters::key::KeyDigest;
-use weir_filters::limits::{Limits, Subject};
 use weir_filters::secret::Secret;
 
-use crate::accounts::{Accounts, Limited};
+use crate::accounts::Accounts;
 use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
+use crate::catalog::{Catalog, CatalogError, Command, Refused};
 use crate::channels::{Registry, Sticky};
-use crate::config::{self, Config};
+use crate::config::Config;
+use crate::control::{Control, limited, now_ms};
 use crate::front::{Front, Listening};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
@@ -53,6 +53,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// What was made over the admin API cannot be read, or does not go with the configuration.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// A listener cannot be opened.
     #[error("cannot listen on {address}: {message}")]
     Listen {
@@ -102,13 +105,14 @@ pub enum StartError {
 /// ```
 pub struct Gateway {
     shared: Arc<Shared>,
+    control: Arc<Control>,
 }
 
 impl Gateway {
-    /// Opens the ledger in `data_dir` and makes the tables of `config`.
+    /// Opens the ledger in `data_dir` and makes the tables of `config` and of what was made over the admin API.
     ///
     /// # Errors
-    /// When the data directory cannot be made or another gateway uses it.
+    /// When the data directory cannot be made or another gateway uses it, or when something in it cannot be read.
     pub fn open(config: &Config) -> Result<Self, StartError> {
         let path = config.data_dir.clone();
         std::fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
@@ -121,27 +125,29 @@ impl Gateway {
             when_locked: WhenLocked::Refuse,
         })
         .map_err(|source| StartError::Ledger { directory: path, source })?;
+        let catalog = Catalog::open(&config.data_dir)?;
+        let merged = catalog.merge(config)?;
         let metrics = Arc::new(Metrics::new());
         let (ledger, accounts) = (Arc::new(ledger), Arc::new(Accounts::new()));
-        accounts.apply(&limited(config), &ledger, now_ms());
+        accounts.apply(&limited(&merged), &ledger, now_ms());
         let registry = Registry::default();
-        let snapshot = Snapshot::new(1, config, &metrics, &accounts, &registry);
+        let snapshot = Snapshot::new(1, &merged, &metrics, &accounts, &registry);
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
         let mut connector = ConnectorOptions::new(NO_POOL);
         connector.ca_file = config.server.upstream_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
-        Ok(Self {
-            shared: Arc::new(Shared {
-                live: ArcSwap::from_pointee(snapshot),
-                ledger,
-                metrics,
-                accounts,
-                leg: Leg::new(Some(connector)),
-                registry,
-                conversations: Sticky::default(),
-                drains: Arc::default(),
-            }),
-        })
+        let shared = Arc::new(Shared {
+            live: ArcSwap::from_pointee(snapshot),
+            ledger,
+            metrics,
+            accounts,
+            leg: Leg::new(Some(connector)),
+            registry,
+            conversations: Sticky::default(),
+            drains: Arc::default(),
+        });
+        let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
+        Ok(Self { shared, control })
     }
 
     /// The ledger.
@@ -203,13 +209,13 @@ impl Gateway {
             socket: Some(config.data_dir.join(admin::SOCKET)),
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
-        let state = Arc::new(State { shared: self.shared.clone(), reloader, opening });
+        let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
         Ok((Admin::start(options, state).map_err(failed)?, made))
     }
 
     /// What makes a reload of `path` take effect here.
-    pub fn reloader(&self, path: &Path, running: Config) -> Reloader {
-        Reloader { shared: self.shared.clone(), path: path.to_owned(), running: Arc::new(Mutex::new(running)) }
+    pub fn reloader(&self, path: &Path) -> Reloader {
+        Reloader { control: self.control.clone(), path: path.to_owned() }
     }
 
     /// Serves until `signals` say so, then settles what is still open and closes the ledger.
@@ -250,9 +256,8 @@ fn server_conf(config: &Config) -> ServerConf {
 /// Reads a configuration file anew and puts it in force, all or nothing.
 #[derive(Clone)]
 pub struct Reloader {
-    shared: Arc<Shared>,
+    control: Arc<Control>,
     path: PathBuf,
-    running: Arc<Mutex<Config>>,
 }
 
 impl Reloader {
@@ -261,61 +266,13 @@ impl Reloader {
     /// # Errors
     /// All mistakes of the file; the configuration that was in force stays.
     pub fn reload(&self) -> Result<u64, Vec<String>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = config::load(&self.path, &|name| std::env::var(name).ok());
-        let metrics = &self.shared.metrics;
-        let config = loaded.map_err(|mistakes| {
-            metrics.set_last_reload_success(false);
-            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            log::error!("reload refused, the last good configuration stays: {}", lines.join("; "));
-            lines
-        })?;
-        for part in needs_restart(&running, &config) {
-            log::warn!("reload: a change of {part} takes effect at the next start");
-        }
-        let version = self.shared.live.load().version() + 1;
-        let accounts = &self.shared.accounts;
-        accounts.apply(&limited(&config), &self.shared.ledger, now_ms());
-        self.shared.live.store(Arc::new(Snapshot::new(version, &config, metrics, accounts, &self.shared.registry)));
-        metrics.set_config_version(version);
-        metrics.set_last_reload_success(true);
-        log::info!("configuration {version} is in force");
-        *running = config;
-        Ok(version)
+        self.control.reload(&self.path)
     }
-}
-
-/// Everybody to whom `config` sets a limit.
-fn limited(config: &Config) -> Vec<Limited> {
-    let limited = |subject, name, limits: Limits| (!limits.is_none()).then_some(Limited { subject, name, limits });
-    let keys = config.keys.iter().map(|key| (Subject::Key, KeyDigest(key.sha256).key_id(), key.limits));
-    let users = config.users.iter().map(|user| (Subject::User, user.name.clone(), user.limits));
-    let channels = config.channels.iter().map(|channel| (Subject::Channel, channel.name.clone(), channel.limits));
-    keys.chain(users).chain(channels).filter_map(|(subject, name, limits)| limited(subject, name, limits)).collect()
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The changed parts that a running gateway cannot take over.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    [
-        ("listen", old.listen != new.listen),
-        ("server.threads", old.server.threads != new.server.threads),
-        ("server.upstream_ca", old.server.upstream_ca != new.server.upstream_ca),
-        ("admin", old.admin != new.admin),
-        ("data_dir", old.data_dir != new.data_dir),
-        ("ledger", old.ledger != new.ledger),
-    ]
-    .into_iter()
-    .filter_map(|(part, changed)| changed.then_some(part))
-    .collect()
 }
 
 struct State {
     shared: Arc<Shared>,
+    control: Arc<Control>,
     reloader: Option<Reloader>,
     opening: Opening,
 }
@@ -339,6 +296,10 @@ impl AdminState for State {
 
     fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError> {
         Ok(self.shared.ledger.usage(query).iter().map(|row| row.to_json(query.by)).collect())
+    }
+
+    fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {
+        self.control.command(command)
     }
 
     fn reload(&self) -> Result<u64, Vec<String>> {

@@ -7,11 +7,14 @@
 pub mod accounts;
 pub mod admin;
 mod app;
+pub mod catalog;
 pub mod channels;
 pub mod cli;
 mod clock;
 pub mod config;
+mod control;
 pub mod demo;
+mod draw;
 pub mod front;
 mod http1;
 pub mod ledger;

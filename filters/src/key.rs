@@ -79,15 +79,17 @@ pub struct KeyPolicy {
 
 /// A key that Weir knows.
 pub struct KeyEntry {
-    /// What records, metrics and logs call it: the first 16 hex digits of the SHA-256 of its digest's
-    /// 64 hex digits. It stays the same whatever the key is named, anyone who has the configuration
-    /// can work it out, and it gives away no part of the digest that lookups compare.
+    /// What records, metrics and logs call it. If nothing else was said, the first 16 hex digits of the
+    /// SHA-256 of its digest's 64 hex digits: it stays the same whatever the key is named, anyone who has the
+    /// configuration can work it out, and it gives away no part of the digest that lookups compare.
     pub id: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
     /// Its user's name; empty if it has none.
     pub user: Arc<str>,
     digest: KeyDigest,
+    /// The digest that it had before it was rotated.
+    previous: Option<Previous>,
     /// What it may do.
     pub policy: KeyPolicy,
     /// What its user's requests are multiplied by.
@@ -95,12 +97,43 @@ pub struct KeyEntry {
     accounts: Vec<(Subject, Arc<Account>)>,
 }
 
+/// A digest that counts for a while beside the one that took its place.
+struct Previous {
+    digest: KeyDigest,
+    /// From when on it does not, in milliseconds since 1970.
+    until_ms: u64,
+}
+
 impl KeyEntry {
     /// A key by its digest.
     pub fn new(digest: KeyDigest, name: &str, user: &str, policy: KeyPolicy) -> Self {
-        let (id, accounts) = (digest.key_id().into(), Vec::new());
-        let price_rate = PriceRate::default();
-        Self { id, name: name.into(), user: user.into(), digest, policy, price_rate, accounts }
+        Self {
+            id: digest.key_id().into(),
+            name: name.into(),
+            user: user.into(),
+            digest,
+            previous: None,
+            policy,
+            price_rate: PriceRate::default(),
+            accounts: Vec::new(),
+        }
+    }
+
+    /// The same under an id of its own, which stays when the digest changes.
+    #[must_use]
+    pub fn with_id(self, id: &str) -> Self {
+        Self { id: id.into(), ..self }
+    }
+
+    /// The same, found by another digest too until then, in milliseconds since 1970.
+    #[must_use]
+    pub fn with_previous(self, digest: KeyDigest, until_ms: u64) -> Self {
+        Self { previous: Some(Previous { digest, until_ms }), ..self }
+    }
+
+    /// Whether it is over for this digest, which is one of the key's.
+    fn is_over(&self, digest: &KeyDigest, now_ms: u64) -> bool {
+        self.previous.as_ref().is_some_and(|previous| previous.until_ms <= now_ms && previous.digest.is(digest))
     }
 
     /// The same at its user's rate.
@@ -182,8 +215,17 @@ impl KeyTable {
     /// A table of `keys`. Of two with the same digest the first is found.
     pub fn new(keys: Vec<KeyEntry>) -> Self {
         let mut by_digest = ByDigest::with_capacity_and_hasher(keys.len(), BuildHasherDefault::default());
+        let mut rotated = Vec::new();
         for key in keys {
-            by_digest.entry(Sought(key.digest)).or_insert_with(|| Arc::new(key));
+            let key = Arc::new(key);
+            rotated.extend(key.previous.is_some().then(|| key.clone()));
+            by_digest.entry(Sought(key.digest)).or_insert(key);
+        }
+        // What a key was known by comes behind what another one is known by.
+        for key in rotated {
+            if let Some(previous) = &key.previous {
+                by_digest.entry(Sought(previous.digest)).or_insert_with(|| key.clone());
+            }
         }
         Self { by_digest }
     }
@@ -199,7 +241,7 @@ impl KeyTable {
         now_ms: u64,
     ) -> Result<Admitted, (Refusal, Option<Arc<KeyEntry>>)> {
         let digest = KeyDigest::of(credential.expose());
-        let Some(key) = self.find(&digest) else {
+        let Some(key) = self.find(&digest).filter(|key| !key.is_over(&digest, now_ms)) else {
             return Err((Refusal::UnknownKey, None));
         };
         let policy = &key.policy;
@@ -312,6 +354,30 @@ mod tests {
             assert_eq!((refusal, known.is_none()), (Refusal::UnknownKey, true), "{key}");
         }
         assert!(admit(&KeyTable::new(vec![]), "wk-1", Protocol::OpenAi).is_err());
+    }
+
+    #[test]
+    fn a_rotated_key_is_found_by_both_digests_until_the_overlap_ends() {
+        let rotated =
+            |until| entry("wk-new", open()).with_id("0123456789abcdef").with_previous(KeyDigest::of("wk-old"), until);
+        let table = KeyTable::new(vec![rotated(NOW + 1), entry("wk-other", open())]);
+        for key in ["wk-new", "wk-old"] {
+            let admitted = admit(&table, key, Protocol::OpenAi).unwrap();
+            assert_eq!(&*admitted.key.id, "0123456789abcdef", "it is the same key: {key}");
+        }
+        let table = KeyTable::new(vec![rotated(NOW)]);
+        assert!(admit(&table, "wk-new", Protocol::OpenAi).is_ok());
+        let (refusal, key) = admit(&table, "wk-old", Protocol::OpenAi).unwrap_err();
+        assert_eq!((refusal, key.is_none()), (Refusal::UnknownKey, true), "as if it had never been");
+    }
+
+    #[test]
+    fn what_a_key_was_known_by_never_hides_another_key() {
+        let rotated = entry("wk-new", open()).with_id("rotated").with_previous(KeyDigest::of("wk-old"), 0);
+        let table = KeyTable::new(vec![rotated, entry("wk-old", open()).with_id("owner")]);
+        assert_eq!(&*admit(&table, "wk-old", Protocol::OpenAi).unwrap().key.id, "owner");
+        let back = entry("wk-1", open()).with_previous(KeyDigest::of("wk-1"), u64::MAX);
+        assert!(admit(&KeyTable::new(vec![back]), "wk-1", Protocol::OpenAi).is_ok());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use weir_filters::secret::Secret;
 
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
+use crate::catalog::{Command, Refused};
 use crate::ledger::UsageQuery;
 
 use self::server::{Doors, Limits, Shared};
@@ -45,6 +46,13 @@ pub trait AdminState: Send + Sync + 'static {
     /// # Errors
     /// A question that cannot be answered as put, or counters that cannot be read.
     fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError>;
+
+    /// Answers a question about keys, users and channels, or changes one: then the change is durable and in force.
+    /// May take its time; no two changes at once.
+    ///
+    /// # Errors
+    /// Why not.
+    fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused>;
 
     /// Reads the configuration anew and serves it; gives its version. May take its time; never called twice at once.
     ///

@@ -1,6 +1,7 @@
 //! Arguments in, exit codes out.
 
 mod demo;
+mod explain;
 mod prices;
 mod run;
 mod usage;
@@ -38,6 +39,8 @@ enum Command {
     Prices(prices::Prices),
     /// Show what was used, from the running gateway or, when none runs, from the ledger
     Usage(usage::Arguments),
+    /// Tell what would become of a request, without sending it: 0 sent, 1 refused, 2 it cannot be told
+    Explain(explain::Arguments),
     /// Make the running gateway read its configuration anew
     Reload(Source),
 }
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Key(Key::New) => key_new(),
         Command::Prices(command) => prices::prices(&command),
         Command::Usage(arguments) => usage::usage(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Reload(source) => usage::reload(&source.config),
     }
 }

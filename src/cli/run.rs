@@ -17,7 +17,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
     };
     let started = (|| -> Result<(), StartError> {
         let gateway = Gateway::open(&config)?;
-        let reloader = gateway.reloader(path, config.clone());
+        let reloader = gateway.reloader(path);
         let (admin, token) = gateway.admin(&config, Some(reloader.clone()))?;
         if let Some(token) = token {
             // Shown once and kept only as a hash: this line is the only chance to note it down.

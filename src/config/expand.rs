@@ -46,6 +46,15 @@ pub(super) fn uncover(text: &str) -> String {
     text.chars().map(original).collect()
 }
 
+/// The text itself, where none is to be replaced: one that looks like a reference would be kept, and be taken for
+/// what it stands for.
+pub(super) fn as_it_is(text: &str) -> Result<String, Complaint> {
+    if text.contains("${") {
+        return Err(Complaint::new("variables are not replaced here").suggest("give the value itself"));
+    }
+    Ok(text.to_owned())
+}
+
 /// Replaces the references in a scalar. `None` from `env` is a variable that is not set.
 pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Complaint> {
     let mut expanded = String::with_capacity(text.len());

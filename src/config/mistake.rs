@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::object::Wrong;
 use super::tree::{NodeId, Tree};
 
 /// How many mistakes are told apart. Each costs a parse of the file to find its line; whoever has
@@ -149,6 +150,8 @@ struct Finding {
     at: NodeId,
     /// The node whose line belongs to the message: the first of two that are the same.
     first: Option<NodeId>,
+    /// The field of the node that is not there.
+    missing: Option<String>,
     complaint: Complaint,
 }
 
@@ -159,12 +162,34 @@ impl Report {
 
     /// A complete message about a node.
     pub(super) fn add(&mut self, at: NodeId, complaint: Complaint) {
-        self.findings.push(Finding { at, first: None, complaint });
+        self.findings.push(Finding { at, first: None, missing: None, complaint });
+    }
+
+    /// A field that a mapping must have and has not.
+    pub(super) fn add_missing(&mut self, at: NodeId, name: &str) {
+        let complaint = Complaint::new(format!("`{name}` is missing"));
+        self.findings.push(Finding { at, first: None, missing: Some(name.to_owned()), complaint });
     }
 
     /// The same thing said twice: `at` is the second, `first` the first.
     pub(super) fn add_repeated(&mut self, at: NodeId, first: NodeId, message: String) {
-        self.findings.push(Finding { at, first: Some(first), complaint: Complaint::new(message) });
+        let complaint = Complaint::new(message);
+        self.findings.push(Finding { at, first: Some(first), missing: None, complaint });
+    }
+
+    /// What was found, by field, of a document that has no lines for people.
+    pub(super) fn into_wrongs(mut self, tree: &Tree) -> Vec<Wrong> {
+        self.findings.sort_by_key(|finding| finding.at);
+        self.findings.truncate(MAX_MISTAKES);
+        let wrong = |finding: Finding| {
+            let mut field = tree.path(finding.at);
+            if let Some(missing) = &finding.missing {
+                field = if field.is_empty() { missing.clone() } else { format!("{field}.{missing}") };
+            }
+            let Complaint { message, suggestion } = finding.complaint;
+            Wrong::new(field, suggestion.iter().fold(message, |message, clause| format!("{message}; {clause}")))
+        };
+        self.findings.into_iter().map(wrong).collect()
     }
 
     /// What is wrong with a file that this one names.
@@ -208,7 +233,7 @@ pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
 }
 
 /// The known name that `written` was probably meant to be. A third of its letters may be wrong.
-fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(super) fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     /// No name of ours is longer; the distance costs the product of both lengths.
     const MAX_CHARS: usize = 64;
     let fold = |text: &str| -> Vec<char> {

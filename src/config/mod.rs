@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod mistake;
 mod net;
+mod object;
 mod prices;
 mod raw;
 mod scalar;
@@ -28,6 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
+use weir_filters::key::KeyDigest;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
 use weir_filters::price::{PriceRate, PriceTable};
@@ -39,6 +41,7 @@ pub use check::{Checked, check};
 pub use failover::{Failover, OnDisconnect, Sticky};
 pub use load::{Sources, fuzz_entry, load, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
+pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
 pub use prices::{PriceFile, is_importable, parse_prices};
 
 /// All of a configuration file.
@@ -216,6 +219,8 @@ pub struct User {
     pub name: String,
     /// What all of the user's keys together may use.
     pub limits: Limits,
+    /// How many keys the user may have; at least 1.
+    pub max_keys: usize,
     /// What the user's requests are multiplied by. It is never shown to users.
     pub price_rate: PriceRate,
 }
@@ -241,6 +246,36 @@ pub struct Key {
     pub channels: Vec<Glob>,
     /// What it may use.
     pub limits: Limits,
+    /// What a key has that was made over the admin API; `None`: the file declares it.
+    pub identity: Option<Identity>,
+}
+
+/// What stays of a key when its secret changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What records, metrics and logs call it.
+    pub id: String,
+    /// The secret before the present one, while it still counts.
+    pub previous: Option<Previous>,
+}
+
+/// A secret that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+    /// From when on it does not count.
+    pub until: SystemTime,
+}
+
+impl Key {
+    /// What records, metrics and logs call it.
+    pub fn id(&self) -> String {
+        match &self.identity {
+            Some(identity) => identity.id.clone(),
+            None => KeyDigest(self.sha256).key_id(),
+        }
+    }
 }
 
 /// `ledger:`

@@ -120,7 +120,7 @@ fn entries(
     members.filter_map(|(glob, price)| Some((glob?, price))).collect()
 }
 
-fn price(r: &mut Reader<'_>, at: NodeId) -> Price {
+pub(super) fn price(r: &mut Reader<'_>, at: NodeId) -> Price {
     let s = r.section(at, &PRICE);
     let per_request = r.optional_word(&s, "per_request", dollars);
     let per_image = r.optional_word(&s, "per_image", dollars);

@@ -136,6 +136,7 @@ pub(super) struct RawCors {
 #[derive(Debug)]
 pub(super) struct RawUser {
     pub(super) name: Option<At<String>>,
+    pub(super) max_keys: Option<At<usize>>,
     pub(super) limits: RawLimits,
     pub(super) price_rate: Option<At<PriceRate>>,
 }
@@ -188,7 +189,7 @@ const SERVER: Fields = Fields {
 const ADMIN: Fields =
     Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
-const CHANNEL: Fields = Fields {
+pub(super) const CHANNEL: Fields = Fields {
     known: &[
         "name",
         "protocol",
@@ -212,8 +213,8 @@ const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], l
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
 const ROUTE: Fields = Fields { known: &["path", "operation", "channels", "upstream_path", "cors"], later: &[] };
 const CORS: Fields = Fields { known: &["origins"], later: &[] };
-const USER: Fields = Fields { known: &["name", "limits", "price_rate"], later: &["max_keys"] };
-const KEY: Fields = Fields {
+pub(super) const USER: Fields = Fields { known: &["name", "limits", "price_rate", "max_keys"], later: &[] };
+pub(super) const KEY: Fields = Fields {
     known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
     later: &[],
 };
@@ -342,7 +343,7 @@ impl RawHeaders {
 }
 
 impl RawChannel {
-    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+    pub(super) fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         let timeouts = subsection(r, s, "timeouts", &TIMEOUTS);
         let retry = subsection(r, s, "retry", &RETRY);
         let cooldown = subsection(r, s, "cooldown", &COOLDOWN);
@@ -399,9 +400,10 @@ impl RawRoute {
 }
 
 impl RawUser {
-    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+    pub(super) fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         Self {
             name: r.required_word(s, "name", scalar::free_name),
+            max_keys: r.optional_word(s, "max_keys", scalar::positive),
             limits: RawLimits::read(r, s),
             price_rate: r.optional_word(s, "price_rate", prices::price_rate),
         }
@@ -409,7 +411,7 @@ impl RawUser {
 }
 
 impl RawKey {
-    fn read(r: &mut Reader<'_>, s: &Section) -> Self {
+    pub(super) fn read(r: &mut Reader<'_>, s: &Section) -> Self {
         Self {
             name: r.required_word(s, "name", scalar::free_name),
             user: r.optional_word(s, "user", scalar::free_name),

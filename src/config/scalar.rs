@@ -100,6 +100,14 @@ pub(super) fn count(word: Word<'_>) -> Parsed<usize> {
     word.text.parse().ok().filter(|_| is_number).ok_or_else(|| word.must_be("a whole number from 0"))
 }
 
+/// A whole number, 0 excluded.
+pub(super) fn positive(word: Word<'_>) -> Parsed<usize> {
+    match count(word)? {
+        0 => Err(word.must_be("a whole number from 1")),
+        count => Ok(count),
+    }
+}
+
 /// A number of threads.
 pub(super) fn threads(word: Word<'_>) -> Parsed<usize> {
     match count(word)? {

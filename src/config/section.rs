@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         if found.is_none() {
             match section.entry(name) {
                 Some(at) => self.complain(at, Complaint::new("has no value")),
-                None => self.report.add(section.at, Complaint::new(format!("`{name}` is missing"))),
+                None => self.report.add_missing(section.at, name),
             }
         }
         found

@@ -15,7 +15,7 @@ use serde::de::{
 
 use super::expand;
 use super::mistake::{Mistakes, Report, position};
-use super::scalar::shown;
+use super::scalar::{Parsed, shown};
 
 /// Anchors can make a small file stand for a huge tree. A hundred thousand keys with a name and a digest are
 /// half of this.
@@ -89,11 +89,26 @@ impl Tree {
         env: &dyn Fn(&str) -> Option<String>,
         report: &mut Report,
     ) -> Result<Self, Mistakes> {
+        Self::read(text, expand::cover, &|raw| expand::expand(raw, env), file, report)
+    }
+
+    /// Reads a document in which nothing is replaced; what looks like a variable is added to `report`.
+    pub(super) fn parse_as_it_is(text: &str, file: &Path, report: &mut Report) -> Result<Self, Mistakes> {
+        Self::read(text, str::to_owned, &expand::as_it_is, file, report)
+    }
+
+    fn read(
+        text: &str,
+        cover: fn(&str) -> String,
+        expand: &dyn Fn(&str) -> Parsed<String>,
+        file: &Path,
+        report: &mut Report,
+    ) -> Result<Self, Mistakes> {
         if let Some((at, c)) = text.char_indices().find(|&(_, c)| !is_allowed(c)) {
             let message = format!("the character U+{:04X} is not allowed", u32::from(c));
             return Err(Mistakes::single(file, position(text, at), message));
         }
-        let covered = expand::cover(text);
+        let covered = cover(text);
         let mut nodes = Vec::new();
         let mut documents = serde_yaml::Deserializer::from_str(&covered);
         if let Some(first) = documents.next() {
@@ -111,7 +126,7 @@ impl Tree {
             nodes.push(Node { parent: None, step: Step::Root, kind: Kind::Null, end: 1 });
         }
         let mut tree = Self { covered, nodes };
-        tree.read_scalars(env, report).map_err(|error| not_yaml(file, &error))?;
+        tree.read_scalars(expand, report).map_err(|error| not_yaml(file, &error))?;
         Ok(tree)
     }
 
@@ -200,7 +215,7 @@ impl Tree {
     /// `4` must be read as written, so a second reading asks for the text of every scalar.
     fn read_scalars(
         &mut self,
-        env: &dyn Fn(&str) -> Option<String>,
+        expand: &dyn Fn(&str) -> Parsed<String>,
         report: &mut Report,
     ) -> Result<(), serde_yaml::Error> {
         let mut walk = Walk { nodes: &self.nodes, next: 0, goal: Goal::Read(Vec::new()) };
@@ -212,7 +227,7 @@ impl Tree {
         };
         for (id, covered) in scalars {
             let raw = expand::uncover(&covered);
-            let text = expand::expand(&raw, env).map_err(|complaint| report.add(id, complaint)).ok();
+            let text = expand(&raw).map_err(|complaint| report.add(id, complaint)).ok();
             self.nodes[id.0].kind = Kind::Scalar(Scalar { raw, text });
         }
         Ok(())

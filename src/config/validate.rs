@@ -36,6 +36,7 @@ const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const DEFAULT_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(120);
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const DEFAULT_MAX_KEYS: usize = 10;
 const DEFAULT_KEEP_MINUTES: Duration = Duration::from_secs(2 * 86_400);
 const DEFAULT_KEEP_HOURS: Duration = Duration::from_secs(35 * 86_400);
 const DEFAULT_STRIP_REQUEST: [&str; 3] = ["x-forwarded-for", "x-real-ip", "cookie"];
@@ -51,6 +52,7 @@ pub(super) fn validate(
     let mut check = Check { folder, sources, r: reader };
     check.addresses(raw.listen.as_ref(), raw.admin.address.as_ref());
     check.names(&raw);
+    check.key_counts(&raw);
     let channels = raw.channels.as_ref().map(|channels| channels.value.as_slice());
     for route in &raw.routes {
         check.route_rules(route, channels);
@@ -129,8 +131,7 @@ impl Check<'_, '_> {
         let channels = raw.channels.iter().flat_map(|list| &list.value);
         self.unique("the channel", channels.clone().filter_map(|c| c.name.as_ref()));
         for channel in channels {
-            let keys = channel.keys.iter().flat_map(|list| &list.value);
-            self.unique("the upstream key", keys.filter_map(|key| key.name.as_ref()));
+            self.upstream_key_names(channel);
         }
         self.unique("the route", raw.routes.iter().filter_map(|route| route.path.as_ref()));
         self.unique("the user", raw.users.iter().filter_map(|user| user.name.as_ref()));
@@ -141,6 +142,32 @@ impl Check<'_, '_> {
             if first != digest.at {
                 let message = "this SHA-256 is another key's too".to_owned();
                 self.report().add_repeated(digest.at, first, message);
+            }
+        }
+    }
+
+    /// The names of a channel's keys stand for one each.
+    pub(super) fn upstream_key_names(&mut self, channel: &RawChannel) {
+        let keys = channel.keys.iter().flat_map(|list| &list.value);
+        self.unique("the upstream key", keys.filter_map(|key| key.name.as_ref()));
+    }
+
+    /// Nobody has more keys than their user may have.
+    fn key_counts(&mut self, raw: &RawConfig) {
+        let mut left: HashMap<&str, (usize, usize)> = HashMap::new();
+        for user in &raw.users {
+            if let Some(name) = &user.name {
+                left.insert(&name.value, (max_keys(user), max_keys(user)));
+            }
+        }
+        for user in raw.keys.iter().filter_map(|key| key.user.as_ref()) {
+            match left.get_mut(user.value.as_str()) {
+                Some((0, most)) => {
+                    let message = format!("names a user who may have {most} keys and has more");
+                    self.r.complain(user.at, Complaint::new(message).suggest("raise the user's `max_keys`"));
+                }
+                Some((left, _)) => *left -= 1,
+                None => {}
             }
         }
     }
@@ -266,7 +293,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn channel(&mut self, raw: RawChannel) -> Option<Channel> {
+    pub(super) fn channel(&mut self, raw: RawChannel) -> Option<Channel> {
         let globs = raw.models.as_ref().map(|models| models.value.as_slice()).unwrap_or_default();
         for (model, _) in &raw.model_map {
             let complaint = if model.value.contains('*') {
@@ -361,17 +388,24 @@ fn route(raw: RawRoute) -> Option<Route> {
     })
 }
 
-fn user(raw: RawUser) -> Option<User> {
+pub(super) fn user(raw: RawUser) -> Option<User> {
+    let max_keys = max_keys(&raw);
     Some(User {
         limits: raw.limits.limits(),
         name: raw.name?.value,
         price_rate: raw.price_rate.map(|rate| rate.value).unwrap_or_default(),
+        max_keys,
     })
 }
 
-fn key(raw: RawKey) -> Option<Key> {
+fn max_keys(raw: &RawUser) -> usize {
+    raw.max_keys.as_ref().map_or(DEFAULT_MAX_KEYS, |most| most.value)
+}
+
+pub(super) fn key(raw: RawKey) -> Option<Key> {
     Some(Key {
         limits: raw.limits.limits(),
+        identity: None,
         name: raw.name?.value,
         user: raw.user.map(|user| user.value),
         sha256: raw.sha256?.value,

@@ -15,4 +15,5 @@ mod send;
 mod setup;
 mod table;
 
-pub use setup::{ADMIN, ClientKey, LISTEN, config, upstream_key};
+pub use crate::draw::ClientKey;
+pub use setup::{ADMIN, LISTEN, config, upstream_key};

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
-use sha2::{Digest, Sha256};
 use weir_filters::glob::Glob;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
@@ -22,6 +21,7 @@ use crate::config::{
     Admin, BaseUrl, Channel, Config, Durability, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
     Unpriced, UpstreamKey, User,
 };
+use crate::draw;
 
 /// Where the gateway of `weir demo` listens.
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8514);
@@ -33,44 +33,12 @@ pub(super) const MINIAI_ROUTE: &str = "/proxy/miniai/v2/chat/completions";
 /// The path of the demo's route to Ollama.
 pub(super) const OLLAMA_ROUTE: &str = "/ollama/api/chat";
 
-/// A client key that nobody has guessed, and its SHA-256.
-#[derive(Debug)]
-pub struct ClientKey {
-    /// What the client presents.
-    pub key: Secret,
-    /// What the configuration holds.
-    pub sha256: [u8; 32],
-}
-
-impl ClientKey {
-    /// Draws one: `sk-weir-` and 192 random bits.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes.
-    pub fn draw() -> io::Result<Self> {
-        let key = drawn("sk-weir-")?;
-        let sha256 = Sha256::digest(key.expose()).into();
-        Ok(Self { key, sha256 })
-    }
-}
-
 /// Draws the key that the demo's channels present to the mock.
 ///
 /// # Errors
 /// When the system gives no random bytes.
 pub fn upstream_key() -> io::Result<Secret> {
-    drawn("sk-upstream-")
-}
-
-fn drawn(prefix: &str) -> io::Result<Secret> {
-    use std::fmt::Write;
-    let mut random = [0_u8; 24];
-    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-    let mut key = String::from(prefix);
-    for byte in random {
-        write!(key, "{byte:02x}").expect("a String takes everything");
-    }
-    Ok(Secret::new(key))
+    draw::secret("sk-upstream-")
 }
 
 /// The configuration of `weir demo`: six channels, all of them the mock at `mock`, one user with one key.
@@ -133,7 +101,12 @@ pub fn config(
             route(MINIAI_ROUTE, Operation::OpenAiChat, "miniai", "/miniai/v2/chat/completions"),
             route(OLLAMA_ROUTE, Operation::OllamaChat, "ollama", "/api/chat"),
         ],
-        users: vec![User { name: "demo".to_owned(), limits: Limits::default(), price_rate: PriceRate::default() }],
+        users: vec![User {
+            name: "demo".to_owned(),
+            limits: Limits::default(),
+            price_rate: PriceRate::default(),
+            max_keys: 10,
+        }],
         keys: vec![Key {
             name: "demo".to_owned(),
             user: Some("demo".to_owned()),
@@ -144,6 +117,7 @@ pub fn config(
             models: Vec::new(),
             channels: Vec::new(),
             limits: Limits::default(),
+            identity: None,
         }],
         estimates: Estimates::default(),
         prices: None,
@@ -199,14 +173,6 @@ mod tests {
             let named = !case.model.is_empty() && case.served_by == ServedBy::Upstream;
             assert_eq!(serving.len(), usize::from(named), "{} is served by {serving:?}", case.path);
         }
-    }
-
-    #[test]
-    fn keys_differ_and_are_known_by_their_digest() {
-        let (one, two) = (ClientKey::draw().expect("random bytes"), ClientKey::draw().expect("random bytes"));
-        assert_ne!(one.key, two.key);
-        assert_eq!(one.key.expose().len(), "sk-weir-".len() + 48);
-        assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(one.key.expose())));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod context;
 mod drain;
 mod drive;
 mod exchange;
+mod explain;
 mod finish;
 mod limits;
 mod plan;
@@ -36,6 +37,7 @@ use crate::metrics::Metrics;
 pub use attempt::Attempt;
 pub use context::{Context, Stage};
 pub(crate) use drain::Drains;
+pub use explain::{Asked, Explanation, Upstream};
 pub use snapshot::Snapshot;
 
 /// What all requests share.

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use weir_filters::credential::{present, strip_query};
+use weir_filters::key::Admitted;
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
 use weir_filters::request::{BodyError, BodyFacts, BodyScanner};
@@ -77,10 +78,7 @@ async fn admit(
     ctx.route = Some(route.index);
     ctx.operation = Some(route.operation);
     let head = session.req_header();
-    ctx.protocol = match route.operation {
-        Operation::Models => listed_for(ctx.protocol, &head.headers),
-        operation => operation.protocol(),
-    };
+    ctx.protocol = dialect(&route, ctx.protocol, &head.headers);
     ctx.cors_origin = allowed_origin(&route, &head.headers);
 
     let query = head.uri.query();
@@ -105,20 +103,28 @@ async fn admit(
     let model = route.model.or_else(|| Some(&*body.facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
     if let Some(model) = &model {
         ctx.model = model.clone();
-        if !admitted.permits_model(model) {
-            return Err(Refusal::ModelNotPermitted { model: (&**model).into() }.into());
-        }
-    } else if names_a_model(&route) {
-        return Err(Refusal::ModelMissing.into());
-    } else if admitted.has_model_limits() {
-        // Without a model nothing says what would be used: a file of batch requests can ask for any.
-        return Err(Refusal::ModelNotPermitted { model: "".into() }.into());
     }
+    check_model(&route, &admitted, model.as_deref())?;
     let way = Way { route: &route, path, query: query.as_deref(), model: model.as_deref() };
     attempt::first(ctx, &way, &admitted, session.req_header(), body)?;
     ctx.stage = Stage::Admitted;
     ctx.overhead = ctx.arrived.elapsed().saturating_sub(waited);
     Ok(Admission::Forward)
+}
+
+/// Whether the key may ask for that model, or for none.
+pub(super) fn check_model(
+    route: &Match<'_>,
+    admitted: &Admitted,
+    model: Option<&str>,
+) -> std::result::Result<(), Refusal> {
+    match model {
+        Some(model) if !admitted.permits_model(model) => Err(Refusal::ModelNotPermitted { model: model.into() }),
+        None if names_a_model(route) => Err(Refusal::ModelMissing),
+        // Without a model nothing says what would be used: a file of batch requests can ask for any.
+        None if admitted.has_model_limits() => Err(Refusal::ModelNotPermitted { model: "".into() }),
+        _ => Ok(()),
+    }
 }
 
 /// A body, as far as it is read before a channel is chosen.
@@ -137,7 +143,7 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
     if length.is_some_and(|length| length > limit as u64) {
         return Err(Refusal::BodyTooLarge { limit }.into());
     }
-    let json = route.operation != Operation::OpenAiOther || is_json(&head.headers);
+    let json = is_read(route, &head.headers);
     let expects = head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if session.as_mut().is_body_empty() || matches!(head_method(session), Method::GET) {
         let facts =
@@ -173,14 +179,24 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
     }
     pieces.extend((!small.is_empty()).then(|| small.freeze()));
     ctx.request_bytes = read as u64;
-    let facts = match scanner.finish() {
-        Ok(facts) => Some(facts),
+    let facts = facts(&mut scanner, route)?;
+    Ok(Body { pieces, facts, more: None })
+}
+
+/// What a body that was read whole says.
+pub(super) fn facts(scanner: &mut BodyScanner, route: &Match<'_>) -> std::result::Result<Option<BodyFacts>, Refusal> {
+    match scanner.finish() {
+        Ok(facts) => Ok(Some(facts)),
         // What passes through unread need not be an object; but one with two models could be metered
         // under one and served under the other.
-        Err(e) if !names_a_model(route) && e != BodyError::DuplicateModel => None,
-        Err(e) => return Err(unusable(&e).into()),
-    };
-    Ok(Body { pieces, facts, more: None })
+        Err(e) if !names_a_model(route) && e != BodyError::DuplicateModel => Ok(None),
+        Err(e) => Err(unusable(&e)),
+    }
+}
+
+/// Whether the body is read before a channel is chosen.
+pub(super) fn is_read(route: &Match<'_>, headers: &HeaderMap) -> bool {
+    route.operation != Operation::OpenAiOther || is_json(headers)
 }
 
 /// The next piece of the client's body. HTTP/2 has no timer of its own for it.
@@ -241,8 +257,16 @@ fn allowed_origin(route: &Match<'_>, headers: &HeaderMap) -> Option<HeaderValue>
     HeaderValue::from_str(route.cors?.allow(origin)?).ok()
 }
 
+/// The dialect in which a request is answered whose path alone says `by_path`.
+pub(super) fn dialect(route: &Match<'_>, by_path: Protocol, headers: &HeaderMap) -> Protocol {
+    match route.operation {
+        Operation::Models => listed_for(by_path, headers),
+        operation => operation.protocol(),
+    }
+}
+
 /// The dialect in which a request without a route is answered.
-fn dialect_of(path: &str) -> Protocol {
+pub(super) fn dialect_of(path: &str) -> Protocol {
     if path.starts_with("/v1beta/") || path.starts_with("/gemini/") {
         Protocol::Gemini
     } else if path.starts_with("/v1/messages") || path.starts_with("/claude/") || path.starts_with("/api/v1/messages") {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
@@ -14,7 +14,7 @@ use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
 use crate::channels::{Channels, Registry};
-use crate::config::{self, Config, Durability, Unpriced};
+use crate::config::{self, Config, Durability, Identity, Unpriced};
 use crate::metrics::{Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
@@ -135,11 +135,13 @@ fn configured_route(route: &config::Route) -> ConfiguredRoute {
     }
 }
 
+fn unix_ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn key_entry(key: &config::Key, accounts: &Accounts) -> KeyEntry {
-    let expires_ms = key.expires.map(|at| {
-        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
+    let expires_ms = key.expires.map(unix_ms);
     let entry = KeyEntry::new(
         KeyDigest(key.sha256),
         key.name.as_str(),
@@ -152,6 +154,13 @@ fn key_entry(key: &config::Key, accounts: &Accounts) -> KeyEntry {
             channels: key.channels.clone(),
         },
     );
+    let entry = match &key.identity {
+        None => entry,
+        Some(Identity { id, previous: None }) => entry.with_id(id),
+        Some(Identity { id, previous: Some(previous) }) => {
+            entry.with_id(id).with_previous(KeyDigest(previous.sha256), unix_ms(previous.until))
+        }
+    };
     let of_key = accounts.find(Subject::Key, &entry.id);
     let of_user = accounts.find(Subject::User, &entry.user);
     entry.with_accounts(of_key, of_user)

@@ -45,3 +45,30 @@ fn a_gateway_without_its_file_says_which_and_ends() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/weir.yaml"));
 }
+
+#[test]
+fn explain_tells_by_its_exit_code_what_would_become_of_a_request() {
+    let home = tempfile::tempdir().expect("a directory");
+    let config = home.path().join("weir.yaml");
+    let text = format!(
+        "data_dir: {}\nchannels: [{{ name: c, protocol: openai, base_url: 'http://127.0.0.1:9', models: ['gpt-*'], \
+         keys: [{{ name: m, value: sk-canary }}] }}]\nkeys: [{{ name: laptop, sha256: {} }}]\n",
+        home.path().join("data").display(),
+        KeyDigest::of("wk-canary")
+    );
+    std::fs::write(&config, text).expect("the configuration is written");
+    let config = config.to_str().expect("text");
+    let explain = |curl: &[&str]| {
+        let output = weir(&[&["explain", "-c", config, "--"], curl].concat());
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        assert!(!text.contains("canary"), "{text}");
+        (output.status.code(), text)
+    };
+    let url = "http://127.0.0.1:8514/v1/chat/completions";
+    let sent = explain(&["curl", url, "-H", "authorization: Bearer wk-canary", "-d", r#"{"model":"gpt-4o"}"#]);
+    assert!(sent.0 == Some(0) && sent.1.contains("\ntarget    http://127.0.0.1:9/v1/chat/completions\n"), "{}", sent.1);
+    let refused = explain(&["curl", url, "-H", "authorization: Bearer wk-canary-2", "-d", r#"{"model":"gpt-4o"}"#]);
+    assert!(refused.0 == Some(1) && refused.1.contains("\nrefused   401 unknown_key: "), "{}", refused.1);
+    assert_eq!(explain(&["curl", "--proxy-user", "wk-canary", url]).0, Some(2));
+    assert!(!home.path().join("data").exists(), "nothing is made");
+}

@@ -5,6 +5,10 @@
 mod support;
 
 mod admin;
+mod api_channels;
+mod api_keys;
+mod api_prices;
+mod api_users;
 mod bodies;
 mod budgets;
 mod canary;

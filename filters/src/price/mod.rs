@@ -52,7 +52,7 @@ impl fmt::Display for NanoUsd {
 }
 
 /// What a user's requests are multiplied by, in millionths. It is between the user and whoever sells: it
-/// has no text form but the configuration's, so that no log, answer or record shows it by accident.
+/// has no text form but the one that it is written in, so that no log, answer or record shows it by accident.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PriceRate(u64);
 
@@ -63,6 +63,11 @@ impl PriceRate {
     /// When it is no decimal number, or finer than a millionth.
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
         fixed(text, RATE_PLACES).map(Self)
+    }
+
+    /// What [`PriceRate::parse`] reads: for whoever sells, and nobody else.
+    pub fn written(self) -> String {
+        shown(self.0, RATE_PLACES)
     }
 
     /// The rate in millionths.

@@ -28,15 +28,48 @@ pub(crate) fn ok(body: &Value) -> Response {
     json(StatusCode::OK, body)
 }
 
-/// `{"error":{"message":…}}`
+/// `{"error":{"code":…,"message":…}}` with the code that goes with the status.
 pub(crate) fn error(status: StatusCode, message: &str) -> Response {
-    json(status, &json!({ "error": { "message": message } }))
+    coded(status, code_of(status), message)
+}
+
+/// The same with a code of its own: a word for programs, which stays the same.
+pub(crate) fn coded(status: StatusCode, code: &str, message: &str) -> Response {
+    json(status, &json!({ "error": { "code": code, "message": message } }))
+}
+
+fn code_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        status if status.is_client_error() => "bad_request",
+        _ => "failed",
+    }
+}
+
+/// 400: an object's fields, each with what is wrong. The first is the error; several are listed too.
+pub(crate) fn invalid<'w>(wrong: impl Iterator<Item = (&'w str, &'w str)> + Clone) -> Response {
+    let (field, message) = wrong.clone().next().unwrap_or(("", "the object cannot be read"));
+    let mut error = json!({ "code": "invalid", "message": message });
+    if !field.is_empty() {
+        error["field"] = field.into();
+    }
+    if wrong.clone().count() > 1 {
+        error["mistakes"] = wrong.map(|(field, message)| json!({ "field": field, "message": message })).collect();
+    }
+    json(StatusCode::BAD_REQUEST, &json!({ "error": error }))
 }
 
 /// 400, naming the parameter.
 pub(crate) fn bad_parameter(parameter: &str, message: &str) -> Response {
     let message = format!("{parameter}: {message}");
-    json(StatusCode::BAD_REQUEST, &json!({ "error": { "message": message, "parameter": parameter } }))
+    json(
+        StatusCode::BAD_REQUEST,
+        &json!({ "error": { "code": "bad_request", "message": message, "parameter": parameter } }),
+    )
 }
 
 /// 503: ask again later.

@@ -4,6 +4,8 @@
 //! state comes by its answers.
 
 pub(crate) mod answer;
+mod body;
+mod catalog;
 pub mod usage;
 
 use std::sync::Arc;
@@ -39,6 +41,7 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
     let mut api = Router::new()
         .route("/usage", get(usage::get))
         .route("/reload", post(reload))
+        .merge(catalog::router())
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);
     let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);
@@ -87,7 +90,7 @@ async fn reload(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesReje
         Ok(Ok(version)) => answer::ok(&json!({ "version": version })),
         Ok(Err(mistakes)) => {
             let message = "the configuration was not taken; the one before it is still served";
-            let error = json!({ "error": { "message": message, "mistakes": mistakes } });
+            let error = json!({ "error": { "code": "invalid", "message": message, "mistakes": mistakes } });
             answer::json(StatusCode::UNPROCESSABLE_ENTITY, &error)
         }
         Err(Failed) => answer::failed(),

@@ -43,7 +43,7 @@ async fn metrics_are_open_without_a_metrics_token() {
 #[tokio::test]
 async fn a_metrics_token_closes_metrics_at_the_network_only() {
     let bench = Bench::with(Gateway::new(), Some("scrape"), Limits::DEFAULT);
-    let body = r#"{"error":{"message":"the metrics token is needed, as Authorization: Bearer"}}"#;
+    let body = r#"{"error":{"code":"unauthorized","message":"the metrics token is needed, as Authorization: Bearer"}}"#;
     for token in [None, Some("wrong"), Some(TOKEN)] {
         assert_eq!(bench.get("/metrics", token).await, (401, body.into()), "{token:?}");
     }
@@ -54,7 +54,7 @@ async fn a_metrics_token_closes_metrics_at_the_network_only() {
 #[tokio::test]
 async fn the_api_needs_the_token_even_for_paths_that_are_not_there() {
     let bench = Bench::new();
-    let body = r#"{"error":{"message":"the admin token is needed, as Authorization: Bearer"}}"#;
+    let body = r#"{"error":{"code":"unauthorized","message":"the admin token is needed, as Authorization: Bearer"}}"#;
     for path in ["/admin/api/usage?by=key", "/admin/api/reload", "/admin/api/nothing"] {
         for token in [None, Some(""), Some("wrong"), Some("weir-admin-tes")] {
             let response = bench.ask(Method::GET, path, token).await;
@@ -90,7 +90,7 @@ async fn a_wrong_query_is_answered_with_its_parameter() {
     ] {
         let (status, body) = bench.get(&format!("/admin/api/usage{query}"), Some(TOKEN)).await;
         let message = format!("{parameter}: {message}");
-        let expected = json!({ "error": { "message": message, "parameter": parameter } });
+        let expected = json!({ "error": { "code": "bad_request", "message": message, "parameter": parameter } });
         assert_eq!((status, body), (400, expected.to_string()), "{query}");
     }
 }
@@ -98,9 +98,9 @@ async fn a_wrong_query_is_answered_with_its_parameter() {
 #[tokio::test]
 async fn what_the_state_cannot_answer_is_an_error_and_the_listener_lives() {
     let bench = Bench::new();
-    let body = r#"{"error":{"message":"the store is being rebuilt"}}"#;
+    let body = r#"{"error":{"code":"unavailable","message":"the store is being rebuilt"}}"#;
     assert_eq!(bench.get("/admin/api/usage?by=user", Some(TOKEN)).await, (503, body.into()));
-    let body = r#"{"error":{"message":"the gateway failed to answer; see its log"}}"#;
+    let body = r#"{"error":{"code":"failed","message":"the gateway failed to answer; see its log"}}"#;
     assert_eq!(bench.get("/admin/api/usage?by=model", Some(TOKEN)).await, (500, body.into()));
     assert_eq!(bench.get("/healthz", None).await, (200, "ok".into()));
 }
@@ -114,7 +114,7 @@ async fn reload_tells_the_version_or_all_mistakes() {
     let response = bench.ask(Method::POST, "/admin/api/reload", Some(TOKEN)).await;
     let message = "the configuration was not taken; the one before it is still served";
     let mistakes = ["weir.yaml:3:1: unknown field", "second"];
-    let expected = json!({ "error": { "message": message, "mistakes": mistakes } });
+    let expected = json!({ "error": { "code": "invalid", "message": message, "mistakes": mistakes } });
     assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (422, expected.to_string()));
 }
 
@@ -140,7 +140,7 @@ async fn a_wrong_method_is_405_with_allow() {
     ] {
         let response = bench.ask(method, path, Some(TOKEN)).await;
         assert_eq!(header(&response, "allow"), Some(allow), "{path}");
-        let body = r#"{"error":{"message":"this path does not take this method"}}"#;
+        let body = r#"{"error":{"code":"method_not_allowed","message":"this path does not take this method"}}"#;
         assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (405, body.into()), "{path}");
     }
 }
@@ -148,7 +148,7 @@ async fn a_wrong_method_is_405_with_allow() {
 #[tokio::test]
 async fn any_other_path_is_404() {
     let bench = Bench::new();
-    let body = r#"{"error":{"message":"there is nothing at this path"}}"#;
+    let body = r#"{"error":{"code":"not_found","message":"there is nothing at this path"}}"#;
     for path in ["/", "/admin", "/admin/api/config", "/healthz/", "/v1/models", "/admin/%61pi/usage", "//metrics"] {
         assert_eq!(bench.get(path, Some(TOKEN)).await, (404, body.into()), "{path}");
     }

@@ -101,7 +101,7 @@ async fn a_question_that_takes_too_long_is_503_and_the_rest_goes_on() {
     let limits = Limits { request: Duration::from_millis(200), ..Limits::DEFAULT };
     let bench = Bench::with(Gateway::new(), None, limits);
     bench.gateway.held.store(true, Ordering::SeqCst);
-    let body = r#"{"error":{"message":"this takes too long; what was started goes on"}}"#;
+    let body = r#"{"error":{"code":"unavailable","message":"this takes too long; what was started goes on"}}"#;
     let asked = bench.get("/admin/api/usage?by=key", Some(TOKEN)).await;
     assert_eq!(asked, (503, body.into()));
     assert_eq!(bench.gateway.running.load(Ordering::SeqCst), 1, "the question is still being worked on");

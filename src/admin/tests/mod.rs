@@ -1,5 +1,6 @@
 //! Through real sockets: every endpoint, and what the listener does with its peers.
 
+mod catalog;
 mod endpoints;
 mod listener;
 
@@ -22,6 +23,9 @@ struct Gateway {
     not_ready: Mutex<Vec<NotReady>>,
     asked: Mutex<Option<UsageQuery>>,
     reload: Mutex<Result<u64, Vec<String>>>,
+    commands: Mutex<Vec<Command>>,
+    /// What is answered to commands, from the last.
+    answers: Mutex<Vec<Result<Value, Refused>>>,
     /// While set, questions do not come to an end.
     held: AtomicBool,
     running: AtomicU64,
@@ -35,6 +39,8 @@ impl Gateway {
             not_ready: Mutex::default(),
             asked: Mutex::default(),
             reload: Mutex::new(Ok(7)),
+            commands: Mutex::default(),
+            answers: Mutex::default(),
             held: AtomicBool::new(false),
             running: AtomicU64::new(0),
             most_running: AtomicU64::new(0),
@@ -67,6 +73,11 @@ impl AdminState for Gateway {
             By::Day => Err(UsageError::Invalid { parameter: "step".into(), message: "rows are days already".into() }),
             By::Channel | By::Route => Ok(Vec::new()),
         }
+    }
+
+    fn catalog(&self, command: Command) -> Result<Value, Refused> {
+        self.commands.lock().unwrap().push(command);
+        self.answers.lock().unwrap().pop().unwrap_or(Ok(Value::Null))
     }
 
     fn reload(&self) -> Result<u64, Vec<String>> {

@@ -229,7 +229,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
     );
     assert_eq!(
         config.users,
-        [User { name: "Älice B".into(), limits: Limits::default(), price_rate: PriceRate::default() }]
+        [User { name: "Älice B".into(), limits: Limits::default(), price_rate: PriceRate::default(), max_keys: 10 }]
     );
     let mut sha256 = [0; 32];
     for (at, byte) in sha256.iter_mut().enumerate() {
@@ -238,6 +238,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
     assert_eq!(
         config.keys,
         [Key {
+            identity: None,
             name: "laptop".into(),
             user: Some("Älice B".into()),
             sha256,
@@ -302,7 +303,12 @@ keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-f
     assert_eq!(config.listen[0].address, ([127, 0, 0, 1], 80).into());
     assert_eq!(
         config.users,
-        [User { name: "a, evil: [b }".into(), limits: Limits::default(), price_rate: PriceRate::default() }]
+        [User {
+            name: "a, evil: [b }".into(),
+            limits: Limits::default(),
+            price_rate: PriceRate::default(),
+            max_keys: 10
+        }]
     );
     assert_eq!(config.keys[0].name, "a: b");
     assert!(!config.keys[0].enabled);

@@ -1,4 +1,4 @@
-use super::{CHANNEL, DIGEST, appended, parse, wrong};
+use super::{CHANNEL, DIGEST, appended, good, parse, wrong};
 
 #[test]
 fn five_mistakes_give_five_messages_with_their_lines() {
@@ -73,12 +73,27 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
                 "8:14: unknown field `attempt`; did you mean \"attempts\"?",
             ],
         ),
-        ("users: [{ name: a, max_keys: 1 }]", &["7:20: `max_keys` is not supported by this version"]),
+        ("server: { header_timeout: 1s }", &["7:11: `header_timeout` is not supported by this version"]),
         ("users: [{ name: a, b }]", &["7:20: unknown field"]),
         ("server: {}\nserver: { threads: 1 }", &["8:1: `server` is given twice, first on line 7"]),
         ("<<: { a: b }", &["7:1: merge keys (`<<`) are not supported"]),
         ("[a]: b", &["7:1: a field's name must be text, not a list"]),
     ]);
+}
+
+#[test]
+fn nobody_has_more_keys_than_their_user_may_have() {
+    let keys = |count: usize| -> String {
+        (0..count).map(|i| format!("  - {{ name: k{i}, user: a, sha256: {i:064x} }}\n")).collect()
+    };
+    for (user, most) in [("{ name: a }", 10), ("{ name: a, max_keys: 2 }", 2)] {
+        let text = |count| format!("{CHANNEL}users: [{user}]\nkeys:\n{}", keys(count));
+        assert_eq!(good(&text(most)).keys.len(), most);
+        let line = 8 + most + 1;
+        let message = format!("names a user who may have {most} keys and has more; raise the user's `max_keys`");
+        assert_eq!(wrong(&text(most + 1)), [format!("{line}:{}: `user` {message}", if most > 9 { 24 } else { 23 })]);
+    }
+    appended(&[("users: [{ name: a, max_keys: 0 }]", &["7:30: `max_keys` must be a whole number from 1, not `0`"])]);
 }
 
 #[test]
@@ -136,8 +151,8 @@ fn positions_hold_in_every_style_of_yaml() {
             &["7:17: `threads` must be a whole number from 0, not `a`"],
         ),
         (
-            "users: [{ name: a, &k max_keys : 1 }]\nserver: { *k : 1 }",
-            &["7:20: `max_keys` is not supported by this version", "7:20: unknown field `max_keys`"],
+            "users: [{ name: a, &k nothing : 1 }]\nserver: { *k : 1 }",
+            &["7:20: unknown field `nothing`", "7:20: unknown field `nothing`"],
         ),
         ("\r\nserver: { threads: x }\r", &[&format!("8:20: `threads` {bad}")]),
         (

@@ -1,5 +1,6 @@
 //! The harness: a gateway process, upstreams and clients, in words that make tests read as sentences.
 
+mod api;
 mod client;
 mod config;
 mod gateway;

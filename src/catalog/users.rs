@@ -1,0 +1,80 @@
+//! Changes of users.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::{User, Written, Wrong};
+
+use super::draft::{in_use, is_declared, is_not_reserved, keeps_its_name, patched};
+use super::{Draft, Object, Refused, Stored};
+
+/// No name: behind it lies another path of the API.
+const RESERVED: &str = "price-rate";
+
+impl Draft<'_> {
+    /// Makes a user.
+    pub(crate) fn make_user(&mut self, fields: &Written) -> Result<Arc<Stored<User>>, Refused> {
+        is_not_reserved(fields, RESERVED)?;
+        self.add::<User>(&patched(Written::new(), fields))
+    }
+
+    /// Changes a user.
+    pub(crate) fn change_user(&mut self, name: &str, patch: &Written) -> Result<Arc<Stored<User>>, Refused> {
+        let at = self.find_in_force::<User>(name)?;
+        keeps_its_name(name, patch)?;
+        let written = patched(self.shelves.users[at].written(), patch);
+        self.put::<User>(at, &written)
+    }
+
+    /// Changes one field of several users, or of none of them: of those that are named, or else of all that were
+    /// made here.
+    pub(crate) fn change_users(
+        &mut self,
+        named: Option<&[String]>,
+        field: &str,
+        value: &Value,
+    ) -> Result<Vec<Arc<Stored<User>>>, Refused> {
+        let patch = Written::from_iter([(field.to_owned(), value.clone())]);
+        let names: Vec<String> = match named {
+            None => {
+                let declared = super::shadows::<User>(self.file);
+                let kept = self.shelves.users.iter().map(|stored| &stored.meant);
+                kept.filter(|user| !declared.hide(*user)).map(|user| user.name.clone()).collect()
+            }
+            Some(named) => {
+                self.are_users(named)?;
+                named.to_vec()
+            }
+        };
+        names.iter().map(|name| self.change_user(name, &patch)).collect()
+    }
+
+    fn are_users(&self, named: &[String]) -> Result<(), Refused> {
+        let declared: Vec<&str> =
+            named.iter().filter(|name| self.file.users.iter().any(|user| user.name == **name)).map(|n| &**n).collect();
+        if !declared.is_empty() {
+            return Err(is_declared::<User>(&declared));
+        }
+        let known = || self.shelves.users.iter().map(|stored| stored.meant.name());
+        let unknown = named.iter().enumerate().filter(|(_, name)| !known().any(|known| known == *name));
+        let wrong: Vec<Wrong> =
+            unknown.map(|(place, name)| Wrong::unknown(&format!("users[{place}]"), "user", name, known())).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(Refused::Invalid(wrong)) }
+    }
+
+    /// Takes a user away who has no keys.
+    pub(crate) fn remove_user(&mut self, name: &str) -> Result<(), Refused> {
+        let at = self.find::<User>(name)?;
+        // Who is shadowed leaves nobody without a user.
+        if !self.file.users.iter().any(|user| user.name == name) {
+            let kept = self.shelves.keys.iter().map(|stored| &stored.meant);
+            let keys: Vec<&str> = kept.filter(|key| key.user.as_deref() == Some(name)).map(Object::name).collect();
+            if !keys.is_empty() {
+                return Err(in_use::<User>(name, &keys));
+            }
+        }
+        self.take::<User>(at);
+        Ok(())
+    }
+}

@@ -1,0 +1,325 @@
+//! The configuration in force: who changes it, one at a time.
+//!
+//! Owns the file's configuration as it was last read, the catalogue beside it, and the moment at which both
+//! become another snapshot. Nothing here runs on a thread that carries traffic, and no request waits for it.
+
+mod rows;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use weir_filters::limits::{Limits, Subject};
+
+use crate::accounts::Limited;
+use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
+use crate::config::{self, Channel, Config, Key, User, Written, Wrong};
+use crate::draw::{self, ClientKey};
+use crate::proxy::{Shared, Snapshot};
+
+use rows::{Known, Origin, Showable};
+
+/// A secret that is replaced counts this long at most: whoever has not taken the new one by then needs a key of
+/// their own.
+const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
+
+/// What changes the configuration in force.
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What the file declares.
+    file: Config,
+    catalog: Catalog,
+}
+
+impl Control {
+    /// For a gateway that serves `file` and `catalog` already.
+    pub(crate) fn new(shared: Arc<Shared>, file: Config, catalog: Catalog) -> Self {
+        warn_of_shadowed(&catalog, &file);
+        Self { shared, state: Mutex::new(State { file, catalog }) }
+    }
+
+    /// Reads the file anew and puts it in force with the catalogue; gives its version.
+    ///
+    /// # Errors
+    /// All mistakes of the file, or all that no longer goes with it; what was in force stays.
+    pub(crate) fn reload(&self, path: &Path) -> Result<u64, Vec<String>> {
+        let mut state = self.lock();
+        let metrics = &self.shared.metrics;
+        let loaded = config::load(path, &|name| std::env::var(name).ok());
+        let loaded = loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect());
+        let loaded = loaded.and_then(|file| match state.catalog.merge(&file) {
+            Ok(merged) => Ok((file, merged)),
+            Err(CatalogError::Misfit { misfits, .. }) => Err(misfits),
+            Err(e) => Err(vec![e.to_string()]),
+        });
+        let (file, merged) = loaded.inspect_err(|lines: &Vec<String>| {
+            metrics.set_last_reload_success(false);
+            log::error!("reload refused, the last good configuration stays: {}", lines.join("; "));
+        })?;
+        for part in needs_restart(&state.file, &file) {
+            log::warn!("reload: a change of {part} takes effect at the next start");
+        }
+        warn_of_shadowed(&state.catalog, &file);
+        let version = self.put_in_force(&merged);
+        metrics.set_last_reload_success(true);
+        state.file = file;
+        Ok(version)
+    }
+
+    /// Answers a question about the catalogue, or changes it: a change is durable and in force when this returns.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn command(&self, command: Command) -> Result<Value, Refused> {
+        match command {
+            Command::List(kind) => Ok(self.rows(kind, |_| true).into()),
+            Command::Show(kind, handle) => {
+                let field = if kind == Kind::Key { "id" } else { "name" };
+                self.rows(kind, |row| row[field] == handle).into_iter().next().ok_or(Refused::NotFound(kind))
+            }
+            Command::Make(Kind::Key, fields) => self.make_key(&fields),
+            Command::Make(Kind::User, fields) => self.one::<User>("made", |draft| draft.make_user(&fields)),
+            Command::Make(Kind::Channel, fields) => self.one::<Channel>("made", |draft| draft.make_channel(&fields)),
+            Command::Change(Kind::Key, id, patch) => self.one::<Key>("changed", |draft| draft.change_key(&id, &patch)),
+            Command::Change(Kind::User, name, patch) => {
+                self.one::<User>("changed", |draft| draft.change_user(&name, &patch))
+            }
+            Command::Change(Kind::Channel, name, patch) => {
+                self.one::<Channel>("changed", |draft| draft.change_channel(&name, &patch))
+            }
+            Command::Remove(kind, handle) => {
+                self.change(|draft| match kind {
+                    Kind::Key => draft.remove_key(&handle),
+                    Kind::User => draft.remove_user(&handle),
+                    Kind::Channel => draft.remove_channel(&handle),
+                })?;
+                log::info!("the {} {handle} was removed over the admin API", kind.name());
+                Ok(Value::Null)
+            }
+            Command::Rotate(id, fields) => self.rotate(&id, &fields),
+            Command::Prices => Ok(self.prices()),
+            Command::SetPrices(fields) => {
+                let entries = price_entries(&fields)?;
+                self.change(|draft| draft.set_prices(Some(&entries)))?;
+                log::info!("a price table of {} entries was given over the admin API", entries.len());
+                Ok(self.prices())
+            }
+            Command::UnsetPrices => {
+                self.change(|draft| draft.set_prices(None))?;
+                log::info!("the price table is the file's again, by the admin API");
+                Ok(Value::Null)
+            }
+            Command::Rates(fields) => self.set_rates(&fields),
+            Command::Order(names) => {
+                let ordered = self.change(|draft| draft.order_channels(&names))?;
+                log::info!("the channels were put in order over the admin API");
+                Ok(self.rows_of(&ordered).into())
+            }
+        }
+    }
+
+    fn make_key(&self, fields: &Written) -> Result<Value, Refused> {
+        let (id, drawn) = (draw::id(), ClientKey::draw());
+        let (Ok(id), Ok(drawn)) = (id, drawn) else { return Err(Refused::NoRandomness) };
+        let new = NewKey { id, sha256: drawn.sha256 };
+        let made = self.one::<Key>("made", |draft| draft.make_key(fields, &new))?;
+        Ok(with_secret(made, &drawn))
+    }
+
+    fn rotate(&self, id: &str, fields: &Written) -> Result<Value, Refused> {
+        let overlap = overlap(fields)?;
+        let Ok(drawn) = ClientKey::draw() else { return Err(Refused::NoRandomness) };
+        let until = (!overlap.is_zero()).then(|| SystemTime::now() + overlap);
+        let rotated = self.one::<Key>("rotated", |draft| draft.rotate_key(id, drawn.sha256, until))?;
+        Ok(with_secret(rotated, &drawn))
+    }
+
+    fn set_rates(&self, fields: &Written) -> Result<Value, Refused> {
+        let (named, rate) = rates(fields)?;
+        let changed = self.change(|draft| draft.change_users(named.as_deref(), "price_rate", &rate))?;
+        log::info!("the price rates of {} users were changed over the admin API", changed.len());
+        Ok(self.rows_of(&changed).into())
+    }
+
+    /// Changes one object, and says what has become of it.
+    fn one<T: Showable>(
+        &self,
+        done: &str,
+        make: impl FnOnce(&mut Draft<'_>) -> Result<Arc<Stored<T>>, Refused>,
+    ) -> Result<Value, Refused> {
+        let stored = self.change(make)?;
+        log::info!("the {} `{}` was {done} over the admin API", T::KIND.name(), stored.meant.name());
+        Ok(self.rows_of(&[stored]).pop().unwrap_or_default())
+    }
+
+    /// All or nothing: drafted, checked as a whole, written, put in force.
+    fn change<R>(&self, make: impl FnOnce(&mut Draft<'_>) -> Result<R, Refused>) -> Result<R, Refused> {
+        let mut state = self.lock();
+        let State { file, catalog } = &mut *state;
+        let mut draft = catalog.draft(file);
+        let made = make(&mut draft)?;
+        let finished = draft.finish()?;
+        let Some(part) = finished.touched else { return Ok(made) };
+        match catalog.keep(finished.shelves, part) {
+            Ok(()) => {
+                self.put_in_force(&finished.config);
+                Ok(made)
+            }
+            Err((refused, in_place)) => {
+                if in_place {
+                    self.put_in_force(&finished.config);
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    /// The price table in force, and where it comes from.
+    fn prices(&self) -> Value {
+        let state = self.lock();
+        let made = state.catalog.shelves().prices.as_ref().map(|prices| &prices.table);
+        let table = made.or(state.file.prices.as_ref());
+        let origin = table.map(|_| if made.is_some() { "api" } else { "file" });
+        json!({
+            "origin": origin,
+            "version": table.map(|table| format!("{:016x}", table.version())),
+            "models": table.map_or_else(Vec::new, |table| shown_prices(table)),
+        })
+    }
+
+    fn put_in_force(&self, config: &Config) -> u64 {
+        let Shared { live, ledger, metrics, accounts, registry, .. } = &*self.shared;
+        let version = live.load().version() + 1;
+        accounts.apply(&limited(config), ledger, now_ms());
+        live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry)));
+        metrics.set_config_version(version);
+        log::info!("configuration {version} is in force");
+        version
+    }
+
+    /// Those of a kind that are `wanted`, the declared ones first.
+    fn rows(&self, kind: Kind, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut rows = match kind {
+            Kind::Key => self.all_of::<Key>(),
+            Kind::User => self.all_of::<User>(),
+            Kind::Channel => self.all_of::<Channel>(),
+        };
+        rows.retain(wanted);
+        rows
+    }
+
+    fn all_of<T: Showable>(&self) -> Vec<Value> {
+        let known = Known::of(&self.shared);
+        let state = self.lock();
+        let shadows = shadows::<T>(&state.file);
+        let declared = T::of(&state.file).iter().map(|declared| known.row(declared, Origin::File));
+        let made = T::shelf(state.catalog.shelves())
+            .iter()
+            .map(|stored| known.row(&stored.meant, Origin::Api { shadowed: shadows.hide(&stored.meant) }));
+        declared.chain(made).collect()
+    }
+
+    fn rows_of<T: Showable>(&self, made: &[Arc<Stored<T>>]) -> Vec<Value> {
+        let known = Known::of(&self.shared);
+        let state = self.lock();
+        let shadows = shadows::<T>(&state.file);
+        let origin = |object: &T| Origin::Api { shadowed: shadows.hide(object) };
+        made.iter().map(|stored| known.row(&stored.meant, origin(&stored.meant))).collect()
+    }
+
+    /// What panics under it has changed nothing: a draft is kept and put in force by single assignments.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everybody to whom `config` sets a limit.
+pub(crate) fn limited(config: &Config) -> Vec<Limited> {
+    let limited = |subject, name, limits: Limits| (!limits.is_none()).then_some(Limited { subject, name, limits });
+    let keys = config.keys.iter().map(|key| (Subject::Key, key.id(), key.limits));
+    let users = config.users.iter().map(|user| (Subject::User, user.name.clone(), user.limits));
+    let channels = config.channels.iter().map(|channel| (Subject::Channel, channel.name.clone(), channel.limits));
+    keys.chain(users).chain(channels).filter_map(|(subject, name, limits)| limited(subject, name, limits)).collect()
+}
+
+/// The time of day, in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn warn_of_shadowed(catalog: &Catalog, file: &Config) {
+    for (kind, name) in catalog.shadowed(file) {
+        let kind = kind.name();
+        log::warn!("the {kind} `{name}` that was made over the admin API is not in force: the file declares one");
+    }
+}
+
+/// The changed parts that a running gateway cannot take over.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("listen", old.listen != new.listen),
+        ("server.threads", old.server.threads != new.server.threads),
+        ("server.upstream_ca", old.server.upstream_ca != new.server.upstream_ca),
+        ("admin", old.admin != new.admin),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("ledger", old.ledger != new.ledger),
+    ]
+    .into_iter()
+    .filter_map(|(part, changed)| changed.then_some(part))
+    .collect()
+}
+
+/// The only place where a key is shown.
+fn with_secret(mut row: Value, drawn: &ClientKey) -> Value {
+    row["key"] = drawn.key.expose().into();
+    row
+}
+
+/// How long the old secret counts beside the new one: `{overlap?}`.
+fn overlap(fields: &Written) -> Result<Duration, Refused> {
+    knows(fields, &["overlap"])?;
+    let Some(written) = fields.get("overlap").filter(|written| !written.is_null()) else { return Ok(Duration::ZERO) };
+    let read = written.as_str().ok_or_else(|| "must be a duration such as 24h".to_owned());
+    match read.and_then(config::read_duration) {
+        Ok(overlap) if overlap <= MAX_OVERLAP => Ok(overlap),
+        Ok(_) => Err(Refused::invalid("overlap", "`overlap` must be at most 30d")),
+        Err(message) => Err(Refused::invalid("overlap", format!("`overlap` {message}"))),
+    }
+}
+
+/// Whose rate, `None` for all, and which: `{users?, price_rate}`.
+fn rates(fields: &Written) -> Result<(Option<Vec<String>>, Value), Refused> {
+    knows(fields, &["users", "price_rate"])?;
+    let named = match fields.get("users") {
+        None | Some(Value::Null) => None,
+        Some(Value::Array(names)) if !names.is_empty() => {
+            let names: Option<Vec<_>> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+            Some(names.ok_or_else(|| Refused::invalid("users", "`users` must be a list of names"))?)
+        }
+        Some(_) => return Err(Refused::invalid("users", "`users` must be a list of names; leave it out for all")),
+    };
+    match fields.get("price_rate") {
+        None => Err(Refused::invalid("price_rate", "`price_rate` is missing")),
+        Some(rate) => Ok((named, rate.clone())),
+    }
+}
+
+/// The entries of a price table: `{models: [{…}]}`.
+fn price_entries(fields: &Written) -> Result<Vec<Written>, Refused> {
+    knows(fields, &["models"])?;
+    let entries = fields.get("models").and_then(Value::as_array);
+    let entries: Option<Vec<Written>> = entries.and_then(|list| list.iter().map(|e| e.as_object().cloned()).collect());
+    entries.ok_or_else(|| Refused::invalid("models", "`models` must be a list of entries, each with its `model`"))
+}
+
+fn knows(fields: &Written, known: &[&'static str]) -> Result<(), Refused> {
+    let unknown = fields.keys().filter(|field| !known.contains(&field.as_str()));
+    let wrong: Vec<Wrong> = unknown.map(|field| Wrong::unknown(field, "field", field, known.iter().copied())).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Refused::Invalid(wrong)) }
+}

@@ -1,0 +1,75 @@
+//! What nobody can guess: keys and ids, drawn from the system's randomness.
+
+use std::io;
+
+use sha2::{Digest, Sha256};
+use weir_filters::secret::Secret;
+
+/// Bytes of a key: 192 bits.
+const KEY_BYTES: usize = 24;
+
+/// Bytes of an id. It is no secret, only one's own: as many as the ids that are made from digests.
+const ID_BYTES: usize = 8;
+
+/// A client key that nobody has guessed, and its SHA-256.
+#[derive(Debug)]
+pub struct ClientKey {
+    /// What the client presents.
+    pub key: Secret,
+    /// What the configuration holds.
+    pub sha256: [u8; 32],
+}
+
+impl ClientKey {
+    /// Draws one: `sk-weir-` and 192 random bits.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn draw() -> io::Result<Self> {
+        let key = secret("sk-weir-")?;
+        let sha256 = Sha256::digest(key.expose()).into();
+        Ok(Self { key, sha256 })
+    }
+}
+
+/// Draws a secret that begins with `prefix`.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub(crate) fn secret(prefix: &str) -> io::Result<Secret> {
+    Ok(Secret::new(format!("{prefix}{}", hex::<KEY_BYTES>()?)))
+}
+
+/// Draws an id of 16 hex digits.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub(crate) fn id() -> io::Result<String> {
+    hex::<ID_BYTES>()
+}
+
+fn hex<const N: usize>() -> io::Result<String> {
+    let mut random = [0_u8; N];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_and_are_known_by_their_digest() {
+        let (one, two) = (ClientKey::draw().expect("random bytes"), ClientKey::draw().expect("random bytes"));
+        assert_ne!(one.key, two.key);
+        assert_eq!(one.key.expose().len(), "sk-weir-".len() + 48);
+        assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(one.key.expose())));
+    }
+
+    #[test]
+    fn ids_have_sixteen_digits() {
+        let (one, two) = (id().expect("random bytes"), id().expect("random bytes"));
+        assert_ne!(one, two);
+        assert!(one.len() == 16 && one.bytes().all(|b| b.is_ascii_hexdigit()), "{one}");
+    }
+}
