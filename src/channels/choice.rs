@@ -163,9 +163,13 @@ impl Channels {
         ways.scan(0, |sum, ways| (*sum < 2).then(|| *sum += ways).map(|()| *sum)).any(|sum| sum > 1)
     }
 
-    /// The channels that may serve a request, in the order of their priorities and else of the configuration.
-    pub fn in_order(&self, wish: &Wish<'_>, permits: impl Fn(&str) -> bool) -> Vec<Arc<Channel>> {
-        self.candidates(wish).filter(|channel| permits(channel.name())).cloned().collect()
+    /// The channels that serve a request and that the key may use.
+    pub fn permitted<'a>(
+        &'a self,
+        wish: &Wish<'_>,
+        permits: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = &'a Arc<Channel>> {
+        self.candidates(wish).filter(move |channel| permits(channel.name()))
     }
 
     /// The channels that serve a request, each once, in order. They are found one by one: those behind the

@@ -14,6 +14,7 @@ use pingora_http::RequestHeader;
 use weir_filters::credential::strip_query;
 use weir_filters::health::Blow;
 use weir_filters::key::Admitted;
+use weir_filters::limits::{Permit, Use};
 use weir_filters::refusal::Refusal;
 use weir_filters::request::{BodyFacts, apply};
 use weir_filters::retry::{self, Blame, Failure, Progress};
@@ -29,6 +30,7 @@ use crate::leg::Upload;
 use crate::metrics::Cooled;
 
 use super::context::{Context, Exchange};
+use super::limits::Asked;
 use super::plan::{Plan, plan};
 use super::request::Body;
 use super::{finish, limits, pricing};
@@ -127,8 +129,19 @@ pub(super) fn first(
     });
     let last = conversation.and_then(|conversation| ctx.shared.conversations.last(conversation, wish.now));
     wish.last = last.as_deref();
-    let choice = snapshot.channels.choose(&wish, |name| permits(ctx, name), |channel| admits(ctx, channel));
-    let choice = choice.map_err(|e| refusal(e, way.model))?;
+    ctx.images = pricing::images(way.route.operation, way.path, facts.as_ref());
+    let asked = Asked { operation: way.route.operation, facts: facts.as_ref() };
+    let mut full = Vec::new();
+    let (choice, room) = loop {
+        let admits = |channel: &Channel| !full.contains(&channel.index()) && limits::has_room(ctx, &asked, channel);
+        let choice = snapshot.channels.choose(&wish, |name| permits(ctx, name), admits);
+        let choice = choice.map_err(|e| no_channel(e, way.model))?;
+        match limits::take_room(ctx, &asked, &choice.channel) {
+            Ok(room) => break (choice, room),
+            // Another request took what was left just then.
+            Err(_) => full.push(choice.channel.index()),
+        }
+    };
     if let Some(model) = way.model
         && snapshot.refuses_unpriced(way.route.operation, &choice.channel, model)
     {
@@ -137,7 +150,13 @@ pub(super) fn first(
     let plan = plan(way.route, &choice.channel, way.path, way.query, way.model, facts.as_ref());
     ctx.images = pricing::images(plan.operation, &plan.target, facts.as_ref());
     // Only what has a channel takes from limits.
-    limits::reserve(ctx, admitted, way.route.operation, facts.as_ref(), &choice.channel)?;
+    let asked = Asked { operation: way.route.operation, facts: facts.as_ref() };
+    let ways: Vec<&Channel> = if several && admitted.key.is_limited() {
+        snapshot.channels.permitted(&wish, |name| permits(ctx, name)).map(|channel| &**channel).collect()
+    } else {
+        Vec::new()
+    };
+    limits::reserve(ctx, admitted, &asked, &choice.channel, ways.into_iter())?;
     let several = several && choice.channel.config().failover.retries.attempts > 1;
     ctx.attempts.conversation = conversation;
     let body = if several {
@@ -149,12 +168,12 @@ pub(super) fn first(
     } else {
         apply(&pieces, &plan.edits)
     };
-    install(ctx, choice, plan, body, more);
+    install(ctx, choice, room, plan, body, more);
     Ok(())
 }
 
 /// What a client is told who asks for `model`.
-pub(super) fn refusal(why: NoChannel, model: Option<&str>) -> Refusal {
+pub(super) fn no_channel(why: NoChannel, model: Option<&str>) -> Refusal {
     match (why, model) {
         (NoChannel::NotPermitted, _) => Refusal::ChannelNotPermitted,
         (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: model.into() },
@@ -175,20 +194,21 @@ fn permits(ctx: &Context, channel: &str) -> bool {
     ctx.admitted.as_ref().is_some_and(|admitted| admitted.permits_channel(channel))
 }
 
-/// Whether a channel has room for the request, its `max_concurrency` aside. It is asked of each candidate,
-/// so that one without room is passed over as one that is full.
-fn admits(_: &Context, _: &Channel) -> bool {
-    true
-}
-
 fn edited(plan: &Plan, pieces: &[Bytes]) -> Vec<Bytes> {
     if plan.edits.is_empty() { pieces.to_vec() } else { apply(pieces, &plan.edits) }
 }
 
-fn install(ctx: &mut Context, choice: Choice, plan: Plan, body: Vec<Bytes>, more: Option<Upload>) {
+fn install(
+    ctx: &mut Context,
+    choice: Choice,
+    room: Option<Permit>,
+    plan: Plan,
+    body: Vec<Bytes>,
+    more: Option<Upload>,
+) {
     let gauge = ctx.snapshot.handles.channel(choice.channel.index()).enter();
     ctx.operation = Some(plan.operation);
-    ctx.exchange = Some(Exchange::new(choice, plan, body, more, gauge));
+    ctx.exchange = Some(Exchange::new(choice, plan, body, more, room, gauge));
 }
 
 /// The head of an answer has come. `true`: it is not passed on, because another attempt takes its place.
@@ -289,16 +309,38 @@ fn another(failure: Failure, client: &RequestHeader, ctx: &mut Context) -> bool 
     let query = client.uri.query().map(|query| strip_query(query).into_owned());
     let model = ctx.model.clone();
     let way = Way { route: &route, path: client.uri.path(), query: query.as_deref(), model: Some(&*model) };
-    let choice = match other_key {
-        Some(key) => ctx.exchange.take().map(|same| Choice { channel: same.channel, key, hold: same.hold }),
-        None => snapshot.channels.choose_next(
-            &wish(ctx, &way),
-            |name| permits(ctx, name),
-            |channel| admits(ctx, channel) && !snapshot.refuses_unpriced(route.operation, channel, &model),
-            |other| other.index() == channel.index() || had(other.index(), None),
-        ),
+    let asked_for = Asked { operation: route.operation, facts: spare.facts.as_ref() };
+    let mut full = Vec::new();
+    let next = match other_key {
+        Some(key) => ctx.exchange.take().map(|same| {
+            let Exchange { channel, hold, room, .. } = same;
+            (Choice { channel, key, hold }, room)
+        }),
+        None => loop {
+            let choice = snapshot.channels.choose_next(
+                &wish(ctx, &way),
+                |name| permits(ctx, name),
+                |channel| {
+                    limits::has_room(ctx, &asked_for, channel)
+                        && !snapshot.refuses_unpriced(route.operation, channel, &model)
+                },
+                |other| {
+                    let index = other.index();
+                    index == channel.index() || had(index, None) || full.contains(&index)
+                },
+            );
+            let Some(choice) = choice else { break None };
+            match limits::take_room(ctx, &asked_for, &choice.channel) {
+                Ok(room) => break Some((choice, room)),
+                Err(_) => full.push(choice.channel.index()),
+            }
+        },
     };
-    let Some(choice) = choice else { return false };
+    let Some((choice, room)) = next else { return false };
+    if let Some(room) = ctx.exchange.as_mut().filter(|failed| failed.asked.is_some()).and_then(|e| e.room.take()) {
+        // The upstream was asked, and its provider counts that too.
+        room.settle(Use::default());
+    }
     let plan = plan(way.route, &choice.channel, way.path, way.query, way.model, spare.facts.as_ref());
     let body = edited(&plan, &spare.pieces);
 
@@ -312,7 +354,7 @@ fn another(failure: Failure, client: &RequestHeader, ctx: &mut Context) -> bool 
     ctx.attempts.failed.push(Attempt { channel, key, outcome, status, duration });
     ctx.attempts.deadline = Some(deadline);
     ctx.outcome = None;
-    install(ctx, choice, plan, body, None);
+    install(ctx, choice, room, plan, body, None);
     true
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use weir_filters::boundary::Boundary;
 use weir_filters::cut::UsageCut;
 use weir_filters::key::{Admitted, KeyEntry};
+use weir_filters::limits::Permit;
 use weir_filters::meter::Meter;
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
@@ -83,6 +84,8 @@ pub(super) struct Exchange {
     pub(super) key: usize,
     /// The leave to ask it.
     pub(super) hold: Hold,
+    /// What it takes of the channel's own limits.
+    pub(super) room: Option<Permit>,
     /// Path and query asked of the upstream.
     pub(super) target: String,
     /// The body for the upstream, as far as it was read before the channel was chosen.
@@ -117,12 +120,14 @@ impl Exchange {
         plan: Plan,
         body: Vec<Bytes>,
         more: Option<Upload>,
+        room: Option<Permit>,
         in_flight: GaugeGuard,
     ) -> Self {
         Self {
             channel: choice.channel,
             key: choice.key,
             hold: choice.hold,
+            room,
             target: plan.target,
             body,
             more,

@@ -112,13 +112,19 @@ pub(super) fn settle(ctx: &mut Context) {
         cost: priced.cost,
         price_version: priced.version,
         unpriced: priced.unpriced,
-        attempts: u32::from(ctx.exchange.as_ref().is_some_and(|exchange| exchange.asked.is_some())),
+        attempts: attempts(ctx),
     };
     let position = ctx.shared.ledger.append(&settlement);
     limits::settle(ctx, Use { tokens: settlement.usage.total(), cost: settlement.cost });
     if let Some(exchange) = &mut ctx.exchange {
         exchange.position = Some(position);
     }
+}
+
+/// How often a channel was asked.
+fn attempts(ctx: &Context) -> u32 {
+    let last = ctx.exchange.as_ref().is_some_and(|exchange| exchange.asked.is_some());
+    u32::try_from(ctx.attempts.failed().len()).unwrap_or(u32::MAX).saturating_add(u32::from(last))
 }
 
 fn outcome(ctx: &Context) -> Outcome {

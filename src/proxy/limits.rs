@@ -1,11 +1,9 @@
 //! What a request takes of its key's and its user's limits, and what it gives back.
 
-use std::sync::Arc;
-
 use weir_filters::key::Admitted;
 use weir_filters::limits::estimate::Tokens;
-use weir_filters::limits::{self, Permit, Subject, Use};
-use weir_filters::price::{NanoUsd, Price, PriceRate};
+use weir_filters::limits::{self, Exceeded, Permit, Subject, Use};
+use weir_filters::price::{NanoUsd, Price};
 use weir_filters::refusal::Refusal;
 use weir_filters::request::BodyFacts;
 use weir_filters::route::Operation;
@@ -16,6 +14,15 @@ use crate::ledger::{Outcome, Settlement};
 use crate::metrics::GaugeGuard;
 
 use super::context::Context;
+
+/// How many channels are looked at for the dearest: a price is found in less than a microsecond.
+const MAX_WAYS: usize = 32;
+
+/// What a request asks for.
+pub(super) struct Asked<'a> {
+    pub(super) operation: Operation,
+    pub(super) facts: Option<&'a BodyFacts>,
+}
 
 /// A part of limits, for as long as the request is under way.
 pub(super) struct Held {
@@ -31,28 +38,50 @@ impl Held {
     }
 }
 
-/// Takes from the limits of the key and its user what the request may use. A request without limits takes
+/// Whether the channel's own limits have room for the request.
+pub(super) fn has_room(ctx: &Context, asked: &Asked<'_>, channel: &Channel) -> bool {
+    let Some(account) = &ctx.snapshot.rooms[channel.index()] else { return true };
+    let (tokens, cost) = most(ctx, asked, channel);
+    account.has_room(Use { tokens: tokens.total(), cost }, ctx.shared.accounts.at(ctx.arrived_ms))
+}
+
+/// Takes from the channel's own limits what the request may use. Of an attempt that failed only the request
+/// itself stays taken.
+pub(super) fn take_room(ctx: &Context, asked: &Asked<'_>, channel: &Channel) -> Result<Option<Permit>, Exceeded> {
+    let Some(account) = &ctx.snapshot.rooms[channel.index()] else { return Ok(None) };
+    let (tokens, cost) = most(ctx, asked, channel);
+    let accounts = [(Subject::Channel, account.clone())];
+    limits::reserve(&accounts, Use { tokens: tokens.total(), cost }, ctx.shared.accounts.at(ctx.arrived_ms)).map(Some)
+}
+
+/// Takes from the limits of the key and its user what the request may use at the dearest of the channels
+/// that may serve it in the end (`ways`), of which `channel` is asked first. A request without limits takes
 /// nothing, and touches nothing that others touch.
-pub(super) fn reserve(
+pub(super) fn reserve<'a>(
     ctx: &mut Context,
     admitted: &Admitted,
-    operation: Operation,
-    facts: Option<&BodyFacts>,
-    channel: &Channel,
+    asked: &Asked<'_>,
+    channel: &'a Channel,
+    ways: impl Iterator<Item = &'a Channel>,
 ) -> Result<(), Refusal> {
-    if !admitted.key.is_limited() {
+    let of_channel = ctx.snapshot.rooms[channel.index()].as_ref().is_some_and(|account| account.has_budget());
+    if !admitted.key.is_limited() && !of_channel {
         return Ok(());
     }
-    let (tokens, cost) = most(ctx, admitted.key.price_rate, operation, facts, channel);
+    let costs = ways.take(MAX_WAYS).chain([channel]).map(|channel| most(ctx, asked, channel));
+    let (tokens, cost) = costs.max_by_key(|(tokens, cost)| (*cost, tokens.total())).unwrap_or_default();
     let wanted = Use { tokens: tokens.total(), cost };
     let accounts = ctx.shared.accounts.clone();
     match limits::reserve(admitted.key.accounts(), wanted, accounts.at(ctx.arrived_ms)) {
         Ok(permit) => {
-            if wanted.cost.0 > 0 && permit.has_budget() {
+            if wanted.cost.0 > 0 && (of_channel || permit.has_budget()) {
                 // Money that is given out is on record before anybody can spend it: see `Ledger::reserve`.
-                if let Some(thought) = thought(ctx, operation, tokens, wanted.cost) {
+                if let Some(thought) = thought(ctx, asked.operation, channel, tokens, wanted.cost) {
                     ctx.shared.ledger.reserve(&thought);
                 }
+            }
+            if !permit.is_limited() {
+                return Ok(());
             }
             ctx.held = Some(Held { permit, _gauge: ctx.shared.metrics.permit() });
             Ok(())
@@ -64,14 +93,10 @@ pub(super) fn reserve(
     }
 }
 
-/// The most that a request may use and cost, as far as that can be said before it is made.
-fn most(
-    ctx: &Context,
-    rate: PriceRate,
-    operation: Operation,
-    facts: Option<&BodyFacts>,
-    channel: &Channel,
-) -> (Tokens, NanoUsd) {
+/// The most that a request may use and cost at a channel, as far as that can be said before it is made.
+fn most(ctx: &Context, asked: &Asked<'_>, channel: &Channel) -> (Tokens, NanoUsd) {
+    let Asked { operation, facts } = *asked;
+    let rate = ctx.key.as_ref().map(|key| key.price_rate).unwrap_or_default();
     if ctx.reads {
         return (Tokens::default(), NanoUsd(0));
     }
@@ -88,6 +113,9 @@ pub(super) fn settle(ctx: &mut Context, used: Use) {
         ctx.shared.metrics.settled(permit.reserved(), used);
         permit.settle(used);
     }
+    if let Some(room) = ctx.exchange.as_mut().and_then(|exchange| exchange.room.take()) {
+        room.settle(used);
+    }
     let accounts = &ctx.shared.accounts;
     if used.cost.0 == 0 || accounts.epoch() == ctx.snapshot.accounts_epoch {
         return;
@@ -101,7 +129,13 @@ pub(super) fn settle(ctx: &mut Context, used: Use) {
 }
 
 /// The settlement that counts if the process is killed before there is another one.
-fn thought(ctx: &Context, operation: Operation, tokens: Tokens, cost: NanoUsd) -> Option<Settlement> {
+fn thought(
+    ctx: &Context,
+    operation: Operation,
+    channel: &Channel,
+    tokens: Tokens,
+    cost: NanoUsd,
+) -> Option<Settlement> {
     let key = ctx.key.as_ref()?;
     Some(Settlement {
         id: ctx.id,
@@ -113,7 +147,7 @@ fn thought(ctx: &Context, operation: Operation, tokens: Tokens, cost: NanoUsd) -
         user: key.user.clone(),
         route: ctx.snapshot.route_names[ctx.route?].clone(),
         operation,
-        channel: Arc::from(""),
+        channel: channel.name().clone(),
         model: ctx.model.clone(),
         status: 0,
         outcome: Outcome::UpstreamAbort,

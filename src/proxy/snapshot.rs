@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
-use weir_filters::limits::Subject;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::limits::{Account, Subject};
 use weir_filters::price::{PriceRate, PriceTable};
 use weir_filters::protocol::Protocol;
 use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub(crate) keepalive_timeout: Duration,
     pub(super) durability: Durability,
     pub(super) estimates: Estimates,
+    /// What may be used of each channel, by its index.
+    pub(super) rooms: Vec<Option<Arc<Account>>>,
     /// Who ends in a later one may belong to accounts that this snapshot does not know.
     pub(super) accounts_epoch: u64,
     pub(super) prices: Option<Arc<PriceTable>>,
@@ -46,6 +48,7 @@ impl Snapshot {
         let routes = RouteTable::new(config.routes.iter().map(configured_route).collect());
         let route_names: Vec<Arc<str>> = routes.names().into_iter().map(Arc::from).collect();
         let channels = Channels::new(&config.channels, registry);
+        let rooms = channels.iter().map(|channel| accounts.find(Subject::Channel, channel.name())).collect();
         let models: Vec<Vec<Box<str>>> = channels
             .iter()
             .map(|channel| channel.named_models().map(Box::from).collect::<BTreeSet<_>>().into_iter().collect())
@@ -80,6 +83,7 @@ impl Snapshot {
             prices: config.prices.clone(),
             unpriced: config.unpriced,
             estimates: config.estimates,
+            rooms,
             accounts_epoch: accounts.epoch(),
         }
     }

@@ -169,3 +169,46 @@ async fn a_budget_that_is_set_while_the_gateway_runs_counts_what_was_spent_befor
     assert_eq!(gateway.command(&["reload"]).status.code(), Some(0));
     assert_eq!([ask(&gateway, 5).await, ask(&gateway, 5).await], [200, 429]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_without_room_is_passed_over_and_none_without_one_is_refused() {
+    let (first, second) = (slow_upstream().await, slow_upstream().await);
+    let limits = |limits: Value| json!({ "budget_usd": limits });
+    let mut gateway = gateway()
+        .channel(openai(first.address()).with("limits", limits(json!({ "total": "0.05" }))))
+        .channel(openai(second.address()).named("second").with("priority", 1).with("limits", json!({ "rpm": 20 })))
+        .key("alice")
+        .file("prices.yaml", PRICES)
+        .with("prices", "prices.yaml")
+        .start()
+        .await;
+    let clients = [gateway.over(Http::H1), gateway.over(Http::H2c)];
+    let requests = (0..100).map(|n| clients[n % 2].post(CHAT).key("alice").body(body(5)).send());
+    let answers = join_all(requests).await;
+    let (served, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!((first.received().len(), second.received().len(), served.len()), (10, 20, 30));
+    let told = refused[0].json()["error"]["message"].as_str().expect("a message").to_owned();
+    assert!(told.starts_with("Every channel that serves this request is at its limit."), "{told}");
+    assert_eq!(refused[0].header("retry-after"), "1");
+    gateway.kill();
+    gateway.start().await;
+    assert_eq!(ask(&gateway, 5).await, 200);
+    assert_eq!((first.received().len(), second.received().len()), (10, 21), "the first one's money is spent");
+}
+
+#[tokio::test]
+async fn an_attempt_that_fails_counts_as_a_request_of_its_channel() {
+    let failing = upstream([raw_answer("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n")]).await;
+    let second = slow_upstream().await;
+    let cooldown = json!({ "failures": 100, "for": "1s" });
+    let gateway = gateway()
+        .channel(openai(failing.address()).with("limits", json!({ "rpm": 3 })).with("cooldown", cooldown))
+        .channel(openai(second.address()).named("second").with("priority", 1))
+        .key("alice")
+        .start()
+        .await;
+    for _ in 0..6 {
+        assert_eq!(ask(&gateway, 5).await, 200);
+    }
+    assert_eq!((failing.received().len(), second.received().len()), (3, 6));
+}

@@ -69,6 +69,18 @@ impl Account {
         }
     }
 
+    /// Whether a reservation would be made. Another request may take the room before it is.
+    pub fn has_room(&self, wanted: Use, now: Now) -> bool {
+        let mut state = self.lock();
+        state.advance(now);
+        state.check(Subject::Channel, wanted, now).is_ok()
+    }
+
+    /// Whether money is limited.
+    pub fn has_budget(&self) -> bool {
+        self.lock().limits.has_budget()
+    }
+
     /// What is used of it.
     pub fn in_use(&self, now: Now) -> InUse {
         let mut state = self.lock();
