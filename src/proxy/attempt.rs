@@ -135,7 +135,7 @@ pub(super) fn first(
     let (choice, room) = loop {
         let admits = |channel: &Channel| !full.contains(&channel.index()) && limits::has_room(ctx, &asked, channel);
         let choice = snapshot.channels.choose(&wish, |name| permits(ctx, name), admits);
-        let choice = choice.map_err(|e| no_channel(e, way.model))?;
+        let choice = choice.map_err(|e| refusal(e, way.model))?;
         match limits::take_room(ctx, &asked, &choice.channel) {
             Ok(room) => break (choice, room),
             // Another request took what was left just then.
@@ -173,7 +173,7 @@ pub(super) fn first(
 }
 
 /// What a client is told who asks for `model`.
-pub(super) fn no_channel(why: NoChannel, model: Option<&str>) -> Refusal {
+pub(super) fn refusal(why: NoChannel, model: Option<&str>) -> Refusal {
     match (why, model) {
         (NoChannel::NotPermitted, _) => Refusal::ChannelNotPermitted,
         (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: model.into() },

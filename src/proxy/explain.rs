@@ -95,7 +95,7 @@ impl Snapshot {
         let permits = |name: &str| admitted.permits_channel(name);
         told.channels = self.channels.permitted(&wish, permits).cloned().collect();
         let chosen = self.channels.choose(&wish, permits, |_| true);
-        let chosen = chosen.map_err(|e| attempt::no_channel(e, model))?.channel;
+        let chosen = chosen.map_err(|e| attempt::refusal(e, model))?.channel;
         if let Some(model) = model.filter(|model| self.refuses_unpriced(route.operation, &chosen, model)) {
             return Err(Refusal::ModelNotPriced { model: model.into() });
         }
