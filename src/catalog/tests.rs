@@ -220,8 +220,8 @@ fn a_change_among_ten_thousand_keys_is_quick() {
         })
         .collect();
     times.sort_unstable();
-    // Without optimisations it takes a tenth of this; what it must never do is read all keys again.
-    assert!(times[2] < Duration::from_millis(500), "{times:?}");
+    // Far more than it takes even without optimisations; what it must never do is read all keys again.
+    assert!(times[2] < Duration::from_secs(1), "{times:?}");
     assert_eq!(Catalog::open(home.path()).unwrap().shelves().keys.len(), 10_005);
 }
 
