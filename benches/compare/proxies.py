@@ -265,7 +265,7 @@ class Weir(Proxy):
                     "models": [MODEL],
                 }
             ],
-            "users": [{"name": "team", "price_rate": "1.1"}],
+            "users": [{"name": "team", "price_rate": "1.1", "max_keys": len(digests)}],
             "keys": [
                 {"name": f"key-{n}", "user": "team", "sha256": digest, "limits": LIMITS}
                 for n, digest in enumerate(digests)
