@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use weir_filters::limits::{Account, Limits, Now, Spent, Subject};
+use weir_filters::limits::{Account, Limits, Now, Past, Spent, Subject};
 use weir_filters::price::NanoUsd;
 
 use crate::clock;
@@ -23,6 +23,9 @@ pub struct Accounts {
     /// an account that it did not know.
     epoch: AtomicU64,
 }
+
+/// Where the steady clock starts: there is room for the two minutes before.
+const BEFORE: Duration = Duration::from_secs(180);
 
 /// Somebody who has limits.
 pub(crate) struct Limited {
@@ -69,7 +72,7 @@ impl Accounts {
             drop(known);
             let spends = ledger.spends(unix_ms);
             for (subject, name, account) in &added {
-                account.start_from(spent(&spends, *subject, name), now);
+                account.start_from(&past(&spends, *subject, name), now);
             }
         }
         let known = self.lock();
@@ -101,7 +104,7 @@ impl Accounts {
 
     /// The time of a request that arrived at `unix_ms` and is looked at now.
     pub(crate) fn at(&self, unix_ms: u64) -> Now {
-        let steady = clock::now().saturating_duration_since(self.started);
+        let steady = clock::now().saturating_duration_since(self.started) + BEFORE;
         Now { steady_ms: u64::try_from(steady.as_millis()).unwrap_or(u64::MAX), unix_ms }
     }
 
@@ -111,7 +114,7 @@ impl Accounts {
     }
 }
 
-fn spent(spends: &Spends, subject: Subject, name: &str) -> Spent {
+fn past(spends: &Spends, subject: Subject, name: &str) -> Past {
     let of = match subject {
         Subject::Key => &spends.keys,
         Subject::User => &spends.users,

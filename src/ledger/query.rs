@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 use weir_filters::calendar;
-use weir_filters::limits::Spent;
+use weir_filters::limits::{Past, Spent, Taken};
 use weir_filters::price::NanoUsd;
 use weir_filters::route::Operation;
 
 use super::counters::Counters;
-use super::view::{Cells, Grain, View};
+use super::view::{Cells, Grain, Series, View};
 
 /// What rows are made by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,16 +150,18 @@ pub struct KeyTotal {
     pub counters: Counters,
 }
 
-/// What was spent on the present day, in the present month and ever: from this budgets go on after a
-/// restart. By the ids of keys, the names of users and those of channels.
+/// What was used by now: from this limits go on after a restart. By the ids of keys, the names of users and
+/// those of channels.
+///
+/// Requests are those that did not fail: a refusal is a record too, and took nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spends {
     /// By key.
-    pub keys: HashMap<String, Spent>,
+    pub keys: HashMap<String, Past>,
     /// By user; empty names: keys without a user.
-    pub users: HashMap<String, Spent>,
+    pub users: HashMap<String, Past>,
     /// By channel; empty names: requests that no channel served.
-    pub channels: HashMap<String, Spent>,
+    pub channels: HashMap<String, Past>,
 }
 
 /// What was asked for under one operation and model, over all days.
@@ -233,17 +235,14 @@ impl View {
             let cost = |counts| NanoUsd(if counts { counters.cost_nano_usd } else { 0 });
             let spent = Spent { day: cost(*bucket == today), month: cost(*bucket >= month), total: cost(true) };
             // A record from ahead of the clock is spent all the same.
-            for (of, name) in [
-                (&mut spends.keys, &series.key_id),
-                (&mut spends.users, &series.user),
-                (&mut spends.channels, &series.channel),
-            ] {
-                if let Some(sum) = of.get_mut(&**name) {
-                    add(sum, spent);
-                } else {
-                    of.insert(name.to_string(), spent);
-                }
-            }
+            spends.add(series, &Past { spent, ..Past::default() });
+        }
+        let minute = Grain::Minute.bucket(now_ms);
+        for ((bucket, series), counters) in self.cells[Grain::Minute as usize].range((minute.saturating_sub(1), 0)..) {
+            let tokens = counters.input_tokens().saturating_add(counters.output);
+            let taken = Taken { requests: counters.requests.saturating_sub(counters.failed), tokens };
+            let minutes = if *bucket >= minute { [taken, Taken::default()] } else { [Taken::default(), taken] };
+            spends.add(&self.series[*series as usize], &Past { minutes, ..Past::default() });
         }
         spends
     }
@@ -291,8 +290,28 @@ fn range(
     cells.range(from..to)
 }
 
-fn add(sum: &mut Spent, more: Spent) {
-    sum.day.0 = sum.day.0.saturating_add(more.day.0);
-    sum.month.0 = sum.month.0.saturating_add(more.month.0);
-    sum.total.0 = sum.total.0.saturating_add(more.total.0);
+impl Spends {
+    fn add(&mut self, series: &Series, more: &Past) {
+        for (of, name) in
+            [(&mut self.keys, &series.key_id), (&mut self.users, &series.user), (&mut self.channels, &series.channel)]
+        {
+            if let Some(sum) = of.get_mut(&**name) {
+                add(sum, more);
+            } else {
+                of.insert(name.to_string(), *more);
+            }
+        }
+    }
+}
+
+fn add(sum: &mut Past, more: &Past) {
+    let Past { spent, minutes } = sum;
+    let sums = [&mut spent.day.0, &mut spent.month.0, &mut spent.total.0];
+    for (sum, more) in sums.into_iter().zip([more.spent.day.0, more.spent.month.0, more.spent.total.0]) {
+        *sum = sum.saturating_add(more);
+    }
+    for (sum, more) in minutes.iter_mut().zip(more.minutes) {
+        sum.requests = sum.requests.saturating_add(more.requests);
+        sum.tokens = sum.tokens.saturating_add(more.tokens);
+    }
 }

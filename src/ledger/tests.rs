@@ -41,7 +41,7 @@ fn everything_adds_up_after_a_restart() {
     assert_eq!((rows.len(), c.requests, c.input_uncached, c.output, c.cost_nano_usd), (1, 10, 30, 50, 70));
     assert_eq!((c.events, c.request_bytes, c.response_bytes, c.duration_us), (20, 1000, 2000, 15_000));
     assert_eq!(ledger.key_totals()[0].counters, c);
-    assert_eq!(ledger.spends(now_ms()).keys["k1"].total, weir_filters::price::NanoUsd(70));
+    assert_eq!(ledger.spends(now_ms()).keys["k1"].spent.total, weir_filters::price::NanoUsd(70));
 }
 
 #[test]

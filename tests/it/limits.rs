@@ -119,6 +119,18 @@ async fn every_place_is_free_again_after_ten_thousand_clients_have_left_at_any_m
 }
 
 #[tokio::test]
+async fn a_minute_is_not_over_because_the_gateway_was_killed() {
+    let (_upstream, mut gateway) = limited(json!({ "rpm": 5 })).await;
+    for expected in [200, 200, 200, 200, 200, 429] {
+        assert_eq!(gateway.post(CHAT).key("alice").body(BODY).send().await.status, expected);
+    }
+    gateway.kill();
+    gateway.start().await;
+    assert_eq!(gateway.post(CHAT).key("alice").body(BODY).send().await.status, 429);
+    assert_eq!(gateway.post(CHAT).key("bob").body(BODY).send().await.status, 200);
+}
+
+#[tokio::test]
 async fn tokens_are_reserved_by_estimate_and_settled_by_report() {
     let (_upstream, gateway) = limited(json!({ "tpm": 100 })).await;
     // 34 bytes are 12 tokens, and 10 may be answered: 22 of 100 are reserved, 12 are used.

@@ -9,7 +9,7 @@ use crate::price::NanoUsd;
 use super::minute::Minute;
 use super::money::Money;
 use super::permit::Held;
-use super::{Exceeded, InUse, Limit, Limits, Now, Spent, Standing, Subject, Use};
+use super::{Exceeded, InUse, Limit, Limits, Now, Past, Spent, Standing, Subject, Use};
 
 /// What one key, user or channel uses. Lives as long as the process, across reloads.
 pub struct Account {
@@ -52,11 +52,23 @@ impl Account {
         self.is_limited.load(Ordering::Acquire)
     }
 
-    /// Adds what was spent before anybody counted.
-    pub fn start_from(&self, spent: Spent, now: Now) {
+    /// Adds what was used before anybody counted. The requests and tokens of a minute count as if they had
+    /// been taken at its end, or now: a limit may hold for longer after a restart, not for shorter.
+    pub fn start_from(&self, past: &Past, now: Now) {
         let mut state = self.lock();
         state.advance(now);
-        state.money.add(spent);
+        state.money.add(past.spent);
+        let second = now.steady_ms / 1000;
+        let before = second.saturating_sub(now.unix_ms / 1000 % 60);
+        let [this, last] = past.minutes;
+        if let Some(minute) = &mut state.requests {
+            minute.add(second, this.requests);
+            minute.add(before, last.requests);
+        }
+        if let Some(minute) = &mut state.tokens {
+            minute.add(second, this.tokens);
+            minute.add(before, last.tokens);
+        }
     }
 
     /// Books a cost for which nothing was reserved.

@@ -56,6 +56,11 @@ impl Minute {
         self.sum += amount;
     }
 
+    /// Adds what was taken in an earlier second; what has left the minute is gone.
+    pub(super) fn add(&mut self, second: u64, amount: u64) {
+        self.replace(second.min(self.newest), 0, amount);
+    }
+
     /// Puts `new` in the place of what was taken in `second`; what has left the minute stays gone.
     pub(super) fn replace(&mut self, second: u64, old: u64, new: u64) {
         if second + SECONDS as u64 <= self.newest {

@@ -113,6 +113,24 @@ pub struct Spent {
     pub total: NanoUsd,
 }
 
+/// What was taken in a minute of the clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Requests.
+    pub requests: u64,
+    /// Tokens.
+    pub tokens: u64,
+}
+
+/// What was used before anybody counted: by the process before, or while there were no limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Money.
+    pub spent: Spent,
+    /// Requests and tokens in this minute of the clock, and in the one before it.
+    pub minutes: [Taken; 2],
+}
+
 /// A limit that a request would exceed. Tokens and requests are counted in ones, money in [`NanoUsd`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {

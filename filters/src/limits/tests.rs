@@ -158,6 +158,25 @@ fn an_account_that_never_had_limits_is_not_counted() {
 }
 
 #[test]
+fn a_minute_goes_on_where_another_process_left_it() {
+    let limits = Limits { rpm: Some(10), tpm: Some(100), ..Limits::default() };
+    let a = account(limits);
+    // Twenty seconds after a full minute of the clock.
+    let now = Now { steady_ms: 125_000, unix_ms: NOON.unix_ms + 20_000 };
+    let taken = |requests, tokens| Taken { requests, tokens };
+    let spent = Spent { total: NanoUsd(9), ..Spent::default() };
+    a.start_from(&Past { spent, minutes: [taken(4, 40), taken(3, 30)] }, now);
+    let in_use = |ms| {
+        let in_use = a.in_use(later(now, ms));
+        (in_use.requests, in_use.tokens, in_use.spent.total.0)
+    };
+    assert_eq!(in_use(0), (7, 70, 9));
+    assert_eq!(in_use(40_999), (7, 70, 9));
+    assert_eq!(in_use(41_000), (4, 40, 9), "a minute after the last minute's end");
+    assert_eq!(in_use(61_000), (0, 0, 9));
+}
+
+#[test]
 fn a_thousand_at_once_get_exactly_the_limit() {
     for _ in 0..20 {
         let budget = Budget { total: usd(1_000), ..Budget::default() };

@@ -104,7 +104,18 @@ fn spending_is_of_today_this_month_and_ever() {
     let view = view(&[settlement(1, 0), settlement(2, 31 * DAY), settlement(3, 33 * DAY), settlement(4, 33 * DAY + 5)]);
     let spends = view.spends(33 * DAY + HOUR);
     let spent = Spent { day: NanoUsd(14), month: NanoUsd(21), total: NanoUsd(28) };
-    assert_eq!([spends.keys["k1"], spends.users["alice"], spends.channels["miniai"]], [spent; 3]);
+    let past = Past { spent, ..Past::default() };
+    assert_eq!([spends.keys["k1"], spends.users["alice"], spends.channels["miniai"]], [past; 3]);
+}
+
+#[test]
+fn what_was_used_within_the_last_two_minutes_is_known_and_a_failure_used_no_request() {
+    let at = 33 * DAY + HOUR;
+    let mut failed = settlement(4, at + 10);
+    failed.status = 429;
+    let view = view(&[settlement(1, at - 60_001), settlement(2, at - 1), settlement(3, at + 5), failed]);
+    let taken = |requests, tokens| Taken { requests, tokens };
+    assert_eq!(view.spends(at + 20).keys["k1"].minutes, [taken(1, 16), taken(1, 8)]);
 }
 
 #[test]

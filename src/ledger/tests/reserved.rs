@@ -22,7 +22,7 @@ fn what_a_killed_process_had_reserved_is_settled_once_by_the_next() {
     let killed = scene.copy();
     let next = killed.open();
     assert_eq!(requests(&next), 10);
-    assert_eq!(next.spends(now_ms()).keys["k1"].total.0, 70);
+    assert_eq!(next.spends(now_ms()).keys["k1"].spent.total.0, 70);
     // Killed again, at once and after everything was written.
     let again = killed.copy();
     next.close();
