@@ -68,6 +68,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--include-usage", action="store_true", help="streams ask for the usage report, so that no gateway needs to"
     )
+    parser.add_argument(
+        "--limits", action="store_true", help="Weir's keys have limits of every kind, a budget and prices"
+    )
     add_places(parser)
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="measure nothing: make table and plot from results there"
@@ -81,7 +84,7 @@ def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
         Nginx(),
         HaProxy(),
         Envoy(),
-        *(Weir(name or "weir", Path(path).resolve()) for name, path in builds),
+        *(Weir(name or "weir", Path(path).resolve(), options.limits) for name, path in builds),
     ]
     by_name = {proxy.name: proxy for proxy in known}
     if len(by_name) < len(known):
@@ -96,7 +99,7 @@ def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
 def default_folder(options: argparse.Namespace) -> Path:
     """Whole runs are kept in the repository, parts of one are not."""
     now = datetime.datetime.now()
-    part = len(options.only) < len(WORKS) + 1 or options.proxies or options.weir or options.include_usage or options.rounds < README_ROUNDS
+    part = len(options.only) < len(WORKS) + 1 or options.proxies or options.weir or options.include_usage or options.limits or options.rounds < README_ROUNDS
     if part:
         return TARGET / f"bench/{now:%Y-%m-%d-%H%M%S}"
     return kept_folder(f"{now:%Y-%m-%d}")

@@ -232,10 +232,11 @@ PRICES = {MODEL: {"input": "2.5", "output": "10", "cache_read": "1.25"}, "*": {"
 class Weir(Proxy):
     """Weir, whole; several builds of it can be compared by their names."""
 
-    def __init__(self, name: str, program: Path):
+    def __init__(self, name: str, program: Path, limits: bool = False):
         self.name = name
         self.title = "Weir" if name == "weir" else f"Weir: {name}"
         self.program = program
+        self.limits = limits
 
     def version(self) -> str:
         shown = subprocess.run([str(self.program), "--version"], check=True, capture_output=True, text=True).stdout
@@ -243,14 +244,15 @@ class Weir(Proxy):
 
     def configure(self, setting: Setting, port: int) -> list[str]:
         self._file = setting.folder / "weir.yaml"
-        (setting.folder / "prices.yaml").write_text(json.dumps({"models": PRICES}))
+        if self.limits:
+            (setting.folder / "prices.yaml").write_text(json.dumps({"models": PRICES}))
         # JSON is YAML.
         self._file.write_text(json.dumps(self.configuration(setting, port)))
         return [str(self.program), "run", "-c", str(self._file)]
 
     def configuration(self, setting: Setting, port: int) -> dict:
         digests = [hashlib.sha256(key.encode()).hexdigest() for key in setting.keys]
-        return {
+        written = {
             "listen": [{"address": f"127.0.0.1:{port}"}],
             "server": {"threads": 1},
             "admin": {"address": f"127.0.0.1:{free_port()}", "token": "bench"},
@@ -265,13 +267,13 @@ class Weir(Proxy):
                     "models": [MODEL],
                 }
             ],
-            "users": [{"name": "team", "price_rate": "1.1", "max_keys": len(digests)}],
-            "keys": [
-                {"name": f"key-{n}", "user": "team", "sha256": digest, "limits": LIMITS}
-                for n, digest in enumerate(digests)
-            ],
-            "prices": "prices.yaml",
+            "keys": [{"name": f"key-{n}", "sha256": digest} for n, digest in enumerate(digests)],
         }
+        if self.limits:
+            written["users"] = [{"name": "team", "price_rate": "1.1", "max_keys": len(digests)}]
+            written["keys"] = [key | {"user": "team", "limits": LIMITS} for key in written["keys"]]
+            written["prices"] = "prices.yaml"
+        return written
 
     def stop_signal(self) -> int:
         # SIGTERM would wait for open streams.
