@@ -23,6 +23,7 @@ mod keys;
 mod pace;
 mod priority;
 mod query;
+mod read_only;
 mod record;
 mod reserved;
 mod rows;
@@ -35,7 +36,7 @@ mod wire;
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -47,6 +48,7 @@ pub use counters::Counters;
 pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, segment_around};
 pub use query::{By, KeyTotal, OperationTotal, Spends, Step, UsageQuery, UsageRow};
+pub use read_only::{ReadOnlyLedger, read_only};
 pub use record::{Outcome, Settlement};
 
 #[cfg(test)]
@@ -57,7 +59,6 @@ use fold::Folder;
 use journal::files::{Disk, RealDisk};
 use journal::{Journal, SEGMENT_BYTES};
 use keeper::{Keeper, Report, STORE_EVERY};
-use view::View;
 
 /// Between two folds while requests end.
 const FOLD_EVERY: Duration = Duration::from_millis(500);
@@ -462,45 +463,6 @@ impl<'a> Asks<'a> {
 impl Drop for Asks<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// The ledger's totals without a gateway: from the snapshot and the journal, without writing and
-/// without a lock, so also beside a running one.
-pub struct ReadOnlyLedger {
-    view: View,
-}
-
-/// Reads the ledger in `directory`.
-pub fn read_only(directory: &Path) -> Result<ReadOnlyLedger, LedgerError> {
-    /// A gateway writes a snapshot every ten seconds at most; losing this race thrice is no race.
-    const ATTEMPTS: u32 = 3;
-    let journal = directory.join("journal");
-    std::fs::metadata(&journal)?;
-    let mut attempt = 1;
-    loop {
-        // If the snapshot changes meanwhile, segments may be gone before they were read.
-        let before = snapshot::stamp(directory);
-        let view = Keeper::new(directory, STORE_EVERY).follow()?.unwrap_or_default();
-        let mut folder = Folder::new(view, &journal);
-        let mut plan = folder.plan(&[])?;
-        while !folder.step(&mut plan, &mut || {})? {}
-        if snapshot::stamp(directory) == before || attempt == ATTEMPTS {
-            return Ok(ReadOnlyLedger { view: folder.view });
-        }
-        attempt += 1;
-    }
-}
-
-impl ReadOnlyLedger {
-    /// The rows that answer `query`.
-    pub fn usage(&self, query: &UsageQuery) -> Vec<UsageRow> {
-        self.view.usage(query)
-    }
-
-    /// The figures of every key over all time, by the key's id.
-    pub fn key_totals(&self) -> Vec<KeyTotal> {
-        self.view.key_totals()
     }
 }
 
