@@ -79,16 +79,7 @@ fn entry(glob: &Glob, price: &Price) -> Value {
 }
 
 fn prices_of(rates: &Rates) -> Written {
-    let Rates { input, output, cache_read, cache_write_5m, cache_write_1h, reasoning } = *rates;
-    let named = [
-        ("input", input),
-        ("output", output),
-        ("cache_read", cache_read),
-        ("cache_write_5m", cache_write_5m),
-        ("cache_write_1h", cache_write_1h),
-        ("reasoning", reasoning),
-    ];
-    named.into_iter().filter_map(|(field, price)| Some((field.to_owned(), price?.written().into()))).collect()
+    rates.named().into_iter().filter_map(|(field, price)| Some((field.to_owned(), price?.written().into()))).collect()
 }
 
 #[cfg(test)]

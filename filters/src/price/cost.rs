@@ -43,6 +43,21 @@ pub struct Rates {
     pub reasoning: Option<PerMillion>,
 }
 
+impl Rates {
+    /// Each by the name that it has in a price table.
+    pub fn named(&self) -> [(&'static str, Option<PerMillion>); 6] {
+        let Self { input, output, cache_read, cache_write_5m, cache_write_1h, reasoning } = *self;
+        [
+            ("input", input),
+            ("output", output),
+            ("cache_read", cache_read),
+            ("cache_write_5m", cache_write_5m),
+            ("cache_write_1h", cache_write_1h),
+            ("reasoning", reasoning),
+        ]
+    }
+}
+
 /// Other prices for long prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {

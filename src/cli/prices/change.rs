@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use weir_filters::price::{NanoUsd, PerMillion, Price, Rates, Tariff};
+use weir_filters::price::{NanoUsd, Price, Rates, Tariff};
 
 use crate::config::{PriceFile, parse_prices};
 
@@ -207,19 +207,7 @@ fn fields(tariff: &Tariff) -> Vec<String> {
 }
 
 fn rates(rates: &Rates) -> Vec<String> {
-    let written = |(name, price): (&str, Option<PerMillion>)| Some(format!("{name}: \"{}\"", price?.written()));
-    let Rates { input, output, cache_read, cache_write_5m, cache_write_1h, reasoning } = *rates;
-    [
-        ("input", input),
-        ("output", output),
-        ("cache_read", cache_read),
-        ("cache_write_5m", cache_write_5m),
-        ("cache_write_1h", cache_write_1h),
-        ("reasoning", reasoning),
-    ]
-    .into_iter()
-    .filter_map(written)
-    .collect()
+    rates.named().into_iter().filter_map(|(name, price)| Some(format!("{name}: \"{}\"", price?.written()))).collect()
 }
 
 /// The fields that differ: `input: "2.5" → "3"`.
