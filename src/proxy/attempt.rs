@@ -152,7 +152,8 @@ pub(super) fn first(
     // Only what has a channel takes from limits.
     let asked = Asked { operation: way.route.operation, facts: facts.as_ref() };
     let ways: Vec<&Channel> = if several && admitted.key.is_limited() {
-        snapshot.channels.permitted(&wish, |name| permits(ctx, name)).map(|channel| &**channel).collect()
+        let permitted = snapshot.channels.permitted(&wish, |name| permits(ctx, name));
+        permitted.map(|channel| &**channel).take(limits::MAX_WAYS).collect()
     } else {
         Vec::new()
     };

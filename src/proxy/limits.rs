@@ -16,7 +16,7 @@ use crate::metrics::GaugeGuard;
 use super::context::Context;
 
 /// How many channels are looked at for the dearest: a price is found in less than a microsecond.
-const MAX_WAYS: usize = 32;
+pub(super) const MAX_WAYS: usize = 32;
 
 /// What a request asks for.
 pub(super) struct Asked<'a> {
@@ -68,7 +68,7 @@ pub(super) fn reserve<'a>(
     if !admitted.key.is_limited() && !of_channel {
         return Ok(());
     }
-    let costs = ways.take(MAX_WAYS).chain([channel]).map(|channel| most(ctx, asked, channel));
+    let costs = ways.chain([channel]).map(|channel| most(ctx, asked, channel));
     let (tokens, cost) = costs.max_by_key(|(tokens, cost)| (*cost, tokens.total())).unwrap_or_default();
     let wanted = Use { tokens: tokens.total(), cost };
     let accounts = ctx.shared.accounts.clone();
