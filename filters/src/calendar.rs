@@ -52,10 +52,23 @@ pub fn date(time_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// `2026-11-21T08:01:55Z`: RFC 3339, UTC, without what is less than a second.
-pub fn rfc3339_seconds(time_ms: u64) -> String {
-    let mut text = rfc3339(time_ms);
-    text.replace_range(text.len() - ".000Z".len().., "Z");
+/// `2026-11-21T08:01:55Z`: RFC 3339, UTC, without what is less than a second; for years of four digits.
+pub fn rfc3339_seconds(time_ms: u64) -> [u8; 20] {
+    let (year, month, day) = civil(time_ms / DAY_MS);
+    let seconds = time_ms % DAY_MS / 1000;
+    let mut text = *b"0000-00-00T00:00:00Z";
+    for (at, number) in [
+        (0, year / 100 % 100),
+        (2, year % 100),
+        (5, month),
+        (8, day),
+        (11, seconds / 3600),
+        (14, seconds / 60 % 60),
+        (17, seconds % 60),
+    ] {
+        text[at] += (number / 10).to_le_bytes()[0];
+        text[at + 1] += (number % 10).to_le_bytes()[0];
+    }
     text
 }
 
@@ -81,7 +94,8 @@ mod tests {
         assert_eq!(date(951_868_800_000), "2000-03-01");
         assert_eq!(date(4_107_542_400_000), "2100-03-01");
         assert_eq!(rfc3339(1_795_248_115_042), "2026-11-21T08:01:55.042Z");
-        assert_eq!(rfc3339_seconds(1_795_248_115_042), "2026-11-21T08:01:55Z");
+        assert_eq!(&rfc3339_seconds(1_795_248_115_042), b"2026-11-21T08:01:55Z");
+        assert_eq!(&rfc3339_seconds(253_402_300_799_999), b"9999-12-31T23:59:59Z");
     }
 
     #[test]

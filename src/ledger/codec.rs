@@ -95,7 +95,7 @@ impl<'a> Dims<'a> {
 }
 
 /// Appends the payload of `s`.
-pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
+pub(crate) fn encode<T: AsRef<str>>(s: &Settlement<T>, out: &mut Vec<u8>) {
     let mut flags = 0;
     if s.stream {
         flags |= FLAG_STREAM;
@@ -110,11 +110,11 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
     out.extend_from_slice(&s.id.to_le_bytes());
     put_int(out, s.time_ms);
     let dims = Dims {
-        key_id: &s.key_id,
-        user: &s.user,
-        model: &s.model,
-        channel: &s.channel,
-        route: &s.route,
+        key_id: s.key_id.as_ref(),
+        user: s.user.as_ref(),
+        model: s.model.as_ref(),
+        channel: s.channel.as_ref(),
+        route: s.route.as_ref(),
         operation: s.operation.name(),
     };
     // The length goes before the block: two bytes of a padded LEB128 hold up to 16383.
@@ -124,7 +124,7 @@ pub(crate) fn encode(s: &Settlement, out: &mut Vec<u8>) {
     let len = out.len() - at - 2;
     out[at] = len.to_le_bytes()[0] | 0x80;
     out[at + 1] = (len >> 7).to_le_bytes()[0];
-    put_text(out, &s.key_name);
+    put_text(out, s.key_name.as_ref());
     out.extend_from_slice(&[s.outcome as u8, source_code(s.usage.source)]);
     put_int(out, u64::from(s.status));
     put_int(out, s.duration_us);

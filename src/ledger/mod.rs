@@ -238,13 +238,13 @@ impl Ledger {
 
     /// Writes a settlement: when this returns, kill -9 does not lose it. What the disk refuses is
     /// counted, kept in memory and tried again.
-    pub fn append(&self, settlement: &Settlement) -> Position {
+    pub fn append<T: AsRef<str>>(&self, settlement: &Settlement<T>) -> Position {
         self.inner.journal.append(settlement)
     }
 
     /// Writes what a request is thought to cost before it is made, as the settlement that counts if no
     /// other one comes. When this returns, kill -9 does not lose it. Its own settlement takes its place.
-    pub fn reserve(&self, thought: &Settlement) {
+    pub fn reserve<T: AsRef<str>>(&self, thought: &Settlement<T>) {
         self.inner.journal.reserve(self.inner.instance, thought);
     }
 

@@ -52,8 +52,10 @@ impl Outcome {
 ///
 /// Only requests that a key made are settled in the ledger; a refusal without a key reaches the
 /// metrics alone, or a flood of strangers could fill the disk.
+///
+/// `T` is the form of its texts: a request that ends lends its own.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settlement {
+pub struct Settlement<T = Arc<str>> {
     /// The request's id: 128 random bits, shown as 32 hex digits. A record is counted once per id.
     pub id: u128,
     /// When the request arrived, in milliseconds since 1970-01-01 UTC.
@@ -63,19 +65,19 @@ pub struct Settlement {
     /// From arrival to the first token, in microseconds, if one was seen.
     pub first_token_us: Option<u64>,
     /// The key's stable id.
-    pub key_id: Arc<str>,
+    pub key_id: T,
     /// The key's name: what people call it.
-    pub key_name: Arc<str>,
+    pub key_name: T,
     /// The key's user, or empty.
-    pub user: Arc<str>,
+    pub user: T,
     /// The route's name: the path pattern that matched.
-    pub route: Arc<str>,
+    pub route: T,
     /// What was asked for.
     pub operation: Operation,
     /// The channel that served it, or empty if none was chosen.
-    pub channel: Arc<str>,
+    pub channel: T,
     /// The model that the client asked for, or empty.
-    pub model: Arc<str>,
+    pub model: T,
     /// The status that the client got (0: it left before one was sent).
     pub status: u16,
     /// How it ended.
@@ -100,7 +102,7 @@ pub struct Settlement {
     pub attempts: u32,
 }
 
-impl Settlement {
+impl<T> Settlement<T> {
     /// Whether it counts as failed: neither delivered whole nor with a status below 400.
     pub fn is_failed(&self) -> bool {
         self.outcome != Outcome::Ok || self.status >= 400

@@ -1,6 +1,5 @@
 //! The end of a request: what the meter read becomes one settlement.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::{Error, ErrorSource, ErrorType};
@@ -90,18 +89,18 @@ pub(super) fn settle(ctx: &mut Context) {
         return;
     }
     let (Some(key), Some(operation), Some(route)) = (&ctx.key, ctx.operation, ctx.route) else { return };
-    let settlement = Settlement {
+    let settlement = Settlement::<&str> {
         id: ctx.id,
         time_ms: ctx.arrived_ms,
         duration_us: micros(duration),
         first_token_us: observation.first_token.map(micros),
-        key_id: key.id.clone(),
-        key_name: key.name.clone(),
-        user: key.user.clone(),
-        route: snapshot.route_names[route].clone(),
+        key_id: &key.id,
+        key_name: &key.name,
+        user: &key.user,
+        route: &snapshot.route_names[route],
         operation,
-        channel: ctx.exchange.as_ref().map_or_else(|| Arc::from(""), |exchange| exchange.channel.name().clone()),
-        model: ctx.model.clone(),
+        channel: ctx.exchange.as_ref().map_or("", |exchange| exchange.channel.name()),
+        model: &ctx.model,
         status: ctx.status,
         outcome,
         stream: observation.stream,
@@ -114,8 +113,9 @@ pub(super) fn settle(ctx: &mut Context) {
         unpriced: priced.unpriced,
         attempts: attempts(ctx),
     };
+    let used = Use { tokens: settlement.usage.total(), cost: settlement.cost };
     let position = ctx.shared.ledger.append(&settlement);
-    limits::settle(ctx, Use { tokens: settlement.usage.total(), cost: settlement.cost });
+    limits::settle(ctx, used);
     if let Some(exchange) = &mut ctx.exchange {
         exchange.position = Some(position);
     }

@@ -129,26 +129,26 @@ pub(super) fn settle(ctx: &mut Context, used: Use) {
 }
 
 /// The settlement that counts if the process is killed before there is another one.
-fn thought(
-    ctx: &Context,
+fn thought<'a>(
+    ctx: &'a Context,
     operation: Operation,
-    channel: &Channel,
+    channel: &'a Channel,
     tokens: Tokens,
     cost: NanoUsd,
-) -> Option<Settlement> {
+) -> Option<Settlement<&'a str>> {
     let key = ctx.key.as_ref()?;
     Some(Settlement {
         id: ctx.id,
         time_ms: ctx.arrived_ms,
         duration_us: 0,
         first_token_us: None,
-        key_id: key.id.clone(),
-        key_name: key.name.clone(),
-        user: key.user.clone(),
-        route: ctx.snapshot.route_names[ctx.route?].clone(),
+        key_id: &key.id,
+        key_name: &key.name,
+        user: &key.user,
+        route: &ctx.snapshot.route_names[ctx.route?],
         operation,
-        channel: channel.name().clone(),
-        model: ctx.model.clone(),
+        channel: channel.name(),
+        model: &ctx.model,
         status: 0,
         outcome: Outcome::UpstreamAbort,
         stream: false,

@@ -120,8 +120,7 @@ impl Head {
             put("x-weir-channel", exchange.channel.name().as_bytes());
         }
         if let Some(Held { permit, .. }) = &ctx.held {
-            let standings = told::standings(ctx.protocol, permit.requests(), permit.tokens(), ctx.arrived_ms);
-            standings.for_each(|(name, value)| put(name, value.as_bytes()));
+            told::standings(ctx.protocol, permit.requests(), permit.tokens(), ctx.arrived_ms, &mut put);
         }
         if let Some(origin) = &ctx.cors_origin {
             put("access-control-allow-origin", origin.as_bytes());

@@ -9,7 +9,7 @@ use crate::price::NanoUsd;
 use super::minute::Minute;
 use super::money::Money;
 use super::permit::Held;
-use super::{Exceeded, InUse, Limit, Limits, Now, Past, Spent, Standing, Subject, Use};
+use super::{Exceeded, InUse, Limit, Limits, Now, Past, Spent, Standing, Subject, Taken, Use};
 
 /// What one key, user or channel uses. Lives as long as the process, across reloads.
 pub struct Account {
@@ -20,9 +20,8 @@ pub struct Account {
 
 pub(super) struct State {
     pub(super) limits: Limits,
-    /// Made when first limited, and kept.
-    pub(super) requests: Option<Box<Minute>>,
-    pub(super) tokens: Option<Box<Minute>>,
+    /// Made when requests or tokens are first limited, and kept.
+    pub(super) minute: Option<Minute>,
     pub(super) running: u64,
     pub(super) money: Money,
 }
@@ -30,7 +29,7 @@ pub(super) struct State {
 impl Account {
     /// An account that has spent `spent` by `now`.
     pub fn new(limits: Limits, spent: Spent, now: Now) -> Self {
-        let state = State { limits, requests: None, tokens: None, running: 0, money: Money::new(spent, now.unix_ms) };
+        let state = State { limits, minute: None, running: 0, money: Money::new(spent, now.unix_ms) };
         Self { is_limited: AtomicBool::new(!limits.is_none()), state: Mutex::new(state) }
     }
 
@@ -61,13 +60,9 @@ impl Account {
         let second = now.steady_ms / 1000;
         let before = second.saturating_sub(now.unix_ms / 1000 % 60);
         let [this, last] = past.minutes;
-        if let Some(minute) = &mut state.requests {
-            minute.add(second, this.requests);
-            minute.add(before, last.requests);
-        }
-        if let Some(minute) = &mut state.tokens {
-            minute.add(second, this.tokens);
-            minute.add(before, last.tokens);
+        if let Some(minute) = &mut state.minute {
+            minute.add(second, this);
+            minute.add(before, last);
         }
     }
 
@@ -97,13 +92,8 @@ impl Account {
     pub fn in_use(&self, now: Now) -> InUse {
         let mut state = self.lock();
         state.advance(now);
-        InUse {
-            requests: state.requests.as_ref().map_or(0, |minute| minute.sum()),
-            tokens: state.tokens.as_ref().map_or(0, |minute| minute.sum()),
-            running: state.running,
-            spent: state.money.spent(),
-            reserved: state.money.reserved(),
-        }
+        let Taken { requests, tokens } = state.minute.as_ref().map(Minute::sum).unwrap_or_default();
+        InUse { requests, tokens, running: state.running, spent: state.money.spent(), reserved: state.money.reserved() }
     }
 
     /// Nothing panics while it is held; if something did, the figures are still whole.
@@ -121,12 +111,10 @@ impl fmt::Debug for Account {
 impl State {
     pub(super) fn advance(&mut self, now: Now) {
         let second = now.steady_ms / 1000;
-        for (minute, limit) in [(&mut self.requests, self.limits.rpm), (&mut self.tokens, self.limits.tpm)] {
-            match minute {
-                Some(minute) => minute.advance(second),
-                None if limit.is_some() => *minute = Some(Box::new(Minute::new(second))),
-                None => {}
-            }
+        match &mut self.minute {
+            Some(minute) => minute.advance(second),
+            None if self.limits.rpm.is_some() || self.limits.tpm.is_some() => self.minute = Some(Minute::new(second)),
+            None => {}
         }
         self.money.advance(now.unix_ms);
     }
@@ -152,15 +140,15 @@ impl State {
                 is_final: !lack.will_fit,
             });
         }
-        let minutes = [
-            (Limit::Rpm, self.limits.rpm, &self.requests, 1),
-            (Limit::Tpm, self.limits.tpm, &self.tokens, wanted.tokens),
+        let rates: [(Limit, Option<u64>, fn(&Taken) -> u64, u64); 2] = [
+            (Limit::Rpm, self.limits.rpm, |taken| taken.requests, 1),
+            (Limit::Tpm, self.limits.tpm, |taken| taken.tokens, wanted.tokens),
         ];
-        for (limit, allowed, minute, wanted) in minutes {
-            let (Some(allowed), Some(minute)) = (allowed, minute) else { continue };
-            let used = minute.sum();
+        for (limit, allowed, count, wanted) in rates {
+            let (Some(allowed), Some(minute)) = (allowed, &self.minute) else { continue };
+            let used = count(&minute.sum());
             if used.saturating_add(wanted) > allowed {
-                let frees = allowed.checked_sub(wanted).map(|most| minute.falls_to(most) * 1000);
+                let frees = allowed.checked_sub(wanted).map(|most| minute.falls_to(most, count) * 1000);
                 let reset_ms = frees.map(|at| at.saturating_sub(now.steady_ms));
                 return Err(Exceeded { subject, limit, allowed, used, wanted, reset_ms, is_final: frees.is_none() });
             }
@@ -180,20 +168,20 @@ impl State {
     }
 
     pub(super) fn take(&mut self, account: &Arc<Account>, wanted: Use) -> Held {
-        let take = |minute: &mut Option<Box<Minute>>, amount| {
-            minute.as_mut().map(|minute| {
-                minute.take(amount);
-                minute.newest()
-            })
-        };
-        let (requests_at, tokens_at) = (take(&mut self.requests, 1), take(&mut self.tokens, wanted.tokens));
+        let taken_at = self.minute.as_mut().map(|minute| {
+            minute.take(Taken { requests: 1, tokens: wanted.tokens });
+            minute.newest()
+        });
         self.running += 1;
-        Held { account: account.clone(), requests_at, tokens_at, numbers: self.money.reserve(wanted.cost) }
+        Held { account: account.clone(), taken_at, numbers: self.money.reserve(wanted.cost) }
     }
 
-    pub(super) fn standing(&self, limit: Option<u64>, minute: Option<&Minute>, now: Now) -> Option<Standing> {
-        let (limit, minute) = (limit?, minute?);
+    /// How the limits of requests and of tokens stand.
+    pub(super) fn standings(&self, now: Now) -> [Option<Standing>; 2] {
+        let Some(minute) = &self.minute else { return [None; 2] };
+        let Taken { requests, tokens } = minute.sum();
         let reset_ms = (minute.free_from() * 1000).saturating_sub(now.steady_ms);
-        Some(Standing { limit, remaining: limit.saturating_sub(minute.sum()), reset_ms })
+        [(self.limits.rpm, requests), (self.limits.tpm, tokens)]
+            .map(|(limit, used)| limit.map(|limit| Standing { limit, remaining: limit.saturating_sub(used), reset_ms }))
     }
 }

@@ -165,9 +165,9 @@ pub struct Standing {
 /// What is used of an account at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InUse {
-    /// Requests of the last minute; 0 where they are not limited.
+    /// Requests of the last minute; 0 where neither requests nor tokens are limited.
     pub requests: u64,
-    /// Tokens of the last minute; 0 where they are not limited.
+    /// Tokens of the last minute; 0 where neither requests nor tokens are limited.
     pub tokens: u64,
     /// Requests under way.
     pub running: u64,

@@ -36,6 +36,10 @@ impl Money {
     /// Opens the day and the month that have begun. A clock that jumps back opens none: the one that was
     /// open stays.
     pub(super) fn advance(&mut self, unix_ms: u64) {
+        // A month begins with a day, and its number takes divisions.
+        if number(Period::Day, unix_ms) <= self.0[Period::Day as usize].number {
+            return;
+        }
         for (sum, period) in self.0.iter_mut().zip(Period::ALL) {
             let number = number(period, unix_ms);
             if number > sum.number {

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::account::{Account, State};
 use super::money::Numbers;
-use super::{Exceeded, Now, Standing, Subject, Use};
+use super::{Exceeded, Now, Standing, Subject, Taken, Use};
 
 /// How many accounts one reservation can be made from: a key's and its user's.
 pub const MAX_ACCOUNTS: usize = 2;
@@ -23,9 +23,8 @@ pub struct Permit {
 
 pub(super) struct Held {
     pub(super) account: Arc<Account>,
-    /// The seconds in which requests and tokens were taken, where they are limited.
-    pub(super) requests_at: Option<u64>,
-    pub(super) tokens_at: Option<u64>,
+    /// The second in which the request and its tokens were taken, where they are counted.
+    pub(super) taken_at: Option<u64>,
     pub(super) numbers: Numbers,
 }
 
@@ -51,8 +50,9 @@ pub fn reserve(accounts: &[(Subject, Arc<Account>)], wanted: Use, now: Now) -> R
         let Some((account, state)) = place else { continue };
         *held = Some(state.take(account, wanted));
         permit.has_budget |= state.limits.has_budget();
-        permit.requests = tighter(permit.requests, state.standing(state.limits.rpm, state.requests.as_deref(), now));
-        permit.tokens = tighter(permit.tokens, state.standing(state.limits.tpm, state.tokens.as_deref(), now));
+        let [requests, tokens] = state.standings(now);
+        permit.requests = tighter(permit.requests, requests);
+        permit.tokens = tighter(permit.tokens, tokens);
     }
     Ok(permit)
 }
@@ -109,13 +109,12 @@ impl Held {
     fn end(self, wanted: Use, used: Option<Use>) {
         let mut state = self.account.lock();
         state.running -= 1;
-        if let (Some(minute), Some(at), None) = (&mut state.requests, self.requests_at, used) {
-            minute.replace(at, 1, 0);
+        if let (Some(minute), Some(at)) = (&mut state.minute, self.taken_at) {
+            let requests = u64::from(used.is_some());
+            let tokens = used.unwrap_or_default().tokens;
+            minute.replace(at, Taken { requests: 1, tokens: wanted.tokens }, Taken { requests, tokens });
         }
         let used = used.unwrap_or_default();
-        if let (Some(minute), Some(at)) = (&mut state.tokens, self.tokens_at) {
-            minute.replace(at, wanted.tokens, used.tokens);
-        }
         state.money.settle(self.numbers, wanted.cost, used.cost);
     }
 }

@@ -209,8 +209,8 @@ fn a_thousand_at_once_get_exactly_the_limit() {
 #[derive(Default)]
 struct Model {
     limits: Limits,
-    counts_requests: bool,
-    counts_tokens: bool,
+    /// Whether requests or tokens were ever limited: from then on both are counted.
+    counts: bool,
     /// Second, amount and request of what was taken.
     requests: Vec<(u64, u64, usize)>,
     tokens: Vec<(u64, u64, usize)>,
@@ -223,8 +223,7 @@ struct Model {
 
 impl Model {
     fn sees(&mut self, now: Now) {
-        self.counts_requests |= self.limits.rpm.is_some();
-        self.counts_tokens |= self.limits.tpm.is_some();
+        self.counts |= self.limits.rpm.is_some() || self.limits.tpm.is_some();
         let second = now.steady_ms / 1000;
         self.requests.retain(|(at, ..)| at + 61 > second);
         self.tokens.retain(|(at, ..)| at + 61 > second);
@@ -287,10 +286,8 @@ impl Model {
     fn takes(&mut self, request: usize, wanted: Use, now: Now) {
         let second = now.steady_ms / 1000;
         self.running.push(request);
-        if self.counts_requests {
+        if self.counts {
             self.requests.push((second, 1, request));
-        }
-        if self.counts_tokens {
             self.tokens.push((second, wanted.tokens, request));
         }
         self.money.push((self.day, self.month, wanted.cost.0, Some(request)));

@@ -79,48 +79,72 @@ impl Exceeded {
             Limit::Tpm => (None, Some(standing)),
             Limit::Concurrency | Limit::Budget(_) => (None, None),
         };
-        let named = |(name, value)| (HeaderName::from_static(name), value);
-        lines.extend(standings(protocol, requests, tokens, unix_ms).map(named));
+        standings(protocol, requests, tokens, unix_ms, |name, value| {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                lines.push((HeaderName::from_static(name), value));
+            }
+        });
         lines
     }
 }
 
-/// How the limits of requests and of tokens stand, in the headers of a protocol.
+/// The names of a limit's header lines: the limit, what remains of it, when it is whole again.
+struct Names {
+    limit: &'static str,
+    remaining: &'static str,
+    reset: &'static str,
+}
+
+const ANTHROPIC: [Names; 2] = [
+    Names {
+        limit: "anthropic-ratelimit-requests-limit",
+        remaining: "anthropic-ratelimit-requests-remaining",
+        reset: "anthropic-ratelimit-requests-reset",
+    },
+    Names {
+        limit: "anthropic-ratelimit-tokens-limit",
+        remaining: "anthropic-ratelimit-tokens-remaining",
+        reset: "anthropic-ratelimit-tokens-reset",
+    },
+];
+
+const OTHERS: [Names; 2] = [
+    Names {
+        limit: "x-ratelimit-limit-requests",
+        remaining: "x-ratelimit-remaining-requests",
+        reset: "x-ratelimit-reset-requests",
+    },
+    Names {
+        limit: "x-ratelimit-limit-tokens",
+        remaining: "x-ratelimit-remaining-tokens",
+        reset: "x-ratelimit-reset-tokens",
+    },
+];
+
+/// Says how the limits of requests and of tokens stand, in the header lines of a protocol. Each answer has
+/// them, so nothing is allocated.
 pub fn standings(
     protocol: Protocol,
     requests: Option<Standing>,
     tokens: Option<Standing>,
     unix_ms: u64,
-) -> impl Iterator<Item = (&'static str, HeaderValue)> {
-    let lines = |names: [&'static str; 3], standing: Standing| {
-        let reset = match protocol {
-            Protocol::Anthropic => text(calendar::rfc3339_seconds(unix_ms.saturating_add(standing.reset_ms))),
-            Protocol::OpenAi | Protocol::Gemini => text(span(standing.reset_ms)),
-        };
-        let values = [standing.limit.into(), standing.remaining.into(), reset];
-        names.into_iter().zip(values)
-    };
-    let (of_requests, of_tokens) = match protocol {
-        Protocol::Anthropic => (
-            [
-                "anthropic-ratelimit-requests-limit",
-                "anthropic-ratelimit-requests-remaining",
-                "anthropic-ratelimit-requests-reset",
-            ],
-            [
-                "anthropic-ratelimit-tokens-limit",
-                "anthropic-ratelimit-tokens-remaining",
-                "anthropic-ratelimit-tokens-reset",
-            ],
-        ),
-        Protocol::OpenAi | Protocol::Gemini => (
-            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-        ),
-    };
-    let requests = requests.map(|standing| lines(of_requests, standing));
-    let tokens = tokens.map(|standing| lines(of_tokens, standing));
-    requests.into_iter().flatten().chain(tokens.into_iter().flatten())
+    mut put: impl FnMut(&'static str, &[u8]),
+) {
+    let is_dated = protocol == Protocol::Anthropic;
+    let names = if is_dated { &ANTHROPIC } else { &OTHERS };
+    let mut text = Short::default();
+    for (Names { limit, remaining, reset }, standing) in names.iter().zip([requests, tokens]) {
+        let Some(standing) = standing else { continue };
+        put(limit, text.clear().number(standing.limit).bytes());
+        put(remaining, text.clear().number(standing.remaining).bytes());
+        let text = text.clear();
+        if is_dated {
+            text.push(&calendar::rfc3339_seconds(unix_ms.saturating_add(standing.reset_ms)));
+        } else {
+            text.span(standing.reset_ms);
+        }
+        put(reset, text.bytes());
+    }
 }
 
 /// Whether a header says how limits stand: the provider's own say nothing of the client's.
@@ -136,9 +160,62 @@ fn seconds(ms: u64) -> u64 {
 
 /// `1h2m3s`, without the parts that are zero.
 fn span(ms: u64) -> String {
-    let seconds = seconds(ms);
-    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect()
+    let mut text = Short::default();
+    text.span(ms);
+    text.bytes().iter().copied().map(char::from).collect()
+}
+
+/// ASCII text of less than fifty bytes: numbers, spans and points in time.
+struct Short {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Default for Short {
+    fn default() -> Self {
+        Self { bytes: [0; 48], len: 0 }
+    }
+}
+
+impl Short {
+    fn clear(&mut self) -> &mut Self {
+        self.len = 0;
+        self
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        self.bytes[self.len..self.len + text.len()].copy_from_slice(text);
+        self.len += text.len();
+    }
+
+    fn number(&mut self, mut number: u64) -> &mut Self {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        while number > 0 || at == digits.len() {
+            at -= 1;
+            // What is left of a division by ten is a digit.
+            digits[at] = b'0' + (number % 10).to_le_bytes()[0];
+            number /= 10;
+        }
+        self.push(&digits[at..]);
+        self
+    }
+
+    /// Twenty digits of days at most, and six of the rest.
+    fn span(&mut self, ms: u64) {
+        let seconds = seconds(ms);
+        for (number, unit) in
+            [(seconds / 86_400, b"d"), (seconds / 3600 % 24, b"h"), (seconds / 60 % 60, b"m"), (seconds % 60, b"s")]
+        {
+            if number > 0 {
+                self.number(number).push(unit);
+            }
+        }
+    }
 }
 
 /// Dollars with at least two digits behind the point.
@@ -146,11 +223,6 @@ fn dollars(amount: NanoUsd) -> String {
     let text = amount.to_string();
     let kept = text.trim_end_matches('0').len().max(text.find('.').map_or(0, |point| point + 3));
     text[..kept.min(text.len())].to_owned()
-}
-
-fn text(text: String) -> HeaderValue {
-    // Digits, letters and punctuation of ASCII: there is nothing that a header cannot hold.
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -238,6 +310,18 @@ mod tests {
         assert_eq!(shown(spent.headers(Protocol::Gemini, at)), ["x-should-retry: false"]);
         let full = Exceeded { reset_ms: None, ..exceeded(Limit::Concurrency, 1, 1, 1) };
         assert_eq!(shown(full.headers(Protocol::Gemini, at)), ["retry-after: 1"]);
+    }
+
+    #[test]
+    fn numbers_and_spans_of_any_size_are_written() {
+        for (ms, text) in
+            [(0, "1s"), (1, "1s"), (60_000, "1m"), (3_600_001, "1h1s"), (u64::MAX, "213503982334d14h25m52s")]
+        {
+            assert_eq!(span(ms), text);
+        }
+        for number in [0, 1, 9, 10, 1_234_567_890, u64::MAX] {
+            assert_eq!(Short::default().number(number).bytes(), number.to_string().as_bytes());
+        }
     }
 
     #[test]

@@ -109,12 +109,12 @@ impl Journal {
     }
 
     /// Writes `s` before it returns. What the disk refuses is kept in memory and tried again.
-    pub(crate) fn append(&self, s: &Settlement) -> Position {
+    pub(crate) fn append<T: AsRef<str>>(&self, s: &Settlement<T>) -> Position {
         self.write(|frame| codec::encode(s, frame))
     }
 
     /// Writes `thought` as a reservation of `instance`.
-    pub(crate) fn reserve(&self, instance: u64, thought: &Settlement) -> Position {
+    pub(crate) fn reserve<T: AsRef<str>>(&self, instance: u64, thought: &Settlement<T>) -> Position {
         self.write(|frame| {
             reserved::begin(instance, frame);
             codec::encode(thought, frame);
