@@ -78,10 +78,23 @@ trait Advance {
     fn take(&mut self, n: usize) -> usize;
 }
 
-impl<B: Buf> Advance for B {
+impl Advance for Bytes {
     fn take(&mut self, n: usize) -> usize {
-        let n = n.min(self.remaining());
+        let n = n.min(self.len());
         self.advance(n);
+        n
+    }
+}
+
+impl Advance for BytesMut {
+    fn take(&mut self, n: usize) -> usize {
+        let n = n.min(self.len());
+        if n == self.len() {
+            // The space stays where it is: to advance to the end would have the next line look for it.
+            self.clear();
+        } else {
+            self.advance(n);
+        }
         n
     }
 }

@@ -167,6 +167,17 @@ impl<'a> RecordRef<'a> {
         }
     }
 
+    /// The id alone, of whatever version.
+    pub(crate) fn id_of(payload: &[u8]) -> Result<u128, Malformed> {
+        match payload {
+            [FIRST_VERSION..=VERSION, _, rest @ ..] => {
+                rest.first_chunk().map(|id| u128::from_le_bytes(*id)).ok_or(Malformed::Shape)
+            }
+            [version, ..] if *version > VERSION => Err(Malformed::Version(*version)),
+            _ => Err(Malformed::Shape),
+        }
+    }
+
     fn decode_as(version: u8, payload: &'a [u8]) -> Option<Self> {
         let mut r = Reader::new(payload);
         r.byte()?;

@@ -42,8 +42,8 @@ impl Reserved {
     pub(crate) fn decode(payload: &[u8]) -> Result<(u128, Self), Malformed> {
         let (instance, settlement) =
             payload.strip_prefix(&[KIND]).and_then(|rest| rest.split_first_chunk::<8>()).ok_or(Malformed::Shape)?;
-        // Dimensions are read if it is settled from here, which is seldom.
-        let id = RecordRef::decode_but_dims(settlement)?.id;
+        // The rest is read if it is settled from here, which is seldom; its checksum says that it is whole.
+        let id = RecordRef::id_of(settlement)?;
         Ok((id, Self { instance: u64::from_le_bytes(*instance), payload: settlement.into() }))
     }
 

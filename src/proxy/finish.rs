@@ -38,7 +38,7 @@ pub(super) fn settle(ctx: &mut Context) {
     }
     let answered_here = ctx.stage != Stage::Admitted;
     ctx.stage = Stage::Settled;
-    let snapshot = ctx.snapshot.clone();
+    let snapshot = &ctx.snapshot;
     let now = clock::now();
     let duration = now.saturating_duration_since(ctx.arrived);
     let outcome = outcome(ctx);
@@ -82,7 +82,7 @@ pub(super) fn settle(ctx: &mut Context) {
             response_bytes = reading.body_bytes;
         }
     }
-    let priced = pricing::priced(ctx, &snapshot, &observation.usage, delivered);
+    let priced = pricing::priced(ctx, snapshot, &observation.usage, delivered);
     (observation.cost, observation.unpriced) = (priced.cost, priced.unpriced);
     ctx.shared.metrics.observe(&snapshot.handles, &observation);
     if answered_here && outcome != Outcome::Refused {

@@ -71,7 +71,7 @@ pub(super) fn reserve<'a>(
     let costs = ways.chain([channel]).map(|channel| most(ctx, asked, channel));
     let (tokens, cost) = costs.max_by_key(|(tokens, cost)| (*cost, tokens.total())).unwrap_or_default();
     let wanted = Use { tokens: tokens.total(), cost };
-    let accounts = ctx.shared.accounts.clone();
+    let accounts = &ctx.shared.accounts;
     match limits::reserve(admitted.key.accounts(), wanted, accounts.at(ctx.arrived_ms)) {
         Ok(permit) => {
             if wanted.cost.0 > 0 && (of_channel || permit.has_budget()) {

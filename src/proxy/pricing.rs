@@ -31,7 +31,11 @@ pub(super) struct Priced {
 impl Snapshot {
     /// The price of `model`, asked of `channel`.
     pub(super) fn price(&self, channel: &Channel, model: &str) -> Option<&Price> {
-        self.prices.as_ref()?.price_of(channel.maps(model).unwrap_or(model), model)
+        let prices = self.prices.as_ref()?;
+        match self.model_label(channel.index(), model) {
+            Some(label) => prices.at(self.priced_models[channel.index()][label]?),
+            None => prices.price_of(channel.maps(model).unwrap_or(model), model),
+        }
     }
 
     /// Whether a request must not be sent, because nothing says what it would cost. One that names no model

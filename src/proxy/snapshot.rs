@@ -13,7 +13,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
-use crate::channels::{Channels, Registry};
+use crate::channels::{Channel, Channels, Registry};
 use crate::config::{self, Config, Durability, Identity, Unpriced};
 use crate::metrics::{Handles, Metrics};
 
@@ -38,6 +38,8 @@ pub struct Snapshot {
     /// Who ends in a later one may belong to accounts that this snapshot does not know.
     pub(super) accounts_epoch: u64,
     pub(super) prices: Option<Arc<PriceTable>>,
+    /// The places of the prices of `models`: most requests are for one that is named.
+    pub(super) priced_models: Vec<Vec<Option<usize>>>,
     pub(super) unpriced: Unpriced,
 }
 
@@ -60,6 +62,14 @@ impl Snapshot {
                 channels.iter().zip(&models).map(|(channel, models)| (&**channel.name(), &models[..])).collect();
             metrics.resolve(&routes, &channels)
         };
+        let place = |channel: &Channel, model: &str| {
+            config.prices.as_ref()?.place_of(channel.maps(model).unwrap_or(model), model)
+        };
+        let priced_models = channels
+            .iter()
+            .zip(&models)
+            .map(|(channel, models)| models.iter().map(|model| place(channel, model)).collect())
+            .collect();
         let rates: HashMap<&str, PriceRate> = config.users.iter().map(|user| (&*user.name, user.price_rate)).collect();
         let rate_of =
             |key: &config::Key| key.user.as_deref().and_then(|user| rates.get(user)).copied().unwrap_or_default();
@@ -81,6 +91,7 @@ impl Snapshot {
             keepalive_timeout: config.server.keepalive_timeout,
             durability: config.ledger.durability,
             prices: config.prices.clone(),
+            priced_models,
             unpriced: config.unpriced,
             estimates: config.estimates,
             rooms,

@@ -12,6 +12,9 @@ use super::permit::Held;
 use super::{Exceeded, InUse, Limit, Limits, Now, Past, Spent, Standing, Subject, Taken, Use};
 
 /// What one key, user or channel uses. Lives as long as the process, across reloads.
+///
+/// In this order, so that a request finds the counts of the `Arc`, this mark and the lock in one cache line.
+#[repr(C)]
 pub struct Account {
     /// Whether any limit was ever set. While none was, nobody takes the lock.
     is_limited: AtomicBool,

@@ -192,16 +192,8 @@ impl Short {
         self.len += text.len();
     }
 
-    fn number(&mut self, mut number: u64) -> &mut Self {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        while number > 0 || at == digits.len() {
-            at -= 1;
-            // What is left of a division by ten is a digit.
-            digits[at] = b'0' + (number % 10).to_le_bytes()[0];
-            number /= 10;
-        }
-        self.push(&digits[at..]);
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.push(itoa::Buffer::new().format(number).as_bytes());
         self
     }
 

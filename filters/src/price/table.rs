@@ -42,6 +42,15 @@ impl PriceTable {
     /// The price of `model`, if it has one. Its time grows with the logarithm of the table's size and with
     /// how many globs begin as the model does.
     pub fn price(&self, model: &str) -> Option<&Price> {
+        self.at(self.place(model)?)
+    }
+
+    /// The price at a place that [`PriceTable::place_of`] gave.
+    pub fn at(&self, place: usize) -> Option<&Price> {
+        self.entries.get(place).map(|(_, price)| price)
+    }
+
+    fn place(&self, model: &str) -> Option<usize> {
         let mut first = usize::MAX;
         let mut next = self.beginnings.partition_point(|beginning| *beginning.text <= *model).checked_sub(1);
         while let Some(at) = next {
@@ -53,14 +62,19 @@ impl PriceTable {
             }
             next = beginning.shorter;
         }
-        self.entries.get(first).map(|(_, price)| price)
+        (first < self.entries.len()).then_some(first)
     }
 
     /// The price of a request: that of the model which the upstream was asked for, as it is the upstream
     /// that charges; if there is none, that of the model which the client asked for.
     pub fn price_of(&self, upstream_model: &str, client_model: &str) -> Option<&Price> {
-        let price = self.price(upstream_model);
-        if price.is_none() && upstream_model != client_model { self.price(client_model) } else { price }
+        self.at(self.place_of(upstream_model, client_model)?)
+    }
+
+    /// Where the price of a request stands: for whoever asks for the same models often.
+    pub fn place_of(&self, upstream_model: &str, client_model: &str) -> Option<usize> {
+        let place = self.place(upstream_model);
+        if place.is_none() && upstream_model != client_model { self.place(client_model) } else { place }
     }
 
     /// Tells this table's prices from others': the first eight bytes of the SHA-256 of all that is in it. It
