@@ -10,12 +10,13 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 600
 BENCH_ROUNDS ?= 5
+TRUST_ONLY ?=
 BENCH_ONLY ?=
 BENCH_OPTIONS ?=
 GROWTH_ROUNDS ?= 3
 FUZZ_TARGETS := sse json body config journal
 
-.PHONY: help setup demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench check run build release clean
+.PHONY: help setup demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench trust check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +39,7 @@ unit: ## The tests in Rust, and the fuzz targets' compilation
 external: ## The demo's proof, and the tests with programs that others wrote
 	@$(CARGO) test --locked --workspace --no-run --quiet
 	$(TARGET)/debug/weir demo --once
-	tests/setup.sh external
+	tests/setup.sh external trust
 	tests/run-external.sh
 
 fuzz-build:
@@ -73,6 +74,13 @@ bench-programs: setup
 	"$(TARGET)/venv-bench/bin/python" -m unittest benches.compare.tests benches.growth.tests
 	$(CARGO) build --locked --release --bin weir
 	CARGO_TARGET_DIR="$(abspath $(TARGET))/bench/load" $(CARGO) build --locked --release --manifest-path benches/load/Cargo.toml
+
+# TRUST_ONLY=1,9 runs only these, and replaces only their lines.
+trust: setup ## What an operator may believe, tested in full: tests/trust/README.md
+	@tests/setup.sh trust
+	$(CARGO) build --locked --release --bin weir
+	cd tests && WEIR_BIN="$(abspath $(TARGET))/release/weir" CARGO_TARGET_DIR="$(abspath $(TARGET))" \
+		"$(abspath $(TARGET))/venv-trust/bin/python" -m trust --long $(if $(TRUST_ONLY),--only $(TRUST_ONLY))
 
 check: setup ## Formatting, lints, documentation, licences
 	@$(CARGO) fmt --all --check

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is lacking, and only that: tests/setup.sh build|external|bench|deny|fuzz ...
+# Installs what is lacking, and only that: tests/setup.sh build|external|bench|trust|deny|fuzz ...
 #
 # Programs that Debian has come from Debian. The rest goes below the build's own folder, where
 # `make clean` removes it; one of the right version that is already on the PATH is used instead.
@@ -78,15 +78,28 @@ environment() {
     cp "$wanted" "$folder/requirements.txt"
 }
 
-# The proxies that Weir is compared with, and what draws the plot. Debian's packages would start servers of their own.
+# The proxies that Weir is compared with, and what draws the plot.
 bench() {
+    rivals
+    interpreter
+    environment benches/compare/requirements.txt "$TARGET/venv-bench"
+}
+
+# Debian's packages would start servers of their own.
+rivals() {
     local program lacking=()
     for program in nginx haproxy; do
         type -P "$program" >/dev/null || lacking+=("$program")
     done
     [[ ${#lacking[@]} == 0 ]] || without_services packages "${lacking[@]}"
+}
+
+# What the scorecard is tested with.
+trust() {
+    rivals
+    packages nghttp2-client slowhttptest strace faketime
     interpreter
-    environment benches/compare/requirements.txt "$TARGET/venv-bench"
+    environment tests/trust/requirements.txt "$TARGET/venv-trust"
 }
 
 # without_services COMMAND: what it installs does not start, and is left as Debian's policy has it afterwards.
@@ -122,10 +135,10 @@ fuzz() {
     crate cargo-fuzz "$CARGO_FUZZ" 'cargo fuzz'
 }
 
-[[ $# -gt 0 ]] || { say 'what for? build, external, bench, deny or fuzz'; exit 2; }
+[[ $# -gt 0 ]] || { say 'what for? build, external, bench, trust, deny or fuzz'; exit 2; }
 for part in "$@"; do
     case $part in
-        build | external | bench | deny | fuzz) "$part" ;;
+        build | external | bench | trust | deny | fuzz) "$part" ;;
         *)
             say "there is no part '$part'"
             exit 2

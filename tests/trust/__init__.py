@@ -1,0 +1,1 @@
+"""The scorecard: what an operator may believe of Weir, tested, and written down as figures."""
