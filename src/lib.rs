@@ -13,6 +13,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod control;
+mod descriptors;
 pub mod demo;
 mod draw;
 pub mod front;
