@@ -105,7 +105,8 @@ pub(super) mod tests {
     pub(in crate::front) fn room(connections: usize, connections_of_one: usize) -> Terms {
         let second = Duration::from_secs(1);
         let max_head = 64 * 1024;
-        Terms { idle: second, head: second, max_head, write: second, min_rate: 0, connections, connections_of_one }
+        let (idle, head, body, write) = (second, second, second, second);
+        Terms { idle, head, max_head, body, write, min_rate: 0, connections, connections_of_one }
     }
 
     fn enter(census: &Arc<Census>, address: &str, terms: &Terms) -> Result<Counted, Turned> {

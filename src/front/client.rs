@@ -102,7 +102,7 @@ impl Client {
         let begun = {
             let mut c = self.lock();
             c.taking = Patience::new(terms.write, terms.min_rate);
-            c.sending = Patience::new(STALL, terms.min_rate);
+            c.sending = Patience::new(terms.body, terms.min_rate);
             !c.input.is_empty()
         };
         let mut begun = begun || first.is_some();

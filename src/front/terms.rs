@@ -14,6 +14,8 @@ pub struct Terms {
     pub head: Duration,
     /// The largest head, in bytes.
     pub max_head: usize,
+    /// How long it may be waited for that sends its request's body.
+    pub body: Duration,
     /// How long it may be waited for that takes its answer.
     pub write: Duration,
     /// How many bytes a second give back the time that was spent on waiting; 0: each byte gives back all.

@@ -212,6 +212,34 @@ async fn a_client_that_takes_nothing_is_left_and_one_that_is_slow_is_held_to_a_r
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_waited_for_as_long_as_its_rate_allows() {
+    for (min_rate, late) in [(0, false), (10, false), (100_000, true)] {
+        let (client, mut far) = connection();
+        far.write_all(b"POST / HTTP/1.1\r\nhost: w\r\ncontent-length: 20\r\n\r\n").await.unwrap();
+        let terms = Terms { body: 5 * TICK, min_rate, ..room(1, 0) };
+        assert!(matches!(client.next(&terms, None).await, Next::Request(_)));
+        let trickle = tokio::spawn(async move {
+            for _ in 0..20 {
+                tokio::time::sleep(TICK).await;
+                far.write_all(b"x").await.unwrap();
+            }
+            far
+        });
+        let mut read = 0;
+        let error = loop {
+            match client.body().await {
+                Ok(Some(piece)) => read += piece.len(),
+                Ok(None) => break None,
+                Err(e) => break Some(e.etype().as_str().to_owned()),
+            }
+        };
+        assert_eq!(error.as_deref(), late.then_some("ReadTimedout"), "{min_rate} {read}");
+        assert_eq!(read == 20, !late, "{min_rate} {read}");
+        trickle.abort();
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_ends_after_its_time_and_a_closed_one_at_once() {
     let (client, _far) = connection();
     assert!(matches!(next(&client, TICK, SECOND).await, Next::End));

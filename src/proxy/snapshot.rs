@@ -16,7 +16,7 @@ use crate::accounts::Accounts;
 use crate::channels::{Channel, Channels, Registry};
 use crate::config::{self, Config, Durability, Identity, Unpriced};
 use crate::descriptors;
-use crate::front::Terms;
+use crate::front::{STALL, Terms};
 use crate::metrics::{Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
@@ -146,6 +146,7 @@ fn terms(server: &config::Server) -> Terms {
         idle: server.keepalive_timeout,
         head: edge.header_timeout,
         max_head: edge.max_header,
+        body: STALL,
         write: edge.write_timeout,
         min_rate: edge.min_drain_rate as u64,
         connections: or_share(edge.max_connections, server),
