@@ -22,8 +22,9 @@ class Shape:
     name: str
     kind: str
     data: bytes
-    # How many requests the client means: those that an upstream may see.
-    means: int = 1
+    # The hidden request is in what its client has framed as a body, or behind the end of the connection: nobody may
+    # ever see it as a request.
+    never: bool = False
 
 
 def hidden(mark: bytes = b"") -> bytes:
@@ -77,10 +78,10 @@ def lengths():
     }
     for how, value in values.items():
         yield Shape(f"a length {how}", SEVERE, post(b"Content-Length: " + value + b"\r\n", after))
-    yield Shape("two lengths, the smaller first", SEVERE, post(plain + b"Content-Length: %d\r\n" % whole, after))
-    yield Shape("two lengths, the larger first", SEVERE, post(b"Content-Length: %d\r\n" % whole + plain, after))
+    yield Shape("two lengths, the smaller first", SEVERE, post(plain + b"Content-Length: %d\r\n" % whole, after), never=True)
+    yield Shape("two lengths, the larger first", SEVERE, post(b"Content-Length: %d\r\n" % whole + plain, after), never=True)
     yield Shape("two lengths, one of them zero", SEVERE, post(b"Content-Length: 0\r\n" + plain, BODY))
-    yield Shape("a length and a longer body", AMBIGUOUS, post(plain, after), means=2)
+    yield Shape("a length and a longer body", AMBIGUOUS, post(plain, after))
 
 
 def codings():
@@ -102,18 +103,18 @@ def codings():
     }
     for how, value in values.items():
         data = post(b"Transfer-Encoding: " + value + b"\r\n", body + hidden())
-        yield Shape(f"a coding {how}", SEVERE, data, means=0)
+        yield Shape(f"a coding {how}", SEVERE, data)
     pairs = {"chunked and identity": (b"chunked", b"identity"), "identity and chunked": (b"identity", b"chunked"),
              "chunked twice": (b"chunked", b"chunked"), "chunked and nonsense": (b"chunked", b"cow"),
              "nonsense and chunked": (b"cow", b"chunked")}
     for how, (first, second) in pairs.items():
         lines = b"Transfer-Encoding: " + first + b"\r\nTransfer-Encoding: " + second + b"\r\n"
-        yield Shape(f"two codings, {how}", SEVERE, post(lines, body + hidden()), means=0)
+        yield Shape(f"two codings, {how}", SEVERE, post(lines, body + hidden()))
     old = request(LINE.replace(b"1.1", b"1.0"), b"Transfer-Encoding: chunked\r\n", body + hidden())
-    yield Shape("chunks in HTTP/1.0", SEVERE, old, means=0)
+    yield Shape("chunks in HTTP/1.0", SEVERE, old)
     kept = request(LINE.replace(b"1.1", b"1.0"), b"Connection: keep-alive\r\nTransfer-Encoding: identity, chunked\r\n",
                    body + hidden())
-    yield Shape("chunks in HTTP/1.0 that is kept", SEVERE, kept, means=0)
+    yield Shape("chunks in HTTP/1.0 that is kept", SEVERE, kept)
 
 
 def both():
@@ -122,8 +123,8 @@ def both():
     for size, how in [(len(body), "of all"), (LENGTH, "of the body"), (4, "of a part"), (0, "of nothing"),
                       (len(chunks(BODY)), "of the chunks")]:
         length = b"Content-Length: %d\r\n" % size
-        yield Shape(f"a length {how}, then chunks", SEVERE, post(length + b"Transfer-Encoding: chunked\r\n", body), means=0)
-        yield Shape(f"chunks, then a length {how}", SEVERE, post(b"Transfer-Encoding: chunked\r\n" + length, body), means=0)
+        yield Shape(f"a length {how}, then chunks", SEVERE, post(length + b"Transfer-Encoding: chunked\r\n", body), never=True)
+        yield Shape(f"chunks, then a length {how}", SEVERE, post(b"Transfer-Encoding: chunked\r\n" + length, body), never=True)
     length = b"Content-Length: %d\r\n" % len(body)
     disguises = {
         "a space before its colon": b"Transfer-Encoding : chunked\r\n", "a tab before its colon": b"Transfer-Encoding\t: chunked\r\n",
@@ -139,18 +140,18 @@ def both():
     for how, line in disguises.items():
         kind = COMPLIANT if how == "a prefix" else SEVERE
         # With a name that means nothing the length is the only framing: all is one body, and not JSON.
-        yield Shape(f"a length and a coding with {how}", kind, post(length + line, body), means=0)
+        yield Shape(f"a length and a coding with {how}", kind, post(length + line, body), never=True)
     for how, line in {"an underscore": b"Content_Length: 4\r\n", "a space": b"Content-Length : 4\r\n",
                       "a fold": b"Content-Length:\r\n 4\r\n", "a NUL": b"Content-Length\x00: 4\r\n"}.items():
-        yield Shape(f"chunks and a length with {how}", SEVERE, post(b"Transfer-Encoding: chunked\r\n" + line, body), means=0)
+        yield Shape(f"chunks and a length with {how}", SEVERE, post(b"Transfer-Encoding: chunked\r\n" + line, body), never=True)
 
 
 def chunk_lines():
     """The lines around chunks."""
     size = b"%x" % LENGTH
 
-    def chunked(name, kind, data, means=1):
-        return Shape(f"chunks with {name}", kind, post(b"Transfer-Encoding: chunked\r\n", data), means)
+    def chunked(name, kind, data):
+        return Shape(f"chunks with {name}", kind, post(b"Transfer-Encoding: chunked\r\n", data))
 
     good = size + b"\r\n" + BODY + b"\r\n"
     end = b"0\r\n\r\n"
@@ -182,9 +183,9 @@ def chunk_lines():
         "a comma in the size": b"12,0\r\n" + BODY + b"\r\n" + end,
     }
     for how, data in attacks.items():
-        yield chunked(how, SEVERE, data + hidden(), means=0)
-    yield chunked("an endless size", SEVERE, b"0" * 70_000 + good + end, means=0)
-    yield chunked("an endless extension", SEVERE, size + b";" + b"a" * 70_000 + b"\r\n" + BODY + b"\r\n" + end, means=0)
+        yield chunked(how, SEVERE, data + hidden())
+    yield chunked("an endless size", SEVERE, b"0" * 70_000 + good + end)
+    yield chunked("an endless extension", SEVERE, size + b";" + b"a" * 70_000 + b"\r\n" + BODY + b"\r\n" + end)
 
 
 def line_ends():
@@ -192,16 +193,16 @@ def line_ends():
     lines = [LINE, b"host: weir", b"x-api-key: " + KEY.encode(), b"content-length: %d" % LENGTH]
     for name, end in {"bare line feeds": b"\n", "bare carriage returns": b"\r", "line feeds and carriage returns": b"\n\r",
                       "two carriage returns": b"\r\r\n"}.items():
-        yield Shape(f"a head with {name}", SEVERE, end.join(lines) + end + end + BODY + hidden(), means=0)
+        yield Shape(f"a head with {name}", SEVERE, end.join(lines) + end + end + BODY + hidden())
     for at in range(1, 5):
         mixed = b""
         for number, line in enumerate(lines, 1):
             mixed += line + (b"\n" if number == at else b"\r\n")
-        yield Shape(f"a head with a bare line feed behind line {at}", SEVERE, mixed + b"\r\n" + BODY + hidden(), means=0)
-    yield Shape("a head that ends in a bare line feed", SEVERE, b"\r\n".join(lines) + b"\r\n\n" + BODY + hidden(), means=0)
+        yield Shape(f"a head with a bare line feed behind line {at}", SEVERE, mixed + b"\r\n" + BODY + hidden())
+    yield Shape("a head that ends in a bare line feed", SEVERE, b"\r\n".join(lines) + b"\r\n\n" + BODY + hidden())
     yield Shape("an empty line in front", COMPLIANT, b"\r\n" + post(b"content-length: %d\r\n" % LENGTH, BODY))
     yield Shape("a bare line feed in front", AMBIGUOUS, b"\n" + post(b"content-length: %d\r\n" % LENGTH, BODY))
-    yield Shape("a space in front", SEVERE, b" " + post(b"content-length: %d\r\n" % LENGTH, BODY), means=0)
+    yield Shape("a space in front", SEVERE, b" " + post(b"content-length: %d\r\n" % LENGTH, BODY))
 
 
 def names():
@@ -215,14 +216,14 @@ def names():
            "brackets in its name": b"x[a]: 1", "a fold": b"x-a: 1\r\n 2", "a fold by a tab": b"x-a: 1\r\n\t2",
            "a delete in its value": b"x-a: \x7f", "a backspace in its value": b"x-a: \x08", "a space before its colon": b"x-a : 1"}
     for how, line in bad.items():
-        yield Shape(f"a header with {how}", SEVERE, post(line + b"\r\n" + tail, BODY + hidden()), means=0)
+        yield Shape(f"a header with {how}", SEVERE, post(line + b"\r\n" + tail, BODY + hidden()))
     inside = b"x-a: 1\r\n\r\n" + hidden()
-    yield Shape("a head that ends early", AMBIGUOUS, post(b"content-length: 0\r\n", inside), means=0)
+    yield Shape("a head that ends early", AMBIGUOUS, post(b"content-length: 0\r\n", inside), never=True)
     for how, line in {"its length": b"content-length", "its host": b"host", "its coding": b"transfer-encoding",
                       "its key": b"x-api-key", "itself": b"connection"}.items():
         yield Shape(f"a connection header that names {how}", ACCEPTABLE, post(b"connection: keep-alive, " + line + b"\r\n" + tail, BODY))
-    yield Shape("a hundred kilobytes of headers", SEVERE, post(b"x-a: %s\r\n" % (b"a" * 100_000) + tail, BODY), means=0)
-    yield Shape("a thousand headers", SEVERE, post(b"x-a: 1\r\n" * 1_000 + tail, BODY), means=0)
+    yield Shape("a hundred kilobytes of headers", SEVERE, post(b"x-a: %s\r\n" % (b"a" * 100_000) + tail, BODY))
+    yield Shape("a thousand headers", SEVERE, post(b"x-a: 1\r\n" * 1_000 + tail, BODY))
 
 
 def request_lines():
@@ -230,11 +231,11 @@ def request_lines():
     tail = b"content-length: %d\r\n" % LENGTH
     path = b"/v1/chat/completions"
 
-    def line(name, kind, text, means=0):
-        return Shape(f"a first line with {name}", kind, request(text, tail, BODY), means)
+    def line(name, kind, text):
+        return Shape(f"a first line with {name}", kind, request(text, tail, BODY))
 
-    yield line("a query", COMPLIANT, b"POST " + path + b"?a=b HTTP/1.1", 1)
-    yield line("a whole URL", COMPLIANT, b"POST http://weir" + path + b" HTTP/1.1", 1)
+    yield line("a query", COMPLIANT, b"POST " + path + b"?a=b HTTP/1.1")
+    yield line("a whole URL", COMPLIANT, b"POST http://weir" + path + b" HTTP/1.1")
     yield line("a whole URL to elsewhere", SEVERE, b"POST http://elsewhere" + path + b" HTTP/1.1")
     yield line("a user in its URL", SEVERE, b"POST http://weir@elsewhere" + path + b" HTTP/1.1")
     for how, text in {
@@ -260,7 +261,7 @@ def hosts():
            "with a space": b"host: weir elsewhere\r\n", "with a slash": b"host: weir/a\r\n", "with a user": b"host: a@weir\r\n",
            "in a list": b"host: weir, elsewhere\r\n", "with a NUL": b"host: weir\x00\r\n", "with a space before its colon": b"host : weir\r\n"}
     for how, host in bad.items():
-        yield Shape(f"a host {how}", SEVERE, request(LINE, tail, BODY + hidden(), host), means=0)
+        yield Shape(f"a host {how}", SEVERE, request(LINE, tail, BODY + hidden(), host))
 
 
 def bodiless():
@@ -270,30 +271,30 @@ def bodiless():
         for path in [b"/v1/models", b"/v1/files"]:
             name = f"{method.decode()} {path.decode()}"
             line = method + b" " + path + b" HTTP/1.1"
-            yield Shape(f"{name} with a length", AMBIGUOUS, request(line, b"content-length: %d\r\n" % len(inside), inside))
-            yield Shape(f"{name} with chunks", AMBIGUOUS, request(line, b"transfer-encoding: chunked\r\n", chunks(inside)))
-    yield Shape("CONNECT", SEVERE, b"CONNECT weir:443 HTTP/1.1\r\nhost: weir:443\r\n\r\n" + hidden(), means=0)
+            yield Shape(f"{name} with a length", AMBIGUOUS, request(line, b"content-length: %d\r\n" % len(inside), inside), never=True)
+            yield Shape(f"{name} with chunks", AMBIGUOUS, request(line, b"transfer-encoding: chunked\r\n", chunks(inside)), never=True)
+    yield Shape("CONNECT", SEVERE, b"CONNECT weir:443 HTTP/1.1\r\nhost: weir:443\r\n\r\n" + hidden(), never=True)
     yield Shape("an upgrade to anything", SEVERE, post(b"connection: upgrade\r\nupgrade: foo\r\ncontent-length: %d\r\n" % LENGTH, BODY))
     websocket = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: eA==\r\n"
     early = request(b"GET /v1/files HTTP/1.1", websocket + b"content-length: %d\r\n" % len(inside), inside)
-    yield Shape("an upgrade with a body that looks like a request", SEVERE, early)
+    yield Shape("an upgrade with a body that looks like a request", SEVERE, early, never=True)
 
 
 def following():
     """What follows a request on its connection."""
     good = post(b"content-length: %d\r\n" % LENGTH, BODY)
-    yield Shape("two requests at once", COMPLIANT, good + good, means=2)
-    yield Shape("a line end behind a body", ACCEPTABLE, good + b"\r\n" + good, means=2)
+    yield Shape("two requests at once", COMPLIANT, good + good)
+    yield Shape("a line end behind a body", ACCEPTABLE, good + b"\r\n" + good)
     yield Shape("a body and then nonsense", AMBIGUOUS, good + b"nonsense\r\n\r\n")
-    yield Shape("a request behind a close", COMPLIANT, post(b"connection: close\r\ncontent-length: %d\r\n" % LENGTH, BODY) + hidden())
-    yield Shape("a request that is in a body", COMPLIANT, post(b"content-length: %d\r\n" % len(hidden()), hidden()))
+    yield Shape("a request behind a close", COMPLIANT, post(b"connection: close\r\ncontent-length: %d\r\n" % LENGTH, BODY) + hidden(), never=True)
+    yield Shape("a request that is in a body", COMPLIANT, post(b"content-length: %d\r\n" % len(hidden()), hidden()), never=True)
     yield Shape("100-continue with the body at once", COMPLIANT, post(b"expect: 100-continue\r\ncontent-length: %d\r\n" % LENGTH, BODY))
     refused = LINE + b"\r\nhost: weir\r\ncontent-length: %d\r\n\r\n" % len(hidden()) + hidden()
-    yield Shape("a request without a key whose body looks like a request", AMBIGUOUS, refused)
+    yield Shape("a request without a key whose body looks like a request", AMBIGUOUS, refused, never=True)
     nowhere = request(b"POST /nowhere HTTP/1.1", b"content-length: %d\r\n" % len(hidden()), hidden())
-    yield Shape("a request to nowhere whose body looks like a request", AMBIGUOUS, nowhere)
+    yield Shape("a request to nowhere whose body looks like a request", AMBIGUOUS, nowhere, never=True)
     cut = post(b"content-length: %d\r\n" % (LENGTH + 5), BODY)
-    yield Shape("a body that is cut", ACCEPTABLE, cut, means=0)
-    yield Shape("chunks that are cut", ACCEPTABLE, post(b"transfer-encoding: chunked\r\n", b"%x\r\n%s" % (LENGTH, BODY)), means=0)
+    yield Shape("a body that is cut", ACCEPTABLE, cut)
+    yield Shape("chunks that are cut", ACCEPTABLE, post(b"transfer-encoding: chunked\r\n", b"%x\r\n%s" % (LENGTH, BODY)))
     old = request(LINE.replace(b"1.1", b"1.0"), b"", BODY + hidden())
-    yield Shape("HTTP/1.0 with a body that has no length", SEVERE, old)
+    yield Shape("HTTP/1.0 with a body that has no length", SEVERE, old, never=True)
