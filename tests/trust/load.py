@@ -9,8 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-import local
-
 from .servers import KEY, HaProxy, Nginx
 
 # A byte of the body for every client, so that no two answers are alike in length only.
@@ -211,6 +209,3 @@ def until(look, seconds: float, step: float = 0.1) -> float | None:
             return time.monotonic() - begun
         time.sleep(step)
     return None
-
-
-assert local
