@@ -17,8 +17,8 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
-use crate::config::{Edge, 
-    Admin, BaseUrl, Channel, Config, Durability, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
+use crate::config::{
+    Admin, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
     Unpriced, UpstreamKey, User,
 };
 use crate::draw;

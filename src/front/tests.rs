@@ -190,7 +190,9 @@ async fn the_first_head_has_its_time_from_the_beginning_and_a_later_one_from_its
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_left_and_one_that_is_slow_is_held_to_a_rate() {
-    for (min_rate, pause, piece, lost) in [(0, 60 * SECOND, 1, true), (100_000, TICK, 10, true), (100, TICK, 100, false)] {
+    for (min_rate, pause, piece, lost) in
+        [(0, 60 * SECOND, 1, true), (100_000, TICK, 10, true), (100, TICK, 100, false)]
+    {
         let (near, mut far) = duplex(100);
         let client = Client::new(Box::new(near), Alarm::default());
         far.write_all(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n").await.unwrap();

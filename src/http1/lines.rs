@@ -72,14 +72,8 @@ impl Lines {
 
     /// What the lines say of the message's end and of the connection's life, in one pass.
     pub(super) fn framing(&self, persistent: bool) -> Result<Said, BadFraming> {
-        let mut said = Said {
-            chunked: false,
-            length: None,
-            keep_alive: persistent,
-            hosts: 0,
-            bad_host: false,
-            lookalike: false,
-        };
+        let mut said =
+            Said { chunked: false, length: None, keep_alive: persistent, hosts: 0, bad_host: false, lookalike: false };
         let (mut codings, mut close) = (0, false);
         for (name, value) in self.iter() {
             // The length of a name tells most lines apart.
@@ -147,7 +141,9 @@ fn is_of_host(byte: u8) -> bool {
 }
 
 fn is_lookalike(name: &[u8]) -> bool {
-    let is = |other: &[u8]| name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).eq(other.iter().copied());
+    let is = |other: &[u8]| {
+        name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).eq(other.iter().copied())
+    };
     is(b"content-length") || is(b"transfer-encoding")
 }
 

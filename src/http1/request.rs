@@ -123,7 +123,8 @@ fn end(input: &[u8], searched: &mut usize) -> Result<Option<usize>, RequestError
 }
 
 fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Request, RequestError> {
-    let Said { chunked, length, keep_alive, hosts, bad_host, lookalike } = lines.framing(version == Version::HTTP_11)?;
+    let Said { chunked, length, keep_alive, hosts, bad_host, lookalike } =
+        lines.framing(version == Version::HTTP_11)?;
     // RFC 9112, 6.1: a coding beside a length, or in HTTP/1.0, may be refused. No client means it.
     if chunked && (length.is_some() || version == Version::HTTP_10) {
         return Err(RequestError::Framing);

@@ -25,7 +25,8 @@ impl EdgeMetrics {
         Ok(Self {
             turned: Turned::ALL.map(|why| turned.child(&[], &[why.name()])),
             connections: on.gauge("weir_connections", "Connections of clients.")?,
-            in_flight: on.gauge("weir_requests_in_flight", "Requests under way, of those that server.max_in_flight counts.")?,
+            in_flight: on
+                .gauge("weir_requests_in_flight", "Requests under way, of those that server.max_in_flight counts.")?,
         })
     }
 }

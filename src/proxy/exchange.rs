@@ -80,7 +80,8 @@ async fn serve(
 ) -> Result<Served> {
     upstream::send(session.req_header(), ctx, exchange)?;
     let own = ctx.client.clone();
-    let (mut alarm, mut patience) = (Alarm::default(), Patience::new(ctx.snapshot.terms.write, ctx.snapshot.terms.min_rate));
+    let (mut alarm, mut patience) =
+        (Alarm::default(), Patience::new(ctx.snapshot.terms.write, ctx.snapshot.terms.min_rate));
     let asked = ctx.exchange.as_ref().and_then(|exchange| exchange.asked);
     let last = asked.map_or_else(clock::tokio_now, Instant::from_std);
     let mut wait = Wait { first_byte: timeouts.first_byte, idle: timeouts.idle, last };

@@ -50,9 +50,7 @@ mod tests {
         let most = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
-                    scope.spawn(|| {
-                        (0..5_000).filter_map(|_| in_flight.enter(2)).map(|_place| in_flight.count()).max()
-                    })
+                    scope.spawn(|| (0..5_000).filter_map(|_| in_flight.enter(2)).map(|_place| in_flight.count()).max())
                 })
                 .collect();
             threads.into_iter().filter_map(|thread| thread.join().unwrap()).max()

@@ -165,7 +165,8 @@ async fn there_are_so_many_connections_in_all_and_a_reload_changes_it() {
     assert_eq!(second.answer().await.status, 200, "those that are there are served on");
     gateway.rewrite(|config| config["server"]["max_connections"] = 3.into());
     gateway.signal("HUP");
-    eventually("the reload", async || gateway.metrics().await.contains("\nweir_config_version 2\n").then_some(())).await;
+    eventually("the reload", async || gateway.metrics().await.contains("\nweir_config_version 2\n").then_some(()))
+        .await;
     let mut third = gateway.connect().await;
     third.send_head("GET /v1/models", &[&bearer()]).await;
     assert_eq!(third.answer().await.status, 200);
@@ -230,9 +231,8 @@ async fn more_requests_than_may_be_under_way_are_told_so_at_once_in_their_protoc
 async fn a_client_that_does_not_take_its_answer_is_cut_and_its_upstream_let_go() {
     // More than all buffers between the two hold.
     let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(16_000));
-    let script = (0..2_000).fold(chunked(200, &[("content-type", "text/event-stream")]), |script, _| {
-        script.chunk(event.as_str())
-    });
+    let script = (0..2_000)
+        .fold(chunked(200, &[("content-type", "text/event-stream")]), |script, _| script.chunk(event.as_str()));
     let upstream = upstream([script.last_chunk()]).await;
     let gateway = gateway()
         .channel(openai(upstream.address()).with("on_disconnect", "abort"))
@@ -249,15 +249,15 @@ async fn a_client_that_does_not_take_its_answer_is_cut_and_its_upstream_let_go()
     turned_away(&gateway, "slow_reader", 1).await;
     let row = gateway.used("key", "alice", 1).await;
     assert_eq!(row["failed"], 1);
-    eventually("no connection", async || gateway.metrics().await.contains("\nweir_connections 0\n").then_some(())).await;
+    eventually("no connection", async || gateway.metrics().await.contains("\nweir_connections 0\n").then_some(()))
+        .await;
 }
 
 #[tokio::test]
 async fn a_stream_that_is_slow_because_its_upstream_is_uses_none_of_the_clients_time() {
     let event = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
-    let script = (0..6).fold(chunked(200, &[("content-type", "text/event-stream")]), |script, _| {
-        script.chunk(event).wait(400)
-    });
+    let script =
+        (0..6).fold(chunked(200, &[("content-type", "text/event-stream")]), |script, _| script.chunk(event).wait(400));
     let upstream = upstream([script.last_chunk()]).await;
     let gateway = gateway()
         .channel(openai(upstream.address()))

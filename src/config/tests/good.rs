@@ -13,8 +13,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use super::super::{
-    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route, Server,
-    Sticky, Timeouts, Tls, UpstreamKey, User,
+    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route,
+    Server, Sticky, Timeouts, Tls, UpstreamKey, User,
 };
 use super::{CHANNEL, DIGEST, good};
 

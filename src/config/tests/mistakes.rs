@@ -112,17 +112,12 @@ fn values_of_the_wrong_kind_are_refused() {
         ("server: { header_timeout: 0s }", &["7:27: `header_timeout` must be longer than nothing, not `0s`"]),
         ("server: { max_header: 100 }", &["7:23: `max_header` must be from 4KiB to 1MiB, not `100`"]),
         ("server: { max_header: 2MiB }", &["7:23: `max_header` must be from 4KiB to 1MiB, not `2MiB`"]),
-        (
-            "server: { connections_per_ip: -1 }",
-            &["7:31: `connections_per_ip` must be a whole number from 0, not `-1`"],
-        ),
+        ("server: { connections_per_ip: -1 }", &["7:31: `connections_per_ip` must be a whole number from 0, not `-1`"]),
         ("server: { max_in_flight: many }", &["7:26: `max_in_flight` must be a whole number from 0, not `many`"]),
         (
             "server: { min_drain_rate: 1k }",
-            &[
-                "7:27: `min_drain_rate` must be a size such as 64KiB, 32MiB, 1GB or a number of bytes, not `1k`; \
-                 did you mean \"1KiB\"?",
-            ],
+            &["7:27: `min_drain_rate` must be a size such as 64KiB, 32MiB, 1GB or a number of bytes, not `1k`; \
+                 did you mean \"1KiB\"?"],
         ),
         ("server: { max_body: !big 1 }", &["7:21: `max_body` must be a single value, not a tagged value"]),
         ("listen: { address: 127.0.0.1:1 }", &["7:9: `listen` must be a list, not a mapping"]),
