@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn what_the_process_needs_for_itself_is_kept_back() {
         assert_eq!(share(Some(1024), 2), 472);
-        assert_eq!(share(Some(262_144), 64), 130_752);
+        assert_eq!(share(Some(262_144), 64), 130_784);
         assert_eq!(share(None, 1), share(Some(1 << 30), 1));
         assert_eq!(share(Some(10), 4), 1, "there is always one");
     }

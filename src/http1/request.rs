@@ -32,6 +32,8 @@ pub(crate) enum RequestError {
     TooLarge,
     #[error("a header differs from one of those that frame a request only in its spelling")]
     Lookalike,
+    #[error("no tunnel is made here")]
+    Tunnel,
     #[error("the request head was not whole in time")]
     Late,
 }
@@ -42,6 +44,7 @@ impl RequestError {
         match self {
             Self::TooLarge => 431,
             Self::Late => 408,
+            Self::Tunnel => 405,
             Self::Parse(httparse::Error::Version) => 505,
             _ => 400,
         }
@@ -128,6 +131,10 @@ fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Re
     // RFC 9112, 6.1: a coding beside a length, or in HTTP/1.0, may be refused. No client means it.
     if chunked && (length.is_some() || version == Version::HTTP_10) {
         return Err(RequestError::Framing);
+    }
+    // What follows a CONNECT is meant for the tunnel: no request may be read out of it.
+    if method == Method::CONNECT {
+        return Err(RequestError::Tunnel);
     }
     if lookalike {
         return Err(RequestError::Lookalike);
@@ -238,6 +245,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nhost: a, b\r\n\r\n", RequestError::Host),
             ("GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", RequestError::Host),
             ("GET / HTTP/1.1\r\nhost: u@a\r\n\r\n", RequestError::Host),
+            ("CONNECT w:443 HTTP/1.1\r\nhost: w:443\r\n\r\n", RequestError::Tunnel),
             ("GET /#a HTTP/1.1\r\nhost: w\r\n\r\n", RequestError::Target),
             ("GET /?a#b HTTP/1.1\r\nhost: w\r\n\r\n", RequestError::Target),
             ("GET / HTTP/1.1\r\nhost : w\r\n\r\n", RequestError::Parse(httparse::Error::HeaderName)),

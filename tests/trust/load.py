@@ -4,6 +4,7 @@ Knows nothing of what a check demands.
 """
 
 import asyncio
+import resource
 import socket
 import threading
 import time
@@ -101,13 +102,16 @@ def ask(body: bytes = CHAT, lines: str = "") -> bytes:
     ).encode() + body
 
 
-def connect(address: str, source: str = "", receive: int = 0, timeout: float = 10) -> socket.socket:
-    """A connection; from the address `source`, with a receive buffer of `receive` bytes."""
+def connect(address: str, source: str = "", receive: int = 0, segment: int = 0, timeout: float = 10) -> socket.socket:
+    """A connection; from the address `source`, with a receive buffer of `receive` bytes, in segments of `segment` bytes: the
+    other side's buffer grows with these, and on this machine they would be of 64 KiB."""
     host, port = address.rsplit(":", 1)
     stream = socket.socket()
     stream.settimeout(timeout)
     if receive:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    if segment:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
     if source:
         stream.bind((source, 0))
     stream.connect((host, int(port)))
@@ -180,12 +184,14 @@ def nginx(upstream: str, limits: str = "", http: str = "", files: int = 0) -> Ng
     return server
 
 
-def haproxy(upstream: str, limits: str = "", files: int = 0, connections: int = 20000) -> HaProxy:
-    """HAProxy with more lines for its frontend, and with no more than `files` descriptors."""
+def haproxy(upstream: str, limits: str = "", files: int = 0, connections: int = 0) -> HaProxy:
+    """HAProxy with more lines for its frontend, and with no more than `files` descriptors. It does not start with more
+    `connections` than it has descriptors for, two each; 0: as many as there are."""
     server = HaProxy(upstream, limits)
+    most = connections or min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200)
+    path = Path(server.folder.name, "haproxy.cfg")
+    path.write_text(path.read_text().replace("maxconn 20000", f"maxconn {most}", 1))
     if files:
-        path = Path(server.folder.name, "haproxy.cfg")
-        path.write_text(path.read_text().replace("maxconn 20000", f"maxconn {connections}", 1))
         server.command = limited(files) + server.command
     return server
 

@@ -31,6 +31,7 @@ class Verdict:
     # How many answers there were, and whether they came of the request being understood.
     answers: int
     understood: bool
+    served: bool
     # What is wrong; empty: nothing.
     desync: str
 
@@ -70,9 +71,10 @@ def judged(shapes: list[Shape], make) -> tuple[str, list[Verdict], list[str]]:
     with concurrent.futures.ThreadPoolExecutor(SERVERS) as pool:
         verdicts = [one for part in pool.map(some, [shapes[n::SERVERS] for n in range(SERVERS)]) for one in part]
     strange = [f"{verdict.shape.name}: {verdict.desync}" for verdict in verdicts if verdict.desync]
-    passed = sum(verdict.understood for verdict in verdicts)
-    harmless = sum(verdict.shape.kind in (COMPLIANT, ACCEPTABLE) for verdict in verdicts)
-    figure = f"{len(strange)} of {len(verdicts)} desynchronised; {passed} understood ({harmless} are harmless), the others refused"
+    harmless = [verdict.served for verdict in verdicts if verdict.shape.kind in (COMPLIANT, ACCEPTABLE)]
+    others = [verdict.served for verdict in verdicts if verdict.shape.kind not in (COMPLIANT, ACCEPTABLE)]
+    figure = (f"{len(strange)} of {len(verdicts)} desynchronised; of the harmless {sum(harmless)} of {len(harmless)} passed on, "
+              f"of the others {sum(others)} of {len(others)}")
     return figure, verdicts, strange
 
 
@@ -83,7 +85,7 @@ def judge(shape: Shape, address: str, recorder: Recorder) -> Verdict:
     heads = [head for connection in seen for head in connection.heads]
     # A refusal of the protocol that is asked in is said by whoever has understood the request.
     understood = bool(heads) or (b"application/json" in answered and b"nginx" not in answered)
-    return Verdict(shape, len(statuses), understood, fault(shape, len(statuses), seen, heads))
+    return Verdict(shape, len(statuses), understood, bool(heads), fault(shape, len(statuses), seen, heads))
 
 
 def fault(shape: Shape, answers: int, seen: list[Seen], heads: list[bytes]) -> str:
