@@ -28,7 +28,7 @@ pub struct Census {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Home {
     V4(Ipv4Addr),
-    V6([u8; 8]),
+    V6([u16; 4]),
 }
 
 /// A connection that has been counted, until it is dropped.
@@ -75,8 +75,8 @@ impl Home {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
+                let [first, second, third, fourth, ..] = address.segments();
+                Self::V6([first, second, third, fourth])
             }
         }
     }
