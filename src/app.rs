@@ -9,9 +9,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::connectors::ConnectorOptions;
-use pingora_core::listeners::ListenerConfig;
 use pingora_core::listeners::tls::TlsSettings;
-use pingora_core::protocols::l4::stream::L4BufferSettings;
+use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
@@ -28,11 +27,14 @@ use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
-use crate::proxy::{Shared, Snapshot, Weir};
+use crate::proxy::{InFlight, Shared, Snapshot, Weir};
 use crate::stop::stoppable;
 
 /// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
 const NO_POOL: usize = 1;
+/// How much of a stream's answer waits for a client of HTTP/2 that does not read: what one read of an upstream
+/// brings. A client can grant any window and then read nothing, on a hundred streams of each connection.
+const H2_SEND_BUFFER: usize = 64 * 1024;
 
 /// Why a gateway does not start. Each message names what and where.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +147,8 @@ impl Gateway {
             registry,
             conversations: Sticky::default(),
             drains: Arc::default(),
+            in_flight: InFlight::default(),
+            census: Arc::default(),
         });
         let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
         Ok(Self { shared, control })
@@ -171,9 +175,15 @@ impl Gateway {
         let plugin = Weir::new(self.shared.clone());
         let mut proxy = HttpProxy::new(plugin.clone(), server.clone());
         proxy.server_options = Some(options);
+        let mut http2 = default_h2_options();
+        http2
+            .max_header_list_size(u32::try_from(config.server.edge.max_header).unwrap_or(u32::MAX))
+            .max_send_buffer_size(H2_SEND_BUFFER);
+        proxy.h2_options = Some(http2);
         proxy.handle_init_modules();
         let shared = self.shared.clone();
-        let front = Front::new(plugin, proxy, move || shared.live.load().keepalive_timeout);
+        let census = shared.census.clone();
+        let front = Front::new(plugin, proxy, census, move || shared.live.load().terms);
         let mut service = Listening::new(front);
         for listen in &config.listen {
             let Some(tls) = &listen.tls else {
@@ -184,8 +194,7 @@ impl Gateway {
             let mut settings = TlsSettings::intermediate(&certificate, &key)
                 .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
             settings.enable_h2();
-            let listener = ListenerConfig::tcp(listen.address.to_string()).tls(settings);
-            service.add_tls(listener.l4_buffer(L4BufferSettings::unbuffered()));
+            service.add_tls(listen.address, settings);
         }
         Ok(service)
     }
@@ -290,6 +299,8 @@ impl AdminState for State {
         metrics.set_fold_lag_records(status.fold_lag_records);
         metrics.set_store_up(status.store_up);
         metrics.set_ledger_append_errors(status.append_errors);
+        metrics.set_connections(self.shared.census.connections());
+        metrics.set_requests_in_flight(self.shared.in_flight.count());
         self.shared.live.load().show_health(Instant::now());
         metrics.encode()
     }

@@ -14,6 +14,7 @@ mod clock;
 pub mod config;
 mod control;
 pub mod demo;
+mod descriptors;
 mod draw;
 pub mod front;
 mod http1;

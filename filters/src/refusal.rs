@@ -69,6 +69,8 @@ pub enum Refusal {
     LimitExceeded(Exceeded),
     /// Every channel that serves this is at a limit of its own.
     ChannelsFull,
+    /// As many requests are under way as the gateway takes.
+    Overloaded,
     /// No such route.
     NotFound,
     /// The path is not in its canonical spelling.
@@ -110,6 +112,7 @@ impl Refusal {
             Self::LimitExceeded(_) | Self::ChannelsFull => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
+            Self::Overloaded => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -135,6 +138,7 @@ impl Refusal {
             Self::BodyIncomplete => "body_incomplete",
             Self::LimitExceeded(_) => "limit_exceeded",
             Self::ChannelsFull => "channels_full",
+            Self::Overloaded => "overloaded",
             Self::NotFound => "not_found",
             Self::NotCanonical => "not_canonical",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
@@ -197,6 +201,7 @@ impl Refusal {
             Self::BodyIncomplete => "The request body stopped before its end. Send it again.",
             Self::LimitExceeded(exceeded) => return exceeded.message(),
             Self::ChannelsFull => "Every channel that serves this request is at its limit. Try again later.",
+            Self::Overloaded => "The gateway serves as many requests as it can. Try again in a moment.",
             Self::NotFound => "There is nothing at this path. Check the base URL and the path.",
             Self::NotCanonical => {
                 "The path is not in its canonical spelling. Send it without empty or dot segments, without a trailing \
@@ -237,11 +242,11 @@ impl Refusal {
     }
 
     /// The headers that go with the status: `www-authenticate` (RFC 9110, section 15.5.2), `allow`
-    /// (section 15.5.6), or how a limit stands at `unix_ms`.
+    /// (section 15.5.6), `retry-after`, or how a limit stands at `unix_ms`.
     pub fn headers(&self, protocol: Protocol, unix_ms: u64) -> Vec<(HeaderName, HeaderValue)> {
         match self {
             Self::LimitExceeded(exceeded) => exceeded.headers(protocol, unix_ms),
-            Self::ChannelsFull => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
+            Self::ChannelsFull | Self::Overloaded => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
             Self::MethodNotAllowed { allow } => vec![(ALLOW, HeaderValue::from_static(allow))],
             _ if self.status() == 401 => vec![(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#))],
             _ => Vec::new(),
@@ -261,6 +266,7 @@ impl Refusal {
             }
             Self::LimitExceeded(exceeded) => return limit(exceeded.limit),
             Self::ChannelsFull => return limit(Limit::Concurrency),
+            Self::Overloaded => (None, Some("overloaded")),
             Self::NotFound => (None, Some("unknown_url")),
             Self::MethodNotAllowed { .. } => (None, Some("method_not_supported")),
             _ => (None, None),
@@ -277,6 +283,7 @@ impl Refusal {
             404 => "not_found_error",
             413 => "request_too_large",
             429 => "rate_limit_error",
+            503 => "overloaded_error",
             504 => "timeout_error",
             500.. => "api_error",
             _ => "invalid_request_error",
@@ -292,7 +299,7 @@ impl Refusal {
             404 => "NOT_FOUND",
             429 => "RESOURCE_EXHAUSTED",
             500 => "INTERNAL",
-            502 => "UNAVAILABLE",
+            502 | 503 => "UNAVAILABLE",
             504 => "DEADLINE_EXCEEDED",
             _ => "INVALID_ARGUMENT",
         }

@@ -7,6 +7,7 @@ use pingora_core::server::UnixShutdownSignalWatch;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{Gateway, Reloader, StartError};
+use crate::descriptors;
 
 use super::{fail, load};
 
@@ -15,6 +16,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    descriptors::raise();
     let started = (|| -> Result<(), StartError> {
         let gateway = Gateway::open(&config)?;
         let reloader = gateway.reloader(path);

@@ -3,6 +3,7 @@
 //! Knows nothing of YAML (that is `raw`), of the rules between values (`validate`), or of who uses it.
 
 mod check;
+mod edge;
 mod expand;
 mod failover;
 mod files;
@@ -38,6 +39,7 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 pub use check::{Checked, check};
+pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
 pub use load::{Sources, fuzz_entry, load, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
@@ -106,6 +108,8 @@ pub struct Server {
     pub grace_period: Duration,
     /// How long an idle client connection is kept.
     pub keepalive_timeout: Duration,
+    /// What else clients are held to.
+    pub edge: Edge,
     /// A PEM bundle of authorities that upstream certificates are checked against, instead of the system's.
     pub upstream_ca: Option<PathBuf>,
 }

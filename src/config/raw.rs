@@ -15,6 +15,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
+use super::edge::RawEdge;
 use super::failover::{COOLDOWN, RETRY, RawFailover, RawSticky, STICKY};
 use super::limits::{self, RawLimits};
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub(super) struct RawServer {
     pub(super) max_body: Option<At<usize>>,
     pub(super) grace_period: Option<At<Duration>>,
     pub(super) keepalive_timeout: Option<At<Duration>>,
+    pub(super) edge: RawEdge,
     pub(super) upstream_ca: Option<At<PathBuf>>,
 }
 
@@ -183,8 +185,21 @@ const ROOT: Fields = Fields {
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
 const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
 const SERVER: Fields = Fields {
-    known: &["threads", "max_body", "grace_period", "keepalive_timeout", "upstream_ca"],
-    later: &["header_timeout", "connections_per_ip"],
+    known: &[
+        "threads",
+        "max_body",
+        "grace_period",
+        "keepalive_timeout",
+        "upstream_ca",
+        "header_timeout",
+        "max_header",
+        "connections_per_ip",
+        "max_connections",
+        "max_in_flight",
+        "write_timeout",
+        "min_drain_rate",
+    ],
+    later: &[],
 };
 const ADMIN: Fields =
     Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
@@ -292,6 +307,7 @@ impl RawServer {
             max_body: r.optional_word(&s, "max_body", scalar::size),
             grace_period: r.optional_word(&s, "grace_period", time::duration),
             keepalive_timeout: r.optional_word(&s, "keepalive_timeout", time::positive_duration),
+            edge: RawEdge::read(r, &s),
             upstream_ca: r.optional_word(&s, "upstream_ca", path),
         }
     }

@@ -277,6 +277,7 @@ impl Check<'_, '_> {
             max_body: or(raw.max_body, DEFAULT_MAX_BODY),
             grace_period: or(raw.grace_period, DEFAULT_GRACE_PERIOD),
             keepalive_timeout: or(raw.keepalive_timeout, DEFAULT_KEEPALIVE_TIMEOUT),
+            edge: raw.edge.checked(),
             upstream_ca: self.pem(raw.upstream_ca.as_ref(), Pem::Certificate),
         }
     }

@@ -18,7 +18,7 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, BaseUrl, Channel, Config, Durability, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
+    Admin, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
     Unpriced, UpstreamKey, User,
 };
 use crate::draw;
@@ -80,6 +80,7 @@ pub fn config(
             max_body: 32 << 20,
             grace_period: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(60),
+            edge: Edge::default(),
             upstream_ca: None,
         },
         admin: Admin { address: admin, token: None, metrics_token: None },

@@ -8,6 +8,7 @@
 //! bytes pass; splitting them by core is possible behind [`Metrics::observe`] if that ever shows in a profile.
 
 mod declared;
+mod edge;
 mod family;
 mod handles;
 mod histogram;
@@ -118,6 +119,7 @@ pub struct Metrics {
     aborted_by_client: IntCounter,
     aborted_by_upstream: IntCounter,
     limits: limits::LimitMetrics,
+    edge: edge::EdgeMetrics,
     streams_active: IntGauge,
     drains_active: IntGauge,
     drains: [IntCounter; Drained::ALL.len()],
@@ -157,6 +159,7 @@ impl Metrics {
             aborted_by_client: families.streams_aborted.child(&[], &["client"]),
             aborted_by_upstream: families.streams_aborted.child(&[], &["upstream"]),
             limits: limits::LimitMetrics::declare(&declare)?,
+            edge: edge::EdgeMetrics::declare(&declare)?,
             drains_active: declare
                 .gauge("weir_drains_active", "Answers that are read although their client has left.")?,
             drains: Drained::ALL.map(|result| families.drains.child(&[], &[result.name()])),

@@ -246,7 +246,8 @@ pub(super) fn report_answer(head: &Response, ctx: &mut Context) {
 
 /// An exchange broke off. `true`: another attempt takes its place.
 pub(super) fn is_tried_again(error: &Error, client: &RequestHeader, ctx: &mut Context) -> bool {
-    if *error.esource() != ErrorSource::Upstream {
+    // What the gateway itself lacks says nothing of the channel, and lacks elsewhere too.
+    if *error.esource() != ErrorSource::Upstream || ctx.refused.is_some() {
         return false;
     }
     let failure = match error.etype() {

@@ -20,6 +20,7 @@ fn all() -> Vec<Refusal> {
         Refusal::BadBody { what: "it is no JSON object".into() },
         Refusal::BodyTooLarge { limit: 1024 },
         Refusal::BodyIncomplete,
+        Refusal::Overloaded,
         Refusal::NotFound,
         Refusal::NotCanonical,
         Refusal::MethodNotAllowed { allow: "POST" },
@@ -86,6 +87,7 @@ fn each_refusal_has_its_status_and_its_words_in_each_protocol() {
         ("bad_body", 400, (invalid, None, None), invalid, "INVALID_ARGUMENT"),
         ("body_too_large", 413, (invalid, None, None), "request_too_large", "INVALID_ARGUMENT"),
         ("body_incomplete", 408, (invalid, None, None), invalid, "INVALID_ARGUMENT"),
+        ("overloaded", 503, ("server_error", None, Some("overloaded")), "overloaded_error", "UNAVAILABLE"),
         ("not_found", 404, (invalid, None, Some("unknown_url")), "not_found_error", "NOT_FOUND"),
         ("not_canonical", 400, (invalid, None, None), invalid, "INVALID_ARGUMENT"),
         ("method_not_allowed", 405, (invalid, None, Some("method_not_supported")), invalid, "INVALID_ARGUMENT"),
@@ -177,11 +179,12 @@ fn a_model_in_a_message_is_cut_and_holds_no_control() {
 }
 
 #[test]
-fn only_401_and_405_have_headers() {
+fn only_401_405_and_503_have_headers() {
     for refusal in all() {
         let expected = match refusal.status() {
             401 => vec![(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#))],
             405 => vec![(ALLOW, HeaderValue::from_static("POST"))],
+            503 => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
             _ => vec![],
         };
         assert_eq!(refusal.headers(Protocol::OpenAi, 0), expected, "{refusal:?}");

@@ -13,8 +13,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use super::super::{
-    Admin, BaseUrl, Channel, Cors, Durability, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route, Server,
-    Sticky, Timeouts, Tls, UpstreamKey, User,
+    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route,
+    Server, Sticky, Timeouts, Tls, UpstreamKey, User,
 };
 use super::{CHANNEL, DIGEST, good};
 
@@ -30,6 +30,15 @@ fn what_is_left_out_has_the_documented_default() {
             max_body: 33_554_432,
             grace_period: Duration::from_secs(300),
             keepalive_timeout: Duration::from_secs(75),
+            edge: Edge {
+                header_timeout: Duration::from_secs(10),
+                max_header: 65_536,
+                connections_per_ip: 0,
+                max_connections: 0,
+                max_in_flight: 0,
+                write_timeout: Duration::from_secs(60),
+                min_drain_rate: 128,
+            },
             upstream_ca: None,
         }
     );
@@ -102,6 +111,13 @@ server:
   max_body: 1MiB
   grace_period: 0s
   keepalive_timeout: 1m30s
+  header_timeout: 5s
+  max_header: 8KiB
+  connections_per_ip: 100
+  max_connections: 5000
+  max_in_flight: 2000
+  write_timeout: 20s
+  min_drain_rate: 0
   upstream_ca: /etc/cert.pem
 admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape }}
 data_dir: /var/lib/weir
@@ -160,6 +176,15 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             max_body: 1_048_576,
             grace_period: Duration::ZERO,
             keepalive_timeout: Duration::from_secs(90),
+            edge: Edge {
+                header_timeout: Duration::from_secs(5),
+                max_header: 8_192,
+                connections_per_ip: 100,
+                max_connections: 5_000,
+                max_in_flight: 2_000,
+                write_timeout: Duration::from_secs(20),
+                min_drain_rate: 0,
+            },
             upstream_ca: Some("/etc/cert.pem".into()),
         }
     );

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::client::{Client, Http, Request};
 use super::config::{Channel, Key};
@@ -228,6 +231,22 @@ impl Gateway {
 
     pub(crate) async fn metrics(&self) -> String {
         self.admin_request("GET", "/metrics").send().await.text()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.tls_address
+    }
+
+    /// A connection with TLS and without any HTTP on it yet. `protocol` is what its client can speak.
+    pub(crate) async fn encrypted(&self, protocol: Option<&str>) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.tls_address).await.expect("a connection");
+        let connector = self.authority.as_ref().expect("TLS").connector(protocol);
+        let name = ServerName::try_from("localhost").expect("a name");
+        connector.connect(name, stream).await.expect("a handshake")
     }
 
     /// A connection without any HTTP on it yet.
