@@ -16,12 +16,18 @@ mod control;
 pub mod demo;
 mod draw;
 pub mod front;
+mod handover;
 mod http1;
 pub mod ledger;
 pub mod leg;
+mod life;
+mod loopback;
 pub mod metrics;
 mod opening;
 pub mod proxy;
+mod socket_file;
+mod sockets;
 mod stop;
+mod systemd;
 
 pub use app::{Gateway, Reloader, StartError};
