@@ -43,7 +43,7 @@ enum Command {
     /// Tell what would become of a request, without sending it: 0 sent, 1 refused, 2 it cannot be told
     Explain(explain::Arguments),
     /// Make the running gateway read its configuration anew: 0 it is in force, 1 it was refused
-    Reload(Source),
+    Reload(Running),
     /// Put another process in the place of the running gateway: 0 it serves, 1 nothing has changed
     Upgrade(upgrade::Arguments),
 }
@@ -61,6 +61,25 @@ struct Source {
     config: PathBuf,
 }
 
+/// Which gateway is meant.
+#[derive(clap::Args)]
+struct Running {
+    /// Its data directory, for whoever cannot read its configuration; by default the one that this names
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
+}
+
+impl Running {
+    fn data_dir(&self) -> Result<PathBuf, ExitCode> {
+        match &self.data_dir {
+            Some(directory) => Ok(directory.clone()),
+            None => load(&self.source.config).map(|config| config.data_dir),
+        }
+    }
+}
+
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
     let environment = env_logger::Env::new().filter_or("WEIR_LOG", "warn,weir=info");
@@ -74,7 +93,7 @@ pub fn main() -> ExitCode {
         Command::Prices(command) => prices::prices(&command),
         Command::Usage(arguments) => usage::usage(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
-        Command::Reload(source) => usage::reload(&source.config),
+        Command::Reload(running) => usage::reload(&running),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
     }
 }

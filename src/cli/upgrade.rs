@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config;
 use crate::handover::ask_for_upgrade;
 
-use super::{Source, fail, load};
+use super::{Running, fail};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -18,12 +18,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = config::read_duration)]
     within: Duration,
     #[command(flatten)]
-    source: Source,
+    running: Running,
 }
 
 pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
-    let config = match load(&arguments.source.config) {
-        Ok(config) => config,
+    let data_dir = match arguments.running.data_dir() {
+        Ok(directory) => directory,
         Err(code) => return code,
     };
     let binary = match &arguments.binary {
@@ -35,7 +35,7 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         Ok(binary) => binary,
         Err(e) => return fail(format_args!("the program cannot be found: {e}")),
     };
-    match ask_for_upgrade(&config.data_dir, binary, arguments.within, |step| println!("{step}")) {
+    match ask_for_upgrade(&data_dir, binary, arguments.within, |step| println!("{step}")) {
         Ok(pid) => {
             println!("process {pid} serves now; the one before it ends with its last stream");
             ExitCode::SUCCESS

@@ -16,6 +16,8 @@
 mod child;
 mod give;
 mod take;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub(crate) use child::Successor;
