@@ -87,10 +87,9 @@ fn serve(path: &Path, config: &Config, taken: Option<Taken>, mut inherited: Inhe
             log::warn!("systemd listens on {address}, and no listener of the configuration does: it is closed");
         }
     }
-    let made = make(path, config, inherited, taken.is_some(), &environment);
-    let (gateway, reloader, process, giver, door) = match (made, taken.as_ref()) {
-        (Ok(made), _) => made,
-        (Err(e), _) => {
+    let (gateway, reloader, process, giver, door) = match make(path, config, inherited, taken.is_some(), &environment) {
+        Ok(made) => made,
+        Err(e) => {
             if let Some(taken) = taken {
                 taken.failed(e.to_string());
             }
@@ -115,7 +114,15 @@ fn serve(path: &Path, config: &Config, taken: Option<Taken>, mut inherited: Inhe
     let signals = Box::new(UnixShutdownSignalWatch);
     let clients = process.sockets.clients().clone();
     let stop = process.stop.clone();
-    gateway.serve_on(config, &clients, signals, stop, up, move || ends.begin_to_end(), move || hands_over.upgrade_self())?;
+    gateway.serve_on(
+        config,
+        &clients,
+        signals,
+        stop,
+        up,
+        move || ends.begin_to_end(),
+        move || hands_over.upgrade_self(),
+    )?;
     giver.finish();
     if let Some(admin) = process.admin().take() {
         admin.shutdown();

@@ -82,7 +82,10 @@ impl Inherited {
     fn listening(&mut self, name: &str) -> io::Result<Option<OwnedFd>> {
         let Some(fd) = self.0.remove(name) else { return Ok(None) };
         if !sockopt::socket_acceptconn(fd.as_fd())? {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: what was inherited does not listen")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name}: what was inherited does not listen"),
+            ));
         }
         Ok(Some(fd))
     }

@@ -132,8 +132,7 @@ impl ShutdownSignalWatch for Signals {
                         continue;
                     }
                 },
-                // This holds the other end.
-                Ok(asked) = asked.wait_for(|asked| *asked != Asked::Nothing) => *asked,
+                asked = told(&mut asked) => asked,
             };
             self.ending.begins();
             if how == Asked::Drain {
@@ -146,6 +145,16 @@ impl ShutdownSignalWatch for Signals {
         // Whoever does not end in time is taken down all the same.
         let _ = tokio::time::timeout(PATIENCE, ended.wait_for(|ended| *ended)).await;
         ShutdownSignal::FastShutdown
+    }
+}
+
+/// What is asked for, once it is.
+async fn told(asked: &mut watch::Receiver<Asked>) -> Asked {
+    let told = asked.wait_for(|asked| *asked != Asked::Nothing).await.map(|asked| *asked);
+    match told {
+        Ok(asked) => asked,
+        // Nobody is left who could ask.
+        Err(_) => std::future::pending().await,
     }
 }
 

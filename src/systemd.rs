@@ -127,8 +127,8 @@ fn listener(fd: RawFd) -> Option<TcpListener> {
 }
 
 fn is_listener(fd: impl AsFd) -> io::Result<bool> {
-    let tcp = matches!(getsockname(&fd)?.try_into(), Ok::<std::net::SocketAddr, _>(_));
-    Ok(tcp && sockopt::socket_acceptconn(&fd)?)
+    let is_tcp = std::net::SocketAddr::try_from(getsockname(&fd)?).is_ok();
+    Ok(is_tcp && sockopt::socket_acceptconn(&fd)?)
 }
 
 #[cfg(test)]
@@ -190,7 +190,11 @@ mod tests {
         };
         let own = std::process::id();
         assert_eq!(watch(Some(own), "30000000"), Some(Duration::from_secs(30)));
-        assert_eq!(watch(None, "30000000"), Some(Duration::from_secs(30)), "one that took over has no number of its own");
+        assert_eq!(
+            watch(None, "30000000"),
+            Some(Duration::from_secs(30)),
+            "one that took over has no number of its own"
+        );
         assert_eq!((watch(Some(own + 1), "30000000"), watch(Some(own), "0"), watch(None, "soon")), (None, None, None));
     }
 

@@ -106,7 +106,7 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> 
 
 fn read_back(file: &mut File) -> String {
     let mut bytes = Vec::new();
-    let read = file.rewind().and_then(|()| file.take(MAX_SAID).read_to_end(&mut bytes));
+    let read = file.rewind().and_then(|()| (&*file).take(MAX_SAID).read_to_end(&mut bytes));
     match read {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(e) => format!("what it said cannot be read: {e}"),
@@ -120,8 +120,12 @@ mod tests {
 
     fn script(home: &Path, text: &str) -> PathBuf {
         let path = home.join("program");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n[ $# = 0 ] && exit 0\n{text}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // A process that another test is just starting may still hold it open for writing.
+        while Command::new(&path).status().is_err() {
+            std::thread::sleep(LOOK_EVERY);
+        }
         path
     }
 

@@ -68,7 +68,7 @@ enum Stage {
     /// This child may take the sockets.
     Awaiting(u32),
     /// This process has the sockets and does not serve yet.
-    Taken { pid: u32, is_child: bool },
+    Taken,
     /// It could not serve.
     Failed(String),
     /// It serves.
@@ -128,8 +128,11 @@ impl Giver {
     /// answered hear it.
     pub(crate) fn finish(&self) {
         self.0.over.send_replace(true);
-        if let stage @ (Stage::Idle | Stage::Starting | Stage::Awaiting(_) | Stage::Taken { .. }) = &mut *self.0.stage() {
-            *stage = Stage::Failed("the gateway was stopped".to_owned());
+        {
+            let mut stage = self.0.stage();
+            if !matches!(&*stage, Stage::Left(_) | Stage::Failed(_)) {
+                *stage = Stage::Failed("the gateway was stopped".to_owned());
+            }
         }
         let until = Instant::now() + GOODBYE;
         while self.0.callers.load(Ordering::Acquire) > 0 && Instant::now() < until {
@@ -174,16 +177,18 @@ impl Giving {
         outcome
     }
 
-    fn begin(&self, stage: Stage) -> Result<(), String> {
-        match &mut *self.stage() {
-            idle @ Stage::Idle => {
-                *idle = stage;
-                Ok(())
+    fn begin(&self, begun: Stage) -> Result<(), String> {
+        let mut stage = self.stage();
+        match &*stage {
+            Stage::Idle => {}
+            Stage::Left(pid) => return Err(format!("process {pid} serves already")),
+            Stage::Failed(why) => return Err(why.clone()),
+            Stage::Starting | Stage::Awaiting(_) | Stage::Taken => {
+                return Err("an upgrade is under way".to_owned());
             }
-            Stage::Left(pid) => Err(format!("process {pid} serves already")),
-            Stage::Failed(why) => Err(why.clone()),
-            Stage::Starting | Stage::Awaiting(_) | Stage::Taken { .. } => Err("an upgrade is under way".to_owned()),
         }
+        *stage = begun;
+        Ok(())
     }
 
     /// Under the lock, so that the child is known before it can ask for anything.
@@ -192,14 +197,9 @@ impl Giving {
         if let Stage::Failed(why) = &*stage {
             return Err(why.clone());
         }
-        let mut child =
-            self.successor.start(binary).map_err(|e| format!("{} cannot be started: {e}", binary.display()))?;
+        let child = self.successor.start(binary);
+        let child = child.map_err(|e| format!("{} cannot be started: {e}", binary.display()))?;
         *stage = Stage::Awaiting(child.id());
-        drop(stage);
-        // A program that cannot even be run has ended by now.
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("the new process ended before it served: {status}"));
-        }
         Ok(child)
     }
 
@@ -242,7 +242,7 @@ impl Giving {
                 Stage::Left(pid) => return Err(format!("process {pid} serves already")),
                 _ => return Err("an upgrade is under way".to_owned()),
             }
-            *stage = Stage::Taken { pid, is_child };
+            *stage = Stage::Taken;
             is_child
         };
         self.owner.freeze();
@@ -250,7 +250,7 @@ impl Giving {
         if let Err(why) = &gave {
             self.owner.thaw();
             let mut stage = self.stage();
-            if matches!(&*stage, Stage::Taken { .. }) {
+            if matches!(&*stage, Stage::Taken) {
                 // Whoever waits for the child reads it there.
                 *stage = if is_child { Stage::Failed(why.clone()) } else { Stage::Idle };
             }
@@ -272,7 +272,7 @@ impl Giving {
         {
             // Between this word and the stage nobody else may decide that it took too long.
             let mut stage = self.stage();
-            if !matches!(&*stage, Stage::Taken { .. }) {
+            if !matches!(&*stage, Stage::Taken) {
                 return Err("it took too long".to_owned());
             }
             line.send(&Say::Leaving).map_err(broken)?;
@@ -306,7 +306,9 @@ impl Caller {
         let mut line = Line::new(stream)?;
         let answer = match line.receive(Instant::now() + QUESTION)? {
             Ask::Take { version: VERSION } => self.0.give(&mut line).map(|()| None),
-            Ask::Take { version } => Err(format!("this gateway speaks version {VERSION} of upgrades, and not {version}")),
+            Ask::Take { version } => {
+                Err(format!("this gateway speaks version {VERSION} of upgrades, and not {version}"))
+            }
             Ask::Upgrade { binary, within_ms } => {
                 let deadline = Instant::now() + Duration::from_millis(within_ms).min(TAKER);
                 // If whoever asked is gone, the log has it.

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Authority, Gate, Gateway, GatewayBuilder, Http, answer, chunked, eventually, gateway, openai, secret_of, upstream};
+use crate::support::{
+    Authority, Gate, Gateway, GatewayBuilder, Http, answer, chunked, eventually, gateway, openai, secret_of, upstream,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
 const STREAMED: &str = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
 const SSE: (&str, &str) = ("content-type", "text/event-stream");
-const REPORT: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":7}}\n\ndata: [DONE]\n\n";
+const REPORT: &str =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":7}}\n\ndata: [DONE]\n\n";
 
 /// How long an end may take after the last stream.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -123,7 +126,9 @@ async fn what_is_read_for_nobody_is_waited_for() {
 
 #[tokio::test]
 async fn sigint_and_the_end_of_the_grace_cut_what_is_open() {
-    for (signals, grace, least) in [(&["INT"][..], "60s", 0), (&["TERM", "TERM", "INT"], "60s", 0), (&["TERM"], "1s", 1)] {
+    for (signals, grace, least) in
+        [(&["INT"][..], "60s", 0), (&["TERM", "TERM", "INT"], "60s", 0), (&["TERM"], "1s", 1)]
+    {
         let upstream = upstream([chunked(200, &[SSE]).chunk("data: {}\n\n").until_closed()]).await;
         let mut gateway =
             patient().channel(openai(upstream.address())).with("server.grace_period", grace).start().await;

@@ -15,7 +15,8 @@ const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
 const STREAMED: &str = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
 const SSE: (&str, &str) = ("content-type", "text/event-stream");
 const FIRST: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
-const REPORT: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":7}}\n\ndata: [DONE]\n\n";
+const REPORT: &str =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":7}}\n\ndata: [DONE]\n\n";
 const PLAIN: &str = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":7}}"#;
 
 /// An upstream that holds its first `held` answers, which are streams, until the gate is opened for each.

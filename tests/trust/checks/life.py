@@ -194,7 +194,7 @@ BAD_PROGRAMS = {
     "is killed with the sockets": TAKER.replace("{do}", "os.kill(os.getpid(), signal.SIGKILL)"),
     "ends with the sockets": TAKER.replace("{do}", "sys.exit(0)"),
     "hangs with the sockets": TAKER.replace("{do}", "time.sleep(600)"),
-    "says nonsense": TAKER.replace("{do}", "line.sendall(b'{{\"say\":\"done\",\"pid\":1}}\\\\n'); time.sleep(600)"),
+    "says nonsense": TAKER.replace("{do}", "line.sendall(b'{{\"say\":\"done\",\"pid\":1}}\\n'); time.sleep(600)"),
 }
 
 
