@@ -25,6 +25,7 @@ mod loopback;
 pub mod metrics;
 mod opening;
 pub mod proxy;
+mod signals;
 mod socket_file;
 mod sockets;
 mod stop;

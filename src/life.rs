@@ -3,12 +3,9 @@
 //! Owns the order in which the parts of a process begin and end, alone, under systemd, or in the place of another
 //! one. Refuses to know what any of them does.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-
-use pingora_core::server::UnixShutdownSignalWatch;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::AdminHandle;
 use crate::app::{AdminDoor, Gateway, Reloader, StartError};
@@ -17,6 +14,7 @@ use crate::control::Control;
 use crate::handover::{AskError, Giver, Owner, Successor, Taken};
 use crate::ledger::{Ledger, WhenLocked};
 use crate::loopback;
+use crate::signals;
 use crate::sockets::{Inherited, Sockets};
 use crate::stop::Stop;
 use crate::systemd::{self, Notify};
@@ -30,14 +28,9 @@ pub(crate) enum LifeError {
     /// The one before it does not make room.
     #[error("no upgrade: {0}")]
     Upgrade(#[from] AskError),
-    /// Its program cannot be found, so that it could have no successor.
-    #[error("{path}: {source}", path = path.display())]
-    Program {
-        /// The configuration file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The system gives no thread or no signals, or does not say where the program is.
+    #[error("the system does not give what a gateway needs: {0}")]
+    System(#[source] std::io::Error),
     /// It was to serve and does not.
     #[error("{0}")]
     NotUp(String),
@@ -74,8 +67,10 @@ struct Arrival {
     process: Arc<Process>,
     giver: Giver,
     config: Config,
-    /// The one before, and the admin listener, which that one has until then.
-    replaces: Option<(Taken, AdminDoor)>,
+    /// The admin listener is opened then: whoever asks it hears of a gateway that serves.
+    door: AdminDoor,
+    /// The one before.
+    replaces: Option<Taken>,
 }
 
 fn serve(path: &Path, config: &Config, taken: Option<Taken>, mut inherited: Inherited) -> Result<(), LifeError> {
@@ -96,22 +91,17 @@ fn serve(path: &Path, config: &Config, taken: Option<Taken>, mut inherited: Inhe
             return Err(e);
         }
     };
-    let replaces = match taken {
-        Some(taken) => Some((taken, door)),
-        None => {
-            let admin = process.sockets.admin().map_err(|source| StartError::Sockets { source })?;
-            *process.admin() = Some(door.open(Some(admin))?);
-            process.announce(config);
-            None
-        }
-    };
-    reload_on_hangup(reloader);
+    let signals = signals::hear(move || {
+        // What was refused has been logged, and the last good configuration stays.
+        let _ = reloader.reload();
+    });
+    let signals = Box::new(signals.map_err(LifeError::System)?);
     let (up, is_up) = mpsc::channel();
-    let arrival = Arrival { process: process.clone(), giver: giver.clone(), config: config.clone(), replaces };
+    let arrival =
+        Arrival { process: process.clone(), giver: giver.clone(), config: config.clone(), door, replaces: taken };
     let waits = std::thread::Builder::new().name("weir-arrival".into()).spawn(move || arrival.wait(&is_up));
-    waits.map_err(|source| StartError::Sockets { source })?;
+    waits.map_err(LifeError::System)?;
     let (ends, hands_over) = (process.clone(), giver.clone());
-    let signals = Box::new(UnixShutdownSignalWatch);
     let clients = process.sockets.clients().clone();
     let stop = process.stop.clone();
     gateway.serve_on(
@@ -160,8 +150,7 @@ fn make(
         is_replaced: AtomicBool::new(false),
         failure: Mutex::default(),
     });
-    let successor = Successor::of_this_process(path, &config.data_dir)
-        .map_err(|source| LifeError::Program { path: path.to_owned(), source })?;
+    let successor = Successor::of_this_process(path, &config.data_dir).map_err(LifeError::System)?;
     let giver = Giver::new(sockets, successor, Box::new(process.clone()));
     Ok((gateway, reloader, process, giver, door))
 }
@@ -182,17 +171,16 @@ impl Arrival {
     }
 
     fn arrive(self) -> Result<(), LifeError> {
-        let Self { process, giver, config, replaces } = self;
-        let sockets = |source| StartError::Sockets { source };
-        if let Some((taken, door)) = replaces {
-            taken.serving()?;
-            // From here on nobody else serves: what fails now is said, and no reason to end.
-            match process.sockets.admin().map_err(sockets).and_then(|listeners| door.open(Some(listeners))) {
-                Ok(admin) => *process.admin() = Some(admin),
-                Err(e) => log::error!("{e}"),
-            }
-            process.announce(&config);
+        let Self { process, giver, config, door, replaces } = self;
+        let replaces = replaces.map(Taken::serving).transpose()?.is_some();
+        let listeners = process.sockets.admin().map_err(|source| StartError::Sockets { source });
+        match listeners.and_then(|listeners| door.open(Some(listeners))) {
+            Ok(admin) => *process.admin() = Some(admin),
+            // The one before does not serve any more: half of a gateway is better than none.
+            Err(e) if replaces => log::error!("{e}"),
+            Err(e) => return Err(e.into()),
         }
+        process.announce(&config);
         match process.sockets.upgrade().and_then(|listener| giver.listen(listener)) {
             Ok(()) => {}
             Err(e) => log::error!("no upgrade will be possible: {e}"),
@@ -264,28 +252,5 @@ impl Owner for Arc<Process> {
         if let Some(admin) = self.admin().take() {
             admin.shutdown();
         }
-    }
-}
-
-/// Reloads at each SIGHUP, on a thread of its own: reading a file must not stop a stream.
-fn reload_on_hangup(reloader: Reloader) {
-    let serve = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut hangups = signal(SignalKind::hangup())?;
-            while hangups.recv().await.is_some() {
-                // What was refused has been logged, and the last good configuration stays.
-                let _ = reloader.reload();
-            }
-            Ok::<(), std::io::Error>(())
-        })
-    };
-    let spawned = std::thread::Builder::new().name("reload".into()).spawn(move || {
-        if let Err(e) = serve() {
-            log::error!("SIGHUP is not heard: {e}");
-        }
-    });
-    if let Err(e) = spawned {
-        log::error!("SIGHUP is not heard: {e}");
     }
 }

@@ -91,7 +91,7 @@ async fn whoever_was_let_in_is_served_once_and_told_to_go() {
     let lines = [key.as_str(), &length];
     used.send_head(&format!("POST {CHAT}"), &lines).await;
     used.send(BODY).await;
-    assert_eq!(used.answer().await.header("connection"), None);
+    assert_eq!(used.answer().await.header("connection"), Some("keep-alive"));
     gateway.signal("TERM");
     tokio::time::sleep(Duration::from_millis(100)).await;
     for client in [&mut new, &mut used] {
@@ -121,7 +121,7 @@ async fn what_is_read_for_nobody_is_waited_for() {
     assert_eq!(gateway.exit_status(), None, "the upstream's report is still to come");
     gate.open();
     assert!(end(&mut gateway).await < AT_ONCE);
-    assert_eq!(figures(&gateway), [1, 0, 9, 7].map(Value::from));
+    assert_eq!(figures(&gateway), [1, 1, 9, 7].map(Value::from), "as the upstream reports it, and without its client");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! One process in the place of another: no connection is refused, no stream is cut, nothing is counted twice.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -161,7 +162,14 @@ async fn what_cannot_serve_changes_nothing_and_says_why() {
 
     let missing = gateway.upgrade(&["--binary", "/nowhere/weir"]);
     let no_gateway = gateway.upgrade(&["--binary", "/bin/true"]);
-    let hangs = gateway.upgrade(&["--binary", "/usr/bin/yes", "--within", "300ms"]);
+    let hanging = gateway.config_file().with_file_name("hangs");
+    std::fs::write(&hanging, "#!/bin/sh\n[ $# = 0 ] || exec sleep 60\n").expect("a file");
+    std::fs::set_permissions(&hanging, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    // A process that another test is just starting may still hold it open for writing.
+    while std::process::Command::new(&hanging).status().is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let hangs = gateway.upgrade(&["--binary", hanging.to_str().expect("text"), "--within", "300ms"]);
     gateway.write_text(&good.replace("\"channels\"", "\"chanels\""));
     let wrong = gateway.upgrade(&[]);
     gateway.write_text(&good);
@@ -171,7 +179,7 @@ async fn what_cannot_serve_changes_nothing_and_says_why() {
     let outcomes = [
         (missing, "no upgrade: /nowhere/weir cannot be started"),
         (no_gateway, "no upgrade: the new process ended before it served: exit status: 0"),
-        (hangs, "no upgrade: /usr/bin/yes did"),
+        (hangs, "hangs did not check the configuration in time"),
         (wrong, "unknown field"),
         (no_room, "no upgrade: the new process cannot serve: cannot listen on 127.0.0.1:"),
     ];
