@@ -6,18 +6,23 @@ import random
 import re
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import local
-
 from ..board import Outcome, Run, check
 from ..live import Load, verify
-from ..servers import KEY, HaProxy, Nginx, Weir, program
+from ..servers import KEY, HaProxy, Nginx, Weir, local, program
 
 STREAM = b'{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"count"}]}'
+
+
+def command(weir: Weir, *words: str) -> subprocess.CompletedProcess:
+    """`weir WORDS` with its configuration; the caller looks at the exit code."""
+    command = [str(local.WEIR), *words, "-c", str(weir.configuration)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 class Upgraded(Weir):
@@ -29,7 +34,7 @@ class Upgraded(Weir):
         return self
 
     def upgrade(self, *words):
-        done = self.command("upgrade", *words)
+        done = command(self, "upgrade", *words)
         if done.returncode == 0:
             self.pids.append(int(re.search(r"^process (\d+) serves now", done.stdout, re.M)[1]))
         return done
@@ -270,7 +275,7 @@ def reload(run: Run) -> Outcome:
                     weir.written["keys"][1:] = [{"name": f"more-{number}", "sha256": f"{number + 1:064x}",
                                                  "limits": {"rpm": number + 1}}]
                     weir.write()
-                    done = weir.command("reload")
+                    done = command(weir, "reload")
                     if done.returncode != 0:
                         return Outcome(False, "a reload failed", note=(done.stdout + done.stderr)[-400:])
             entries = demo.entries()
@@ -371,7 +376,8 @@ def mutated(good: str, dice: random.Random) -> str:
     elif kind == 4:
         lines[at] = " " * dice.randrange(1, 4) + line
     elif kind == 5:
-        lines[at] = re.sub(r'"[^"]*"', dice.choice(['"\\u0000"', "-1", "[]", "{}", "null", '"http://"', "1e99"]), line, count=1)
+        instead = dice.choice(['"\\u0000"', "-1", "[]", "{}", "null", '"http://"', "1e99"])
+        lines[at] = re.sub(r'"[^"]*"', lambda _: instead, line, count=1)
     elif kind == 6:
         lines[at] = re.sub(r"[a-z_]{3,}", lambda word: word[0][1:], line, count=1)
     else:
