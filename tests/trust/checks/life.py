@@ -99,9 +99,10 @@ def upgrade(run: Run) -> Outcome:
             wrong = verify(load, entries) or lost(weir, entries)
             figure = f"{times} upgrades, {load.told()}, {wrong or 'totals equal'}"
             passed = not (load.refused or load.cut or wrong) and load.done["stream"] >= streams
+        few = run.many(10, 1)
         rivals = {
-            "nginx": beside(Nginx, demo, streams, times, usr2_and_quit),
-            "HAProxy": beside(Master, demo, streams, times, usr2),
+            "nginx": beside(Daemon, demo, streams, few, usr2_and_quit),
+            "HAProxy": beside(Master, demo, streams, few, usr2),
         }
     return Outcome(passed, figure, rivals)
 
@@ -125,43 +126,57 @@ class Master(HaProxy):
         super().__init__(upstream)
         folder = Path(self.folder.name)
         file = folder / "haproxy.cfg"
-        file.write_text(file.read_text().replace(
+        # More connections than descriptors here would end it.
+        text = re.sub(r"maxconn \d+", "maxconn 4000", file.read_text())
+        file.write_text(text.replace(
             "global\n", f"global\n    stats socket {folder}/stats mode 600 level admin expose-fd listeners\n", 1))
         self.command = [program("haproxy"), "-W", "-db", "-f", str(file)]
+
+
+class Daemon(Nginx):
+    """nginx as a daemon: one that is not takes no USR2."""
+
+    def __init__(self, upstream: str):
+        super().__init__(upstream)
+        file = Path(self.folder.name, "nginx.conf")
+        file.write_text(file.read_text().replace("daemon off;", "daemon on;"))
+
+    def master(self) -> int | None:
+        try:
+            return int(Path(self.folder.name, "pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def await_start(self):
+        super().await_start()
+        self.pids = [local.wait_for("nginx", self.master, local.START_SECONDS)]
+
+    def __exit__(self, *_):
+        end(getattr(self, "pids", []))
+        super().__exit__()
 
 
 def beside(server, demo, streams: int, times: int, change) -> str:
     """The same load before a rival, which `change` changes."""
     demo.forget()
-    with server(demo.mock) as rival:
-        pids = [rival.child.pid]
-        try:
-            with Load(rival.address, demo.mock_key, streams, words=30) as load:
-                for _ in range(times):
-                    time.sleep(0.5)
-                    change(rival, pids)
-                time.sleep(0.5)
-        finally:
-            end(pids[1:])
+    with server(demo.mock) as rival, Load(rival.address, demo.mock_key, streams, words=30) as load:
+        for _ in range(times):
+            time.sleep(0.5)
+            change(rival)
+        time.sleep(0.5)
     wrong = verify(load, demo.entries())
     return f"{times} times, {load.told()}{', ' + wrong if wrong else ''}"
 
 
-def usr2_and_quit(nginx: Nginx, pids: list[int]):
-    file = Path(nginx.folder.name, "pid")
-    old = pids[-1]
+def usr2_and_quit(nginx: Daemon):
+    *older, old = nginx.pids
+    # While the one before it serves its last streams it takes no upgrade.
+    local.wait_for("the end of an old master", lambda: all(map(ended, older)), 60)
     os.kill(old, signal.SIGUSR2)
-
-    def new():
-        try:
-            pid = int(file.read_text())
-        except (OSError, ValueError):
-            return None
-        return pid if pid != old else None
-
-    pids.append(local.wait_for("a new master of nginx", new, 10))
-    # Its workers are there a moment later, as its manual has it: look, then stop the old one.
-    local.wait_for("its worker", lambda: children(pids[-1]), 10)
+    nginx.pids.append(local.wait_for(
+        "a new master of nginx", lambda: nginx.master() not in (None, old) and nginx.master(), 10))
+    # As its manual has it: look at the new one, then stop the old one.
+    local.wait_for("its worker", lambda: children(nginx.pids[-1]), 10)
     os.kill(old, signal.SIGQUIT)
 
 
@@ -169,7 +184,7 @@ def children(pid: int) -> str:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
-def usr2(haproxy: Master, _pids: list[int]):
+def usr2(haproxy: Master):
     before = children(haproxy.child.pid)
     os.kill(haproxy.child.pid, signal.SIGUSR2)
     local.wait_for("a new worker of HAProxy", lambda: children(haproxy.child.pid) not in ("", before), 10)
@@ -283,7 +298,7 @@ def reload(run: Run) -> Outcome:
             in_force = f"weir_config_version {times + 1}" in weir.metrics()
         figure = f"{times} reloads, {load.told()}, {wrong or 'totals equal'}"
         passed = in_force and not (load.refused or load.cut or wrong)
-        few = run.many(100, 5)
+        few = run.many(100, 2)
         rivals = {
             "nginx": beside(Nginx, demo, streams, few, hang_up),
             "HAProxy": beside(Master, demo, streams, few, usr2),
@@ -291,7 +306,7 @@ def reload(run: Run) -> Outcome:
     return Outcome(passed, figure, rivals)
 
 
-def hang_up(nginx: Nginx, _pids: list[int]):
+def hang_up(nginx: Nginx):
     before = children(nginx.child.pid)
     os.kill(nginx.child.pid, signal.SIGHUP)
     local.wait_for("a new worker of nginx", lambda: children(nginx.child.pid) not in ("", before), 10)
