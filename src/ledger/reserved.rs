@@ -81,9 +81,17 @@ impl UnderWay {
         }
     }
 
-    /// The settlements of what other instances have left, in no order.
-    pub(crate) fn left_by_others(&self, instance: u64) -> Vec<Settlement> {
-        let left = self.by_id.values().filter(|reserved| reserved.instance != instance);
+    /// Whose they are, each once.
+    pub(crate) fn instances(&self) -> Vec<u64> {
+        let mut instances: Vec<u64> = self.by_id.values().map(|reserved| reserved.instance).collect();
+        instances.sort_unstable();
+        instances.dedup();
+        instances
+    }
+
+    /// The settlements of what `instances` have left, in no order.
+    pub(crate) fn left_by(&self, instances: &[u64]) -> Vec<Settlement> {
+        let left = self.by_id.values().filter(|reserved| instances.contains(&reserved.instance));
         left.filter_map(Reserved::settlement).collect()
     }
 
@@ -161,11 +169,12 @@ mod tests {
         under_way.encode(&mut bytes);
         let back = UnderWay::decode(&mut Reader::new(&bytes)).unwrap();
         assert_eq!(back.by_id, under_way.by_id);
-        let ids = |instance| {
-            let mut ids: Vec<_> = back.left_by_others(instance).iter().map(|s| s.id).collect();
+        let ids = |instances: &[u64]| {
+            let mut ids: Vec<_> = back.left_by(instances).iter().map(|s| s.id).collect();
             ids.sort_unstable();
             ids
         };
-        assert_eq!((ids(8), ids(7), ids(0)), (vec![1], vec![3], vec![1, 3]));
+        assert_eq!(back.instances(), [7, 8]);
+        assert_eq!((ids(&[7]), ids(&[8]), ids(&[7, 8]), ids(&[9])), (vec![1], vec![3], vec![1, 3], vec![]));
     }
 }
