@@ -14,6 +14,7 @@ mod clock;
 pub mod config;
 mod control;
 pub mod demo;
+pub mod doctor;
 mod draw;
 pub mod front;
 mod http1;

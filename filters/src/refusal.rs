@@ -69,6 +69,8 @@ pub enum Refusal {
     LimitExceeded(Exceeded),
     /// Every channel that serves this is at a limit of its own.
     ChannelsFull,
+    /// The key has a budget, and what the request may cost cannot be written down.
+    LedgerFull,
     /// No such route.
     NotFound,
     /// The path is not in its canonical spelling.
@@ -110,6 +112,7 @@ impl Refusal {
             Self::LimitExceeded(_) | Self::ChannelsFull => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
+            Self::LedgerFull => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -135,6 +138,7 @@ impl Refusal {
             Self::BodyIncomplete => "body_incomplete",
             Self::LimitExceeded(_) => "limit_exceeded",
             Self::ChannelsFull => "channels_full",
+            Self::LedgerFull => "ledger_full",
             Self::NotFound => "not_found",
             Self::NotCanonical => "not_canonical",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
@@ -197,6 +201,10 @@ impl Refusal {
             Self::BodyIncomplete => "The request body stopped before its end. Send it again.",
             Self::LimitExceeded(exceeded) => return exceeded.message(),
             Self::ChannelsFull => "Every channel that serves this request is at its limit. Try again later.",
+            Self::LedgerFull => {
+                "This API key has a budget, and what the request may cost cannot be written down at present. Try again \
+                 later."
+            }
             Self::NotFound => "There is nothing at this path. Check the base URL and the path.",
             Self::NotCanonical => {
                 "The path is not in its canonical spelling. Send it without empty or dot segments, without a trailing \
@@ -241,7 +249,7 @@ impl Refusal {
     pub fn headers(&self, protocol: Protocol, unix_ms: u64) -> Vec<(HeaderName, HeaderValue)> {
         match self {
             Self::LimitExceeded(exceeded) => exceeded.headers(protocol, unix_ms),
-            Self::ChannelsFull => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
+            Self::ChannelsFull | Self::LedgerFull => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
             Self::MethodNotAllowed { allow } => vec![(ALLOW, HeaderValue::from_static(allow))],
             _ if self.status() == 401 => vec![(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#))],
             _ => Vec::new(),
@@ -292,7 +300,7 @@ impl Refusal {
             404 => "NOT_FOUND",
             429 => "RESOURCE_EXHAUSTED",
             500 => "INTERNAL",
-            502 => "UNAVAILABLE",
+            502 | 503 => "UNAVAILABLE",
             504 => "DEADLINE_EXCEEDED",
             _ => "INVALID_ARGUMENT",
         }

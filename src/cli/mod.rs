@@ -1,6 +1,7 @@
 //! Arguments in, exit codes out.
 
 mod demo;
+mod doctor;
 mod explain;
 mod prices;
 mod run;
@@ -43,6 +44,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Make the running gateway read its configuration anew
     Reload(Source),
+    /// Look machine, disk, upstreams and the running gateway over: 0 no problem, 1 problems
+    Doctor(doctor::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Usage(arguments) => usage::usage(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Reload(source) => usage::reload(&source.config),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
     }
 }
 

@@ -11,6 +11,7 @@ mod declared;
 mod family;
 mod handles;
 mod histogram;
+mod ledger;
 mod limits;
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,7 @@ pub struct Metrics {
     aborted_by_client: IntCounter,
     aborted_by_upstream: IntCounter,
     limits: limits::LimitMetrics,
+    ledger: ledger::LedgerMetrics,
     streams_active: IntGauge,
     drains_active: IntGauge,
     drains: [IntCounter; Drained::ALL.len()],
@@ -157,6 +159,7 @@ impl Metrics {
             aborted_by_client: families.streams_aborted.child(&[], &["client"]),
             aborted_by_upstream: families.streams_aborted.child(&[], &["upstream"]),
             limits: limits::LimitMetrics::declare(&declare)?,
+            ledger: ledger::LedgerMetrics::declare(&declare)?,
             drains_active: declare
                 .gauge("weir_drains_active", "Answers that are read although their client has left.")?,
             drains: Drained::ALL.map(|result| families.drains.child(&[], &[result.name()])),

@@ -14,7 +14,7 @@ use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
 use crate::channels::{Channel, Channels, Registry};
-use crate::config::{self, Config, Durability, Identity, Unpriced};
+use crate::config::{self, Config, Durability, Identity, Unpriced, WhenFull};
 use crate::metrics::{Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
@@ -32,6 +32,7 @@ pub struct Snapshot {
     pub(super) max_body: usize,
     pub(crate) keepalive_timeout: Duration,
     pub(super) durability: Durability,
+    pub(super) when_full: WhenFull,
     pub(super) estimates: Estimates,
     /// What may be used of each channel, by its index.
     pub(super) rooms: Vec<Option<Arc<Account>>>,
@@ -90,6 +91,7 @@ impl Snapshot {
             max_body: config.server.max_body,
             keepalive_timeout: config.server.keepalive_timeout,
             durability: config.ledger.durability,
+            when_full: config.ledger.when_full,
             prices: config.prices.clone(),
             priced_models,
             unpriced: config.unpriced,
