@@ -73,18 +73,7 @@ pub struct Config {
     pub sticky: Option<Sticky>,
     /// What models cost; `None`: nothing is priced.
     pub prices: Option<Arc<PriceTable>>,
-    /// What becomes of a request with a budget while what it may cost cannot be written down, because the disk is full or
-/// broken. Requests without a budget are always served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It is served. What it may cost is kept in memory; a gateway that is killed then gives that money out again.
-    #[default]
-    Serve,
-    /// It is refused with 503.
-    Refuse,
-}
-
-/// What becomes of a request whose model has no price.
+    /// What becomes of a request whose model has no price.
     pub unpriced: Unpriced,
 }
 
@@ -310,6 +299,17 @@ pub enum Durability {
     Relaxed,
     /// Once the disk has it: the answer's last chunk waits for that.
     Strict,
+}
+
+/// What becomes of a request with a budget while what it may cost cannot be written down, because the disk is full or
+/// broken. Requests without a budget are always served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is served. What it may cost is kept in memory; a gateway that is killed then gives that money out again.
+    #[default]
+    Serve,
+    /// It is refused with 503.
+    Refuse,
 }
 
 /// What becomes of a request whose model has no price.

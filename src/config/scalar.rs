@@ -9,8 +9,8 @@ use weir_filters::glob::Glob;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 
-use super::{Durability, WhenFull};
 use super::mistake::Complaint;
+use super::{Durability, WhenFull};
 
 /// More threads than this are a slip of the finger; 0 stands for one per core.
 const MAX_THREADS: usize = 1024;

@@ -95,8 +95,9 @@ impl Figures {
 
     fn ledger(&self) -> Finding {
         let what = "ledger";
-        let [lag, waiting, dropped, corrupt] = ["fold_lag_records", "backlog_records", "dropped_total", "corrupt_total"]
-            .map(|name| self.at(&format!("weir_ledger_{name}")));
+        let [lag, waiting, dropped, corrupt] =
+            ["fold_lag_records", "backlog_records", "dropped_total", "corrupt_total"]
+                .map(|name| self.at(&format!("weir_ledger_{name}")));
         if dropped > 0 {
             let found = format!("{dropped} records were lost because the disk took none for too long");
             return Finding::problem(what, found, "make room on the disk; the figures stay too low by these");

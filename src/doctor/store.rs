@@ -42,7 +42,11 @@ fn store(store: &Path) -> Finding {
         Ok(Some(copy)) => copy,
         Ok(None) => return Finding::ok(what, format!("not tried: it is larger than {} MiB", MAX_COPY >> 20)),
         Err(e) => {
-            return Finding::warning(what, format!("it cannot be copied for a look: {e}"), "check disk and permissions");
+            return Finding::warning(
+                what,
+                format!("it cannot be copied for a look: {e}"),
+                "check disk and permissions",
+            );
         }
     };
     match ledger::try_store(copy.path()) {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::protocols::Ssl;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -40,7 +39,8 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         let BaseUrl { tls, host, port, .. } = &channel.base_url;
         origins.entry((host, *port, *tls)).or_default().push(&channel.name);
     }
-    let mut findings: Vec<Finding> = config.listen.iter().filter_map(|l| l.tls.as_ref()).map(|tls| own(&tls.certificate)).collect();
+    let mut findings: Vec<Finding> =
+        config.listen.iter().filter_map(|l| l.tls.as_ref()).map(|tls| own(&tls.certificate)).collect();
     if origins.is_empty() {
         return findings;
     }
@@ -77,7 +77,11 @@ async fn look(what: String, host: String, port: u16, transport: Option<&Transpor
     let addresses: Vec<SocketAddr> = match timeout(PATIENCE, lookup_host((host.as_str(), port))).await {
         Ok(Ok(found)) => found.take(MAX_ADDRESSES).collect(),
         Ok(Err(e)) => {
-            return Finding::problem(what, format!("{place}: no address: {e}"), "correct `base_url`, or the name server");
+            return Finding::problem(
+                what,
+                format!("{place}: no address: {e}"),
+                "correct `base_url`, or the name server",
+            );
         }
         Err(_) => return Finding::problem(what, format!("{place}: the name server does not answer"), "see to DNS"),
     };

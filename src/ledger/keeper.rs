@@ -221,7 +221,8 @@ impl Keeper {
             let mut next = view.floors.get(&id.shard).copied().unwrap_or(0).saturating_add(1);
             shard.iter().map(|(id, _)| *id).any(|id| {
                 // What totals are known to have been added up from is not missed.
-                let known = view.offsets.range(SegmentId { seq: next, ..id }..SegmentId { seq: id.seq.max(next), ..id });
+                let known =
+                    view.offsets.range(SegmentId { seq: next, ..id }..SegmentId { seq: id.seq.max(next), ..id });
                 let missing = id.seq.saturating_sub(next) > known.count() as u64;
                 next = next.max(id.seq.saturating_add(1));
                 missing

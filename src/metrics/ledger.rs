@@ -30,10 +30,8 @@ impl LedgerMetrics {
                 "weir_ledger_refused_total",
                 "Requests with a budget that were refused because what they may cost could not be written down.",
             )?,
-            corrupt: on.counter(
-                "weir_ledger_corrupt_total",
-                "Damaged parts of the journal that were passed over, ever.",
-            )?,
+            corrupt: on
+                .counter("weir_ledger_corrupt_total", "Damaged parts of the journal that were passed over, ever.")?,
             history_lost: on
                 .gauge("weir_ledger_history_lost", "1 if segments of the journal are gone that no totals cover.")?,
             set_aside: on.gauge(
@@ -53,9 +51,11 @@ impl super::Metrics {
         self.set_ledger_append_errors(status.append_errors);
         let ledger = &self.ledger;
         ledger.backlog.set(saturate(status.backlog_records));
-        for (counter, value) in
-            [(&ledger.dropped, status.dropped), (&ledger.refused, status.refused), (&ledger.corrupt, status.corrupt_records)]
-        {
+        for (counter, value) in [
+            (&ledger.dropped, status.dropped),
+            (&ledger.refused, status.refused),
+            (&ledger.corrupt, status.corrupt_records),
+        ] {
             // They never fall; two scrapes at once may come in either order.
             counter.inc_by(value.saturating_sub(counter.get()));
         }

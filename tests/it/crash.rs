@@ -48,7 +48,8 @@ fn load(
             if provider == "gpt" && i % 2 == 0 {
                 body["stream_options"] = json!({"include_usage": true});
             }
-            let request = client.post(path).key(&key_of(i, keys)).json(&body).header("x-mock-delay-ms", (i % 5).to_string());
+            let request =
+                client.post(path).key(&key_of(i, keys)).json(&body).header("x-mock-delay-ms", (i % 5).to_string());
             match request.try_send().await {
                 Some(answer) if answer.status == 200 => {
                     whole.lock().expect("no panic").insert(model, answer.sha256());

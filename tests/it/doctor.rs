@@ -92,7 +92,8 @@ async fn each_thing_that_is_wrong_is_named() {
         let found = of(&findings, what);
         assert!(found.len() == 1 && found[0].0 == level && found[0].1.contains(part), "{what}: {findings:#?}");
     }
-    let advised = findings.iter().filter(|finding| finding["level"] != "ok").all(|finding| finding["advice"].is_string());
+    let advised =
+        findings.iter().filter(|finding| finding["level"] != "ok").all(|finding| finding["advice"].is_string());
     assert!(advised, "{findings:#?}");
 
     gateway.write_text("listen: [{ address: nowhere }]\ncolour: red\n");
@@ -103,7 +104,8 @@ async fn each_thing_that_is_wrong_is_named() {
 
 async fn behind_tls(authority: &Authority, trusted: bool) -> (i32, Vec<Value>) {
     let upstream = Upstream::over_tls([answer(200, &[], "{}")], authority.acceptor()).await;
-    let channel = openai(upstream.address()).with("base_url", format!("https://localhost:{}", upstream.address().port()));
+    let channel =
+        openai(upstream.address()).with("base_url", format!("https://localhost:{}", upstream.address().port()));
     let builder = gateway().channel(channel).key("alice").file("theirs.pem", &authority.pem);
     let builder = if trusted { builder.with("server.upstream_ca", "theirs.pem") } else { builder };
     let gateway = builder.start().await;

@@ -200,7 +200,7 @@ class Site:
                 weir.signal(signal.SIGINT)
                 weir.ends(local.STOP_SECONDS)
         self.whole |= load.whole
-        return killed or weir.child.returncode != 0
+        return killed or weir.child.returncode not in (0, None)
 
     def reopened(self, ending: int = signal.SIGKILL, seconds: float = 0.0) -> tuple[float, list[dict]]:
         """Opens it as any gateway does: how long that took, and what is counted. It goes on for `seconds` under load

@@ -117,12 +117,7 @@ impl Journal {
     }
 
     /// Writes `thought` as a reservation of `instance`. `false`: it is not written, and was forgotten.
-    pub(crate) fn reserve<T: AsRef<str>>(
-        &self,
-        instance: u64,
-        thought: &Settlement<T>,
-        otherwise: Otherwise,
-    ) -> bool {
+    pub(crate) fn reserve<T: AsRef<str>>(&self, instance: u64, thought: &Settlement<T>, otherwise: Otherwise) -> bool {
         let encode = |frame: &mut Vec<u8>| {
             reserved::begin(instance, frame);
             codec::encode(thought, frame);

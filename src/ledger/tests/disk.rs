@@ -206,7 +206,8 @@ fn the_last_room_of_a_disk_is_used_by_smaller_segments() {
         scene.append(&ledger, written..written + 1000);
         written += 1000;
     }
-    let sizes: Vec<u64> = files::list(&scene.directory().join("journal")).unwrap().iter().map(|(_, len)| *len).collect();
+    let sizes: Vec<u64> =
+        files::list(&scene.directory().join("journal")).unwrap().iter().map(|(_, len)| *len).collect();
     assert_eq!(sizes, [4 << 20, 1 << 20]);
     let waiting = ledger.status().backlog_records;
     assert!(waiting <= 1000, "{waiting}");

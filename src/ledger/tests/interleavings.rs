@@ -180,7 +180,11 @@ impl World {
             let counted = counted(&ledger);
             let expected: BTreeMap<u64, (u64, u64)> = self.costs.iter().map(|(id, cost)| (*id, (1, *cost))).collect();
             let wrong: Vec<_> = expected.iter().filter(|(id, figures)| counted.get(id) != Some(figures)).collect();
-            assert!(wrong.is_empty(), "{look}: {wrong:?} should be, and is {:?}", wrong.iter().map(|(id, _)| counted.get(id)).collect::<Vec<_>>());
+            assert!(
+                wrong.is_empty(),
+                "{look}: {wrong:?} should be, and is {:?}",
+                wrong.iter().map(|(id, _)| counted.get(id)).collect::<Vec<_>>()
+            );
             assert_eq!(counted.len(), expected.len(), "{look}: a request that never was");
             let status = ledger.status();
             assert_eq!((status.corrupt_records, status.duplicates, status.history_lost), (0, 0, false), "{look}");
@@ -201,7 +205,8 @@ fn counted(ledger: &Ledger) -> BTreeMap<u64, (u64, u64)> {
 #[test]
 fn whatever_happens_in_whatever_order_each_request_counts_once() {
     let cases = u32::try_from(how_many("WEIR_TRUST_CASES", 16)).unwrap();
-    let config = ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let events = std::cell::Cell::new(0);
     let outcome = runner.run(&prop::collection::vec(event(), 4..60), |all| {

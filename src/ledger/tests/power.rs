@@ -68,7 +68,8 @@ impl Disk for Remembering {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let names: Vec<PathBuf> = fs::read_dir(path)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<_>>()?;
+        let names: Vec<PathBuf> =
+            fs::read_dir(path)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<_>>()?;
         RealDisk.sync_directory(path)?;
         self.0.lock().unwrap().named.extend(names);
         Ok(())

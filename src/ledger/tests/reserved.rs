@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::super::fixtures::settlement;
 use super::super::{WhenLocked, now_ms};
-use crate::config::WhenFull;
 use super::scene::{Scene, eventually, requests};
+use crate::config::WhenFull;
 
 #[test]
 fn what_a_killed_process_had_reserved_is_settled_once_by_the_next() {

@@ -346,7 +346,7 @@ def missing(weir: Weir, traffic: Traffic) -> int:
 def broken(seconds: float) -> Outcome:
     """Every call of the journal and the store that writes fails for a while, in each thread."""
     faults = [f"{call}:error=EIO:when=3..{last}" for call, last in
-              [("fdatasync", 40), ("fallocate", 20), ("pwrite64", 60), ("ftruncate", 20), ("fsync", 6)]]
+              [("fdatasync", 12), ("fallocate", 20), ("pwrite64", 60), ("ftruncate", 20), ("fsync", 6)]]
     with local.Demo() as demo, Site(demo, "broken") as site:
         with site.traced(faults) as weir:
             with site.load(weir) as load:
