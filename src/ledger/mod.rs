@@ -357,6 +357,10 @@ impl Inner {
         let mut looked = Instant::now();
         while !self.stopped.load(Ordering::Acquire) {
             std::thread::park_timeout(every);
+            if self.stopped.load(Ordering::Acquire) {
+                // Whoever stops it folds the rest.
+                return;
+            }
             let written = self.journal.written();
             if written == folded && looked.elapsed() < LOOK_EVERY && lock(&self.report).leads {
                 continue;

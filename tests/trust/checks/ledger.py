@@ -11,11 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-import local
-
+from ..servers import KEY, Weir, local  # isort: skip (it says where `local` is)
 from .. import cargo
 from ..board import Outcome, Run, Unable, check
-from ..servers import KEY, Weir
 from ..traced import Site, Sums, chosen, points
 
 # Cases that share one data directory: a key has at most 4096 series.
