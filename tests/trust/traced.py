@@ -41,8 +41,11 @@ class Traced(Weir):
     def __init__(self, upstream: str, key: str, data: Path, log: Path, inject: list[str] | None = None, patient: bool = True):
         self.patient = patient
         traced = ",".join(CALLS)
-        words = [program("strace"), "-f", "-y", "--seccomp-bpf", "-o", log, "-e", f"trace={traced}", "-e", "signal=none"]
-        for fault in inject or []:
+        # With the filter only these calls stop the process; a signal is not injected then.
+        faults = inject or []
+        quick = [] if any("signal=" in fault for fault in faults) else ["--seccomp-bpf"]
+        words = [program("strace"), "-f", "-y", *quick, "-o", log, "-e", f"trace={traced}", "-e", "signal=none"]
+        for fault in faults:
             words += ["-e", f"inject={fault}"]
         super().__init__(upstream, key, settings(), [str(word) for word in words], data=data)
 
