@@ -179,11 +179,12 @@ fn a_model_in_a_message_is_cut_and_holds_no_control() {
 }
 
 #[test]
-fn only_401_and_405_have_headers() {
+fn only_401_405_and_503_have_headers() {
     for refusal in all() {
         let expected = match refusal.status() {
             401 => vec![(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#))],
             405 => vec![(ALLOW, HeaderValue::from_static("POST"))],
+            503 => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
             _ => vec![],
         };
         assert_eq!(refusal.headers(Protocol::OpenAi, 0), expected, "{refusal:?}");
