@@ -180,8 +180,8 @@ def interleavings(run: Run) -> Outcome:
 @check(
     7,
     "disk full, input/output errors",
-    how="data_dir on a tmpfs of 8 MiB that is filled to the last byte under load, twice: before the journal has a segment, "
-    "and while it and the store grow; then freed. And EIO on the calls of journal and store by strace. Keys without a "
+    how="data_dir on a tmpfs of 8 MiB that is filled to the last byte under load, three times: before the journal has a "
+    "segment, while it and the store grow, and before a start; then freed. And EIO on the calls of journal and store by strace. Keys without a "
     "budget, and one with a budget under `ledger.when_full: refuse` and `serve`",
     demand="0 crashes, keys without a budget served, alarm ≤ 1 s, recovers without a restart, 0 lost",
 )
@@ -229,9 +229,10 @@ def fill(disk: Path) -> Path:
 class Traffic:
     """Requests of a key without a budget and of one with, side by side; statuses are counted."""
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, before: "Traffic | None" = None):
         self.address = address
-        self.statuses: dict[str, dict[int, int]] = {KEY: {}, LIMITED: {}}
+        # It goes on counting where another one, before another gateway, stopped.
+        self.statuses: dict[str, dict[int, int]] = before.statuses if before else {KEY: {}, LIMITED: {}}
         self.stopped = threading.Event()
         self.threads = [threading.Thread(target=self.ask, args=(key,)) for key in self.statuses]
 
@@ -320,7 +321,17 @@ def filled(rule: str, seconds: float) -> Outcome:
                 wrong.append(weir.output()[-300:])
             weir.child.send_signal(signal.SIGINT)
             weir.child.wait(local.STOP_SECONDS)
+        # The next one starts on a disk that is full.
+        ballast = fill(disk)
         with Weir(demo.mock, demo.mock_key, extra, data=disk / "data") as weir:
+            lost += abs(missing(weir, traffic))
+            with Traffic(weir.address, traffic) as traffic:
+                local.wait_for("an alarm", lambda: alarm(weir) > 0, 10)
+                time.sleep(seconds / 2)
+                ballast.unlink()
+                local.wait_for("recovery", lambda: figure(weir, "weir_ledger_backlog_records") == 0, 10)
+            if traffic.others(KEY, 200):
+                wrong.append(f"after a start on a full disk: {traffic.statuses}")
             lost += abs(missing(weir, traffic))
     ok = not wrong and lost == 0 and alarmed <= 1.0
     said = (f"0 crashes, {traffic.of(KEY, 200)} without a budget all served, {refused} budgeted refused and {served} served in "
