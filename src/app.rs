@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -129,7 +130,9 @@ impl Gateway {
     /// The same beside a gateway that still runs, if `when_locked` allows it.
     pub(crate) fn open_when(config: &Config, when_locked: WhenLocked) -> Result<Self, StartError> {
         let path = config.data_dir.clone();
-        std::fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        // Who used what is nobody else's business.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|source| StartError::DataDir { path: path.clone(), source })?;
         let ledger = Ledger::open(LedgerOptions {
             directory: path.clone(),
             shards: config.server.threads,
@@ -387,10 +390,7 @@ impl AdminState for State {
 
     fn metrics(&self) -> String {
         let (status, metrics) = (self.shared.ledger.status(), &self.shared.metrics);
-        metrics.set_journal_bytes(status.journal_bytes);
-        metrics.set_fold_lag_records(status.fold_lag_records);
-        metrics.set_store_up(status.store_up);
-        metrics.set_ledger_append_errors(status.append_errors);
+        metrics.set_ledger(&status);
         metrics.set_connections(self.shared.census.connections());
         metrics.set_requests_in_flight(self.shared.in_flight.count());
         self.shared.live.load().show_health(Instant::now());

@@ -15,6 +15,7 @@ pub mod config;
 mod control;
 pub mod demo;
 mod descriptors;
+pub mod doctor;
 mod draw;
 pub mod front;
 mod handover;

@@ -1,6 +1,7 @@
 //! Arguments in, exit codes out.
 
 mod demo;
+mod doctor;
 mod explain;
 mod prices;
 mod run;
@@ -46,6 +47,8 @@ enum Command {
     Reload(Running),
     /// Put another process in the place of the running gateway: 0 it serves, 1 nothing has changed
     Upgrade(upgrade::Arguments),
+    /// Look machine, disk, upstreams and the running gateway over: 0 no problem, 1 problems
+    Doctor(doctor::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Reload(running) => usage::reload(&running),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
     }
 }
 

@@ -41,7 +41,7 @@ use weir_filters::secret::Secret;
 pub use check::{Checked, check};
 pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
-pub use load::{Sources, fuzz_entry, load, parse, parse_with};
+pub use load::{Sources, fuzz_entry, load, load_telling, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
 pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
 pub use prices::{PriceFile, is_importable, parse_prices};
@@ -287,6 +287,8 @@ impl Key {
 pub struct Ledger {
     /// Whether an answer waits for its record to reach the disk.
     pub durability: Durability,
+    /// What becomes of requests with a budget while the journal takes no record.
+    pub when_full: WhenFull,
     /// How long minute counters are kept.
     pub keep_minutes: Duration,
     /// How long hour counters are kept.
@@ -301,6 +303,17 @@ pub enum Durability {
     Relaxed,
     /// Once the disk has it: the answer's last chunk waits for that.
     Strict,
+}
+
+/// What becomes of a request with a budget while what it may cost cannot be written down, because the disk is full or
+/// broken. Requests without a budget are always served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is served. What it may cost is kept in memory; a gateway that is killed then gives that money out again.
+    #[default]
+    Serve,
+    /// It is refused with 503.
+    Refuse,
 }
 
 /// What becomes of a request whose model has no price.

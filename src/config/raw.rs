@@ -24,7 +24,7 @@ use super::mistake::Complaint;
 use super::scalar::{Parsed, Word};
 use super::section::{At, Fields, Reader, Section};
 use super::tree::{Kind, NodeId};
-use super::{BaseUrl, Durability, Unpriced, net, prices, scalar, time};
+use super::{BaseUrl, Durability, Unpriced, WhenFull, net, prices, scalar, time};
 
 /// A whole file.
 #[derive(Debug)]
@@ -159,6 +159,7 @@ pub(super) struct RawKey {
 #[derive(Debug)]
 pub(super) struct RawLedger {
     pub(super) durability: Option<At<Durability>>,
+    pub(super) when_full: Option<At<WhenFull>>,
     pub(super) keep_minutes: Option<At<Duration>>,
     pub(super) keep_hours: Option<At<Duration>>,
 }
@@ -233,7 +234,7 @@ pub(super) const KEY: Fields = Fields {
     known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
     later: &[],
 };
-const LEDGER: Fields = Fields { known: &["durability", "keep_minutes", "keep_hours"], later: &[] };
+const LEDGER: Fields = Fields { known: &["durability", "when_full", "keep_minutes", "keep_hours"], later: &[] };
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
@@ -447,6 +448,7 @@ impl RawLedger {
         let s = subsection(r, root, "ledger", &LEDGER);
         Self {
             durability: r.optional_word(&s, "durability", scalar::durability),
+            when_full: r.optional_word(&s, "when_full", scalar::when_full),
             keep_minutes: r.optional_word(&s, "keep_minutes", time::positive_duration),
             keep_hours: r.optional_word(&s, "keep_hours", time::positive_duration),
         }

@@ -344,6 +344,7 @@ impl Check<'_, '_> {
     fn ledger(&mut self, raw: &RawLedger) -> Ledger {
         let ledger = Ledger {
             durability: raw.durability.as_ref().map_or_else(Default::default, |d| d.value),
+            when_full: raw.when_full.as_ref().map_or_else(Default::default, |w| w.value),
             keep_minutes: raw.keep_minutes.as_ref().map_or(DEFAULT_KEEP_MINUTES, |d| d.value),
             keep_hours: raw.keep_hours.as_ref().map_or(DEFAULT_KEEP_HOURS, |d| d.value),
         };

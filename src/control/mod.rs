@@ -295,7 +295,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.upstream_ca", old.server.upstream_ca != new.server.upstream_ca),
         ("admin", old.admin != new.admin),
         ("data_dir", old.data_dir != new.data_dir),
-        ("ledger", old.ledger != new.ledger),
+        // Each request asks what becomes of it, so that alone may change.
+        ("ledger", old.ledger != config::Ledger { when_full: old.ledger.when_full, ..new.ledger.clone() }),
     ]
     .into_iter()
     .filter_map(|(part, changed)| changed.then_some(part))

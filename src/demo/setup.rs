@@ -19,7 +19,7 @@ use weir_filters::secret::Secret;
 
 use crate::config::{
     Admin, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
-    Unpriced, UpstreamKey, User,
+    Unpriced, UpstreamKey, User, WhenFull,
 };
 use crate::draw;
 
@@ -125,6 +125,7 @@ pub fn config(
         unpriced: Unpriced::Allow,
         ledger: Ledger {
             durability: Durability::Relaxed,
+            when_full: WhenFull::Serve,
             keep_minutes: Duration::from_secs(2 * 24 * 3600),
             keep_hours: Duration::from_secs(90 * 24 * 3600),
         },

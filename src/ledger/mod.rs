@@ -49,16 +49,17 @@ pub use counters::Counters;
 pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, segment_around};
 pub use query::{By, KeyTotal, OperationTotal, Spends, Step, UsageQuery, UsageRow};
-pub use read_only::{ReadOnlyLedger, read_only};
+pub use read_only::{ReadOnlyLedger, read_only, try_store};
 pub use record::{Outcome, Settlement};
 
 #[cfg(test)]
 pub(crate) use fixtures::settlement;
 
-use crate::config::Durability;
+use crate::config::{Durability, WhenFull};
 use alive::Alive;
 use fold::Folder;
 use journal::files::{Disk, RealDisk};
+use journal::shard::Otherwise;
 use journal::{Journal, SEGMENT_BYTES};
 use keeper::{Keeper, Report, STORE_EVERY};
 
@@ -131,6 +132,8 @@ pub struct LedgerStatus {
     pub append_errors: u64,
     /// Records that wait in memory for the disk.
     pub backlog_records: u64,
+    /// Requests with a budget that were refused because their reservation could not be written.
+    pub refused: u64,
     /// Records lost, because the disk took none for so long that the backlog was full.
     pub dropped: u64,
     /// Damaged parts of the journal that were found, ever.
@@ -250,8 +253,15 @@ impl Ledger {
 
     /// Writes what a request is thought to cost before it is made, as the settlement that counts if no
     /// other one comes. When this returns, kill -9 does not lose it. Its own settlement takes its place.
-    pub fn reserve<T: AsRef<str>>(&self, thought: &Settlement<T>) {
-        self.inner.journal.reserve(self.inner.instance, thought);
+    ///
+    /// `false`: it could not be written, and the request is not to be made. With [`WhenFull::Serve`] it is made all
+    /// the same: what the disk refuses is kept in memory, where a kill loses it.
+    pub fn reserve<T: AsRef<str>>(&self, thought: &Settlement<T>, when_full: WhenFull) -> bool {
+        let otherwise = match when_full {
+            WhenFull::Serve => Otherwise::Keep,
+            WhenFull::Refuse => Otherwise::Forget,
+        };
+        self.inner.journal.reserve(self.inner.instance, thought, otherwise) || when_full == WhenFull::Serve
     }
 
     /// With [`Durability::Strict`], waits until the record is on the disk; otherwise returns at once.
@@ -291,6 +301,7 @@ impl Ledger {
         let mut status = LedgerStatus {
             append_errors: inner.journal.errors.load(Ordering::Relaxed),
             dropped: inner.journal.dropped.load(Ordering::Relaxed),
+            refused: inner.journal.refused.load(Ordering::Relaxed),
             backlog_records: inner.journal.waiting(),
             ..LedgerStatus::default()
         };
@@ -310,6 +321,18 @@ impl Ledger {
     /// has begun.
     pub(crate) fn stand_aside(&self) {
         self.inner.is_aside.store(true, Ordering::Release);
+    }
+
+    /// What kill -9 leaves of this process: nothing more is written, synced or folded, and its locks are free.
+    #[cfg(test)]
+    fn kill(self) {
+        let threads = lock(&self.threads).take().expect("it was not closed");
+        self.inner.stopped.store(true, Ordering::Release);
+        self.inner.journal.stop();
+        threads.fold.thread().unpark();
+        threads.sync.join().expect("no panic");
+        threads.fold.join().expect("no panic");
+        lock(&self.inner.keeper).close();
     }
 
     /// Folds and syncs everything, writes a snapshot and gives the ledger to whoever comes next.
@@ -346,6 +369,10 @@ impl Inner {
         let mut looked = Instant::now();
         while !self.stopped.load(Ordering::Acquire) {
             std::thread::park_timeout(every);
+            if self.stopped.load(Ordering::Acquire) {
+                // Whoever stops it folds the rest.
+                return;
+            }
             let written = self.journal.written();
             if written == folded && looked.elapsed() < LOOK_EVERY && lock(&self.report).leads {
                 continue;
@@ -391,8 +418,14 @@ impl Inner {
         }
         // One that ended a moment ago may have settled since: what it wrote is read before it is judged.
         self.catch_up(None, Duration::ZERO);
-        let left = lock(&self.folder).view.under_way.left_by(&dead);
+        let (left, unreadable) = lock(&self.folder).view.take_left(&dead);
         self.alive.forget(&dead);
+        if unreadable > 0 {
+            log::error!(
+                "ledger: {unreadable} requests were under way when the last process ended, and what was reserved for \
+                 them cannot be read, mostly because a later release wrote it: they are not counted"
+            );
+        }
         if left.is_empty() {
             return;
         }

@@ -18,6 +18,7 @@ mod commands;
 mod crash;
 mod credentials;
 mod disconnects;
+mod doctor;
 mod edge;
 mod edges;
 mod editing;

@@ -14,7 +14,7 @@ use weir_filters::secret::Secret;
 
 use super::super::{
     Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route,
-    Server, Sticky, Timeouts, Tls, UpstreamKey, User,
+    Server, Sticky, Timeouts, Tls, UpstreamKey, User, WhenFull,
 };
 use super::{CHANNEL, DIGEST, good};
 
@@ -91,6 +91,7 @@ fn what_is_left_out_has_the_documented_default() {
         config.ledger,
         Ledger {
             durability: Durability::Relaxed,
+            when_full: WhenFull::Serve,
             keep_minutes: Duration::from_secs(172_800),
             keep_hours: Duration::from_secs(3_024_000),
         }
@@ -157,7 +158,7 @@ keys:
     protocols: [anthropic]
     models: [claude-*]
     channels: [cl*, claude]
-ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
+ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 7d }}
 "#,
         digest = DIGEST.to_uppercase()
     ));
@@ -279,6 +280,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
         config.ledger,
         Ledger {
             durability: Durability::Strict,
+            when_full: WhenFull::Refuse,
             keep_minutes: Duration::from_secs(7200),
             keep_hours: Duration::from_secs(604_800),
         }

@@ -141,6 +141,7 @@ fn values_of_the_wrong_kind_are_refused() {
         ("headers: { set_request: { x-a: b, X-A: c } }", &["7:35: `X-A` is given twice, first on line 7"]),
         ("data_dir: \"\"", &["7:11: `data_dir` must not be empty"]),
         ("ledger: { durability: fast }", &["7:23: `durability` must be one of relaxed, strict, not `fast`"]),
+        ("ledger: { when_full: wait }", &["7:22: `when_full` must be one of serve, refuse, not `wait`"]),
     ]);
 }
 
