@@ -1,6 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::Reach;
 use weir_filters::glob::Glob;
 use weir_filters::health::Cooldown;
 use weir_filters::limits::estimate::Estimates;
@@ -33,7 +34,12 @@ fn what_is_left_out_has_the_documented_default() {
             upstream_ca: None,
         }
     );
-    assert_eq!(config.admin, Admin { address: ([127, 0, 0, 1], 8515).into(), token: None, metrics_token: None });
+    assert_eq!(config.admin, Admin {
+            address: ([127, 0, 0, 1], 8515).into(),
+            token: None,
+            metrics_token: None,
+            allow_private_upstreams: false,
+        });
     assert_eq!(config.data_dir.to_str(), Some("data"));
     assert_eq!(
         config.headers,
@@ -49,6 +55,7 @@ fn what_is_left_out_has_the_documented_default() {
             name: "miniai".into(),
             protocol: Protocol::OpenAi,
             base_url: BaseUrl { tls: false, host: "127.0.0.1".into(), port: 9001, path: String::new() },
+            reach: Reach::Declared,
             keys: vec![UpstreamKey { name: "main".into(), value: Secret::new("sk-canary-upstream") }],
             models: vec![Glob::new("gpt-*")],
             model_map: [].into(),
@@ -103,7 +110,7 @@ server:
   grace_period: 0s
   keepalive_timeout: 1m30s
   upstream_ca: /etc/cert.pem
-admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape }}
+admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape, allow_private_upstreams: true }}
 data_dir: /var/lib/weir
 headers:
   strip_request: []
@@ -169,6 +176,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             address: ([127, 0, 0, 1], 9000).into(),
             token: Some(Secret::new("canary-secret")),
             metrics_token: Some(Secret::new("scrape")),
+            allow_private_upstreams: true,
         }
     );
     assert_eq!(config.data_dir.to_str(), Some("/var/lib/weir"), "it is not under the file's folder");
@@ -190,6 +198,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             name: "claude".into(),
             protocol: Protocol::Anthropic,
             base_url: BaseUrl { tls: true, host: "::1".into(), port: 443, path: "/prefix".into() },
+            reach: Reach::Declared,
             keys: vec![
                 UpstreamKey { name: "a".into(), value: Secret::new("s3cret") },
                 UpstreamKey { name: "b".into(), value: Secret::new("canary-secret") },
