@@ -25,8 +25,8 @@ use weir_filters::health::Standing;
 use crate::config;
 use crate::leg::Origin;
 
-use resolve::Resolver;
 pub(crate) use resolve::NoAddress;
+use resolve::Resolver;
 use state::State;
 
 pub use choice::{Channels, Choice, NoChannel, Wish};

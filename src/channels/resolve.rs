@@ -190,7 +190,11 @@ mod tests {
         let resolver = Resolver::new("rebinding.example", 80, Reach::Public);
         let now = Instant::now();
         assert_eq!(said(resolver.learn(Ok(addresses(&PUBLIC[..1])), now)), PUBLIC[0]);
-        assert_eq!(said(resolver.recall(now + FRESH / 2).unwrap()), PUBLIC[0], "no second look-up between two requests");
+        assert_eq!(
+            said(resolver.recall(now + FRESH / 2).unwrap()),
+            PUBLIC[0],
+            "no second look-up between two requests"
+        );
         let later = now + FRESH;
         assert!(resolver.recall(later).is_none());
         assert_eq!(said(resolver.learn(Ok(addresses(&["127.0.0.1:80"])), later)), "a loopback address");

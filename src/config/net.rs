@@ -245,7 +245,10 @@ mod tests {
             ("http://a:65536", "must be a URL with a port from 1 to 65535, not `http://a:65536`"),
             ("http://a:", "must be a URL with a port from 1 to 65535, not `http://a:`"),
             ("http://127.1", "must be a URL whose address is four plain decimal numbers, not `http://127.1`"),
-            ("http://0177.0.0.1/", "must be a URL whose address is four plain decimal numbers, not `http://0177.0.0.1/`"),
+            (
+                "http://0177.0.0.1/",
+                "must be a URL whose address is four plain decimal numbers, not `http://0177.0.0.1/`",
+            ),
             ("http://0x7f.1", "must be a URL whose address is four plain decimal numbers, not `http://0x7f.1`"),
             ("http://2130706433", "must be a URL whose address is four plain decimal numbers, not `http://2130706433`"),
             ("http://127.0.0.1.", "must be a URL whose address is four plain decimal numbers, not `http://127.0.0.1.`"),

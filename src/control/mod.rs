@@ -266,7 +266,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen", old.listen != new.listen),
         ("server.threads", old.server.threads != new.server.threads),
         ("server.upstream_ca", old.server.upstream_ca != new.server.upstream_ca),
-        ("admin", old.admin != Admin { allow_private_upstreams: old.admin.allow_private_upstreams, ..new.admin.clone() }),
+        (
+            "admin",
+            old.admin != Admin { allow_private_upstreams: old.admin.allow_private_upstreams, ..new.admin.clone() },
+        ),
         ("data_dir", old.data_dir != new.data_dir),
         ("ledger", old.ledger != new.ledger),
     ]

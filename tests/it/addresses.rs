@@ -27,7 +27,8 @@ async fn an_address_that_is_not_public_is_refused_as_soon_as_it_is_given() {
     let inside = ok().await;
     let port = inside.address().port();
     let gateway = gateway().key("alice").with("admin.allow_private_upstreams", false).start().await;
-    let setting = "over the API only public addresses may be given, unless the file sets `admin.allow_private_upstreams`";
+    let setting =
+        "over the API only public addresses may be given, unless the file sets `admin.allow_private_upstreams`";
     for (host, class) in [
         ("127.0.0.1", "a loopback address"),
         ("127.9.9.9", "a loopback address"),
@@ -52,7 +53,8 @@ async fn an_address_that_is_not_public_is_refused_as_soon_as_it_is_given() {
         assert_eq!(refused, ("invalid".into(), message.into()), "{host}");
     }
     for host in ["0177.0.0.1", "0x7f.0.0.1", "0x7f000001", "2130706433", "127.1", "127.0.0.1."] {
-        let (code, message) = gateway.api("channels").post(&channel(&format!("http://{host}:{port}"))).await.refused(400);
+        let (code, message) =
+            gateway.api("channels").post(&channel(&format!("http://{host}:{port}"))).await.refused(400);
         assert!(message.contains("four plain decimal numbers"), "{host}: {code} {message}");
     }
     gateway.api("channels").post(&channel("https://api.example.com")).await.expect(201);

@@ -180,7 +180,9 @@ async fn administration(gateway: &Gateway, seen: &mut Seen) -> Vec<String> {
         ask("PATCH", "channels/made", Some(wrong.clone())).await;
         ask("POST", "channels", Some(wrong)).await;
     }
-    for path in ["keys", "users", "channels", "channels/made", "prices", "usage?by=channel", "usage?by=nothing", "nothing"] {
+    for path in
+        ["keys", "users", "channels", "channels/made", "prices", "usage?by=channel", "usage?by=nothing", "nothing"]
+    {
         ask("GET", path, None).await;
     }
     ask("DELETE", "channels/made", None).await;
@@ -304,6 +306,11 @@ async fn no_secret_is_in_any_log_file_metric_or_error() {
             }
         }
     }
-    println!("trust: {} texts of {total} octets looked through for {} secrets, {} hits", seen.0.len(), secrets.len(), hits.len());
+    println!(
+        "trust: {} texts of {total} octets looked through for {} secrets, {} hits",
+        seen.0.len(),
+        secrets.len(),
+        hits.len()
+    );
     assert!(hits.is_empty(), "{} hits:\n{}", hits.len(), hits[..hits.len().min(10)].join("\n"));
 }

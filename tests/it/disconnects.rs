@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use weir_filters::sse::Scanner;
 
 use crate::support::{
-    Channel, Gate, Gateway, Http, Raw, Script, Upstream, answer, anthropic, chunked, eventually, gateway, gemini,
-    many, openai, secret_of, upstream,
+    Channel, Gate, Gateway, Http, Raw, Script, Upstream, answer, anthropic, chunked, eventually, gateway, gemini, many,
+    openai, secret_of, upstream,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -197,7 +197,9 @@ async fn clients_that_leave_at_any_moment_leave_nothing_behind() {
             (settled >= made).then_some(settled)
         });
         assert_eq!(settled.await, made, "{policy}: each once");
-        println!("trust: {policy}: {count} clients left, {made} attempts, all settled once, {places} of {places} places back");
+        println!(
+            "trust: {policy}: {count} clients left, {made} attempts, all settled once, {places} of {places} places back"
+        );
     }
 }
 

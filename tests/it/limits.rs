@@ -47,7 +47,11 @@ async fn a_thousand_at_once_get_exactly_the_requests_of_a_minute() {
         let statuses = at_once(&gateway, &["alice"], 1000).await;
         assert_eq!((count(&statuses, 200), count(&statuses, 429)), (100, 900));
         assert_eq!(upstream.received().len(), 100);
-        assert_eq!(count(&at_once(&gateway, &["bob"], 50).await, 200), 50, "another key has limits of its own, or none");
+        assert_eq!(
+            count(&at_once(&gateway, &["bob"], 50).await, 200),
+            50,
+            "another key has limits of its own, or none"
+        );
         assert_eq!(metric(&gateway, r#"weir_limit_rejections_total{limit="rpm"}"#).await, Some(900.0));
         assert_eq!(metric(&gateway, "weir_limit_permits").await, Some(0.0));
     }

@@ -34,12 +34,15 @@ fn what_is_left_out_has_the_documented_default() {
             upstream_ca: None,
         }
     );
-    assert_eq!(config.admin, Admin {
+    assert_eq!(
+        config.admin,
+        Admin {
             address: ([127, 0, 0, 1], 8515).into(),
             token: None,
             metrics_token: None,
             allow_private_upstreams: false,
-        });
+        }
+    );
     assert_eq!(config.data_dir.to_str(), Some("data"));
     assert_eq!(
         config.headers,
