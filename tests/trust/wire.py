@@ -230,13 +230,15 @@ class Link:
         self.ready = threading.Event()
 
     def __enter__(self):
-        threading.Thread(target=self.run, daemon=True).start()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
         if not self.ready.wait(PATIENCE):
             raise TimeoutError("the link does not start")
         return self
 
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(PATIENCE)
 
     def run(self):
         asyncio.set_event_loop(self.loop)
@@ -245,6 +247,11 @@ class Link:
         self.ready.set()
         self.loop.run_forever()
         server.close()
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self.loop.close()
 
     async def connect(self, reader, writer):
         host, port = self.target.rsplit(":", 1)
@@ -255,7 +262,7 @@ class Link:
             return
         exchange = Exchange()
         both = [self.pump(reader, to, writer, exchange, up=True), self.pump(there, writer, to, exchange, up=False)]
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, asyncio.CancelledError):
             await asyncio.gather(*both)
         writer.close()
         to.close()

@@ -212,16 +212,16 @@ fn channels_are_checked_as_a_whole() {
         ),
         (
             "  - { name: meta, protocol: openai, base_url: 'http://169.254.169.254', models: [a], keys: [{ name: k, value: v }] }",
-            &["7:48: `base_url` leads to a metadata or link-local address, which no channel may"],
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
         ),
         (
             "  - { name: meta, protocol: openai, base_url: 'http://[64:ff9b::a9fe:a9fe]', models: [a], keys: [{ name: k, value: v }] }",
-            &["7:48: `base_url` leads to a metadata or link-local address, which no channel may"],
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
         ),
         (
             "  - { name: octal, protocol: openai, base_url: 'http://0251.0376.0251.0376', models: [a], keys: [{ name: k, value: v }] }",
             &[
-                "7:49: `base_url` must be a URL whose address is four plain decimal numbers, not `http://0251.0376.0251.0376`; other forms are read differently by different programs",
+                "7:48: `base_url` must be a URL whose address is four plain decimal numbers, not `http://0251.0376.0251.0376`; other forms are read differently by different programs",
             ],
         ),
         (

@@ -122,6 +122,8 @@ def said(*pieces: bytes, pause: float = 0.0):
             connection.sendall(piece)
         return True
 
+    # Until then nobody can tell what follows from the answer to the next request.
+    lie.lasts = 2 * pause
     return lie
 
 
@@ -219,7 +221,7 @@ def poisoned(side: sides.Side, liar: Liar, rounds: int) -> tuple[int, list[str],
                 hung.append(f"{name}: {time.monotonic() - begun:.1f} s")
             # It was lied to nobody if the gateway answered by itself.
             liar.lie = None
-            for wait in (0.0, 0.06, 0.0):
+            for wait in (getattr(lie, "lasts", 0), 0.06, 0):
                 time.sleep(wait)
                 try:
                     status, _, body = wire.ask(side.address, request)
