@@ -373,7 +373,7 @@ def admin(run: Run) -> Outcome:
 @check(
     37,
     "the time that a key's look-up takes",
-    how="a million look-ups in an order drawn by lot of keys that share all but their last octet with one that exists, and of keys that "
+    how="a million look-ups in an order drawn by lot of keys that share all but their last nine octets with one that exists, and of keys that "
     "share nothing; Welch's t over their times, the slowest twentieth left out. The same test must find a comparison that stops early",
     demand="|t| < 4.5",
     short=False,
