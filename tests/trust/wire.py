@@ -6,6 +6,7 @@ Knows nothing of what is tested with them.
 
 import asyncio
 import contextlib
+import logging
 import random
 import socket
 import struct
@@ -242,6 +243,8 @@ class Link:
 
     def run(self):
         asyncio.set_event_loop(self.loop)
+        # What is left of a connection when the link ends is no news.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         server = self.loop.run_until_complete(asyncio.start_server(self.connect, "127.0.0.1", 0, backlog=512))
         self.address = "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
         self.ready.set()

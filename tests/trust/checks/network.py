@@ -105,7 +105,7 @@ def faults(run: Run) -> Outcome:
     passed = slowest <= LIMIT + SLACK and left == 0 and made == settled and upstream_failed > 0 and client_failed > 0
     text = (f"{2 * len(suffered)} requests, the longest wait {slowest:.2f} s, {made - settled:.0f} of {made:.0f} attempts unsettled, "
             f"{left:.0f} in flight afterwards; {upstream_failed} and {client_failed} broke off")
-    return Outcome(passed, text, rivals, note="HAProxy takes some of the failures of a connection up again by itself")
+    return Outcome(passed, text, rivals)
 
 
 TRUTH = b'{"truth":true}'
@@ -240,7 +240,7 @@ def poisoned(side: sides.Side, liar: Liar, rounds: int) -> tuple[int, list[str],
     demand="0 requests get anything but the truth after a lie, 0 hang",
 )
 def lies(run: Run) -> Outcome:
-    rounds, rivals, text, passed, note = run.many(10, 1), {}, "", False, ""
+    rounds, rivals, text, passed, note = run.many(4, 1), {}, "", False, ""
     for open_side in [sides.weir, sides.nginx, sides.haproxy] if run.long else [sides.weir]:
         liar = Liar()
         with wire.Upstream(liar) as upstream:
