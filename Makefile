@@ -80,7 +80,7 @@ bench-programs: setup
 
 # TRUST_ONLY=1,9 runs only these, and replaces only their lines.
 trust: setup ## What an operator may believe, tested in full: tests/trust/README.md
-	@tests/setup.sh trust
+	@tests/setup.sh trust external scanners deny fuzz
 	$(CARGO) build --locked --release --bin weir
 	cd tests && WEIR_BIN="$(abspath $(TARGET))/release/weir" CARGO_TARGET_DIR="$(abspath $(TARGET))" \
 		"$(abspath $(TARGET))/venv-trust/bin/python" -m trust --long $(if $(TRUST_ONLY),--only $(TRUST_ONLY))

@@ -23,12 +23,13 @@ mod tree;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::{Class, Reach};
 use weir_filters::glob::Glob;
 use weir_filters::key::KeyDigest;
 use weir_filters::limits::Limits;
@@ -123,6 +124,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Closes `/metrics` when set.
     pub metrics_token: Option<Secret>,
+    /// Whether channels that are made over the API may lead into private networks.
+    pub allow_private_upstreams: bool,
 }
 
 /// `headers:`, beside the credentials, which are always stripped.
@@ -145,6 +148,8 @@ pub struct Channel {
     pub protocol: Protocol,
     /// Where it is.
     pub base_url: BaseUrl,
+    /// How far its host may lead; it depends on who made it.
+    pub reach: Reach,
     /// Its keys; at least one.
     pub keys: Vec<UpstreamKey>,
     /// The models it serves.
@@ -172,6 +177,13 @@ pub struct BaseUrl {
     pub port: u16,
     /// The path prefix.
     pub path: String,
+}
+
+impl BaseUrl {
+    /// What its host is for, if that is an address; a name is looked up when it is needed.
+    pub fn class(&self) -> Option<Class> {
+        self.host.parse::<IpAddr>().ok().map(Class::of)
+    }
 }
 
 /// One of a channel's keys.
@@ -270,6 +282,13 @@ pub struct Previous {
     pub sha256: [u8; 32],
     /// From when on it does not count.
     pub until: SystemTime,
+}
+
+impl Admin {
+    /// How far channels may lead that are made over the API.
+    pub fn reach(&self) -> Reach {
+        if self.allow_private_upstreams { Reach::Declared } else { Reach::Public }
+    }
 }
 
 impl Key {

@@ -72,6 +72,7 @@ pub(super) struct RawAdmin {
     pub(super) address: Option<At<SocketAddr>>,
     pub(super) token: RawSecret,
     pub(super) metrics_token: RawSecret,
+    pub(super) allow_private_upstreams: Option<At<bool>>,
 }
 
 /// A secret: itself, or the file that holds it.
@@ -202,8 +203,10 @@ const SERVER: Fields = Fields {
     ],
     later: &[],
 };
-const ADMIN: Fields =
-    Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
+const ADMIN: Fields = Fields {
+    known: &["address", "token", "token_file", "metrics_token", "metrics_token_file", "allow_private_upstreams"],
+    later: &[],
+};
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
 pub(super) const CHANNEL: Fields = Fields {
     known: &[
@@ -321,6 +324,7 @@ impl RawAdmin {
             address: r.optional_word(&s, "address", net::address),
             token: RawSecret::read(r, &s, "token", "token_file"),
             metrics_token: RawSecret::read(r, &s, "metrics_token", "metrics_token_file"),
+            allow_private_upstreams: r.optional_word(&s, "allow_private_upstreams", scalar::boolean),
         }
     }
 }

@@ -15,7 +15,7 @@ use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
 use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
-use crate::config::{self, Channel, Config, Key, User, Written, Wrong};
+use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
 use crate::proxy::{Shared, Snapshot};
 
@@ -293,7 +293,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen", old.listen != new.listen),
         ("server.threads", old.server.threads != new.server.threads),
         ("server.upstream_ca", old.server.upstream_ca != new.server.upstream_ca),
-        ("admin", old.admin != new.admin),
+        (
+            "admin",
+            old.admin != Admin { allow_private_upstreams: old.admin.allow_private_upstreams, ..new.admin.clone() },
+        ),
         ("data_dir", old.data_dir != new.data_dir),
         // Each request asks what becomes of it, so that alone may change.
         ("ledger", old.ledger != config::Ledger { when_full: old.ledger.when_full, ..new.ledger.clone() }),

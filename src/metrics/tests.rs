@@ -294,11 +294,13 @@ fn health_is_shown_and_each_cooldown_counted() {
     handles.channel(0).cooled_down(&metrics, Cooled::Key);
     handles.channel(0).cooled_down(&metrics, Cooled::Key);
     handles.channel(0).cooled_down(&metrics, Cooled::Channel);
+    handles.channel(0).address_refused(&metrics);
     for (series, expected) in [
         (r#"weir_channel_up{channel="a"}"#, 1.0),
         (r#"weir_channel_keys_cooling{channel="a"}"#, 2.0),
         (r#"weir_channel_cooldowns_total{channel="a",what="key"}"#, 2.0),
         (r#"weir_channel_cooldowns_total{channel="a",what="channel"}"#, 1.0),
+        (r#"weir_channel_addresses_refused_total{channel="a"}"#, 1.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}");
     }

@@ -221,6 +221,20 @@ fn channels_are_checked_as_a_whole() {
             ],
         ),
         (
+            "  - { name: meta, protocol: openai, base_url: 'http://169.254.169.254', models: [a], keys: [{ name: k, value: v }] }",
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
+        ),
+        (
+            "  - { name: meta, protocol: openai, base_url: 'http://[64:ff9b::a9fe:a9fe]', models: [a], keys: [{ name: k, value: v }] }",
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
+        ),
+        (
+            "  - { name: octal, protocol: openai, base_url: 'http://0251.0376.0251.0376', models: [a], keys: [{ name: k, value: v }] }",
+            &[
+                "7:48: `base_url` must be a URL whose address is four plain decimal numbers, not `http://0251.0376.0251.0376`; other forms are read differently by different programs",
+            ],
+        ),
+        (
             "  - { name: a b, protocol: openai, base_url: http://h, models: [a], keys: [{ name: k, value: v }, { name: k, value: w }] }",
             &[
                 "7:13: `name` must be a name of letters, digits and `. _ - @ : +`, at most 128 bytes, not `a b`",

@@ -36,7 +36,8 @@ pub(crate) struct GatewayBuilder {
 pub(crate) fn gateway() -> GatewayBuilder {
     let config = json!({
         "server": { "threads": 2, "grace_period": "1s" },
-        "admin": { "token": ADMIN_TOKEN },
+        // Upstreams of tests are at 127.0.0.1.
+        "admin": { "token": ADMIN_TOKEN, "allow_private_upstreams": true },
         "channels": [],
         "routes": [],
         "users": [],
