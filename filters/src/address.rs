@@ -93,11 +93,13 @@ fn of_v4(address: Ipv4Addr) -> Class {
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Class::Private,
         [100, 64..=127, ..] => Class::Shared,
         [224..=239, ..] => Class::Multicast,
-        // Protocol assignments, documentation, the former 6to4 anycast, benchmarks.
-        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => {
-            Class::Reserved
-        }
-        [240..=255, ..] => Class::Reserved,
+        // Protocol assignments, documentation, the former 6to4 anycast, benchmarks, what is not given out.
+        [192, 0, 0 | 2, _]
+        | [192, 88, 99, _]
+        | [198, 18 | 19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _]
+        | [240..=255, ..] => Class::Reserved,
         _ => Class::Public,
     }
 }
@@ -108,14 +110,13 @@ fn of_v6(address: Ipv6Addr) -> Class {
         return class;
     }
     match address.segments() {
-        // AWS's link-local services, and Google's.
-        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Class::Metadata,
-        [0xfe80..=0xfebf, ..] => Class::Metadata,
+        // AWS's link-local services, Google's, and the link itself.
+        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] | [0xfe80..=0xfebf, ..] => Class::Metadata,
         // Unique local, and what was site-local before.
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Class::Private,
         [0xff00..=0xffff, ..] => Class::Multicast,
         // Protocol assignments with Teredo, documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
         // All that is given out.
         [0x2000..=0x3fff, ..] => Class::Public,
         _ => Class::Reserved,

@@ -10,6 +10,7 @@ import logging
 import random
 import socket
 import struct
+import sys
 import threading
 import time
 
@@ -140,6 +141,8 @@ class Upstream:
         # The bytes of each connection, as they came, and how many of them are forgotten.
         self.connections: list[bytearray] = []
         self.forgotten: list[int] = []
+        # Where the request begins that is not whole yet.
+        self.begun: list[int] = []
 
     def __enter__(self):
         threading.Thread(target=self.accept, daemon=True).start()
@@ -162,6 +165,8 @@ class Upstream:
         with self.lock:
             self.connections.append(kept)
             self.forgotten.append(0)
+            place = len(self.connections) - 1
+            self.begun.append(0)
         begun = 0
         # What cannot be read as a request ends its connection.
         with connection, contextlib.suppress(OSError, ValueError):
@@ -173,6 +178,7 @@ class Upstream:
                     kept += piece
                 begun = end
                 with self.lock:
+                    self.begun[place] = end
                     number = self.requests
                     self.requests += 1
                 if self.script is None:
@@ -182,7 +188,9 @@ class Upstream:
 
     def forget(self):
         with self.lock:
-            self.forgotten = [len(kept) for kept in self.connections]
+            # What follows on half a request belongs to it: such a connection is not looked at again.
+            self.forgotten = [len(kept) if len(kept) <= begun else sys.maxsize
+                              for kept, begun in zip(self.connections, self.begun)]
 
     def seen(self) -> list[bytes]:
         """What came since it last forgot, by connection."""
