@@ -5,10 +5,15 @@ Knows nothing of what a check demands.
 
 import asyncio
 import resource
+import select
 import socket
 import threading
 import time
 from pathlib import Path
+
+import h2.config
+import h2.connection
+import h2.settings
 
 from .servers import KEY, HaProxy, Nginx
 
@@ -118,6 +123,25 @@ def connect(address: str, source: str = "", receive: int = 0, segment: int = 0, 
     return stream
 
 
+def streams_of_http2(address: str, streams: int) -> socket.socket:
+    """A connection of HTTP/2 with so many requests for streams on it, whose client grants the largest windows there are, and
+    then reads nothing."""
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.initiate_connection()
+    client.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1})
+    client.increment_flow_control_window(2**31 - 1 - 65_535)
+    for _ in range(streams):
+        identifier = client.get_next_available_stream_id()
+        client.send_headers(identifier, [
+            (":method", "POST"), (":path", "/v1/chat/completions"), (":scheme", "http"), (":authority", "weir"),
+            ("authorization", f"Bearer {KEY}"), ("content-type", "application/json"), ("content-length", str(len(STREAM))),
+        ])
+        client.send_data(identifier, STREAM, end_stream=True)
+    stream = connect(address)
+    stream.sendall(client.data_to_send())
+    return stream
+
+
 def answer(stream: socket.socket) -> tuple[int, bytes]:
     """The next answer, which says its length: its status and its body. 0: there was none."""
     data = b""
@@ -164,6 +188,14 @@ class Client:
         if self.stream is not None:
             self.stream.close()
         self.stream = None
+
+
+def readable(streams: list[socket.socket]) -> int:
+    """How many of them have something to read."""
+    waiting = select.poll()
+    for stream in streams:
+        waiting.register(stream, select.POLLIN)
+    return len(waiting.poll(0))
 
 
 def quantile(values: list[float], part: float) -> float:
