@@ -288,7 +288,7 @@ def overload(run: Run) -> Outcome:
             mine = measure(weir)
         rivals = {}
         if run.long:
-            zone = "limit_conn_zone $server_name zone=all:1m; limit_conn_status 503;"
+            zone = "limit_conn_zone $server_addr zone=all:1m; limit_conn_status 503;"
             with nginx(provider.address, f"limit_conn all {places};", zone) as server:
                 rivals["nginx"] = figure(measure(server))
             deny = f"http-request deny deny_status 503 if {{ be_conn(provider) ge {places} }}"
