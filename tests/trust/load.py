@@ -19,13 +19,14 @@ from .servers import KEY, HaProxy, Nginx
 
 # A byte of the body for every client, so that no two answers are alike in length only.
 PLAIN = b'{"id":"1","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
+LARGE_PIECE = 64 * 1024
 CHAT = b'{"model":"gpt-4o","messages":[]}'
 STREAM = b'{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}'
 
 
 class Provider:
     """An upstream on a thread of its own: plain answers after `delay`, streams of `event` with `interval` between two,
-    until `most` bytes have gone (then they stay open), and `large` bytes for a GET."""
+    until `most` bytes have gone (then they stay open), and `large` bytes for a GET, in pieces."""
 
     def __init__(self, delay: float = 0.0, event: bytes = b"", interval: float = 0.0, most: int = 1 << 40, large: int = 0):
         self.delay, self.event, self.interval, self.most, self.large = delay, event, interval, most, large
@@ -65,8 +66,7 @@ class Provider:
                     await self.stream(writer)
                 else:
                     await asyncio.sleep(self.delay)
-                    self.plain(writer, b"x" * self.large if head.startswith(b"GET ") and self.large else PLAIN)
-                    await writer.drain()
+                    await self.plain(writer, self.large if head.startswith(b"GET ") else 0)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError, ValueError):
             pass
         finally:
@@ -83,8 +83,12 @@ class Provider:
         lengths = [line for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
         return await reader.readexactly(int(lengths[0].split(b":")[1])) if lengths else b""
 
-    def plain(self, writer: asyncio.StreamWriter, body: bytes):
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    async def plain(self, writer: asyncio.StreamWriter, large: int):
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % large if large else head % len(PLAIN) + PLAIN)
+        for _ in range(large // LARGE_PIECE):
+            writer.write(b"x" * LARGE_PIECE)
+            await writer.drain()
 
     async def stream(self, writer: asyncio.StreamWriter):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
