@@ -17,8 +17,9 @@ from ..servers import KEY, Weir, program, resident_kib
 
 # As nginx and HAProxy are told too.
 HEAD_SECONDS = 10
-# Memory per stream, and per connection with whole documents on it, that is still called bounded: some reads of it.
-KIB_A_STREAM, KIB_EACH = 96, 128
+# Memory that is still called bounded: per stream, of which 16 KiB are read at a time, and per connection with a document
+# on it, of which it is 64 KiB.
+KIB_A_STREAM, KIB_EACH = 96, 256
 # Of HTTP/2, what the library holds to be sent is added.
 KIB_A_STREAM_OF_HTTP2 = 192
 # How often quiet and busy latencies are taken.
