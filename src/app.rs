@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -28,7 +29,8 @@ use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
 use crate::proxy::{InFlight, Shared, Snapshot, Weir};
-use crate::stop::stoppable;
+use crate::sockets::{Clients, Inherited};
+use crate::stop::{Ending, Life, Stop, stoppable};
 
 /// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
 const NO_POOL: usize = 1;
@@ -65,6 +67,12 @@ pub enum StartError {
         address: SocketAddr,
         /// Why.
         message: String,
+    },
+    /// The sockets of the listeners cannot be used.
+    #[error("the listening sockets: {source}")]
+    Sockets {
+        /// Why.
+        source: io::Error,
     },
     /// The admin listener cannot be opened.
     #[error("the admin listener on {address}: {source}")]
@@ -116,15 +124,22 @@ impl Gateway {
     /// # Errors
     /// When the data directory cannot be made or another gateway uses it, or when something in it cannot be read.
     pub fn open(config: &Config) -> Result<Self, StartError> {
+        Self::open_when(config, WhenLocked::Refuse)
+    }
+
+    /// The same beside a gateway that still runs, if `when_locked` allows it.
+    pub(crate) fn open_when(config: &Config, when_locked: WhenLocked) -> Result<Self, StartError> {
         let path = config.data_dir.clone();
-        std::fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        // Who used what is nobody else's business.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|source| StartError::DataDir { path: path.clone(), source })?;
         let ledger = Ledger::open(LedgerOptions {
             directory: path.clone(),
             shards: config.server.threads,
             durability: config.ledger.durability,
             keep_minutes: config.ledger.keep_minutes,
             keep_hours: config.ledger.keep_hours,
-            when_locked: WhenLocked::Refuse,
+            when_locked,
         })
         .map_err(|source| StartError::Ledger { directory: path, source })?;
         let catalog = Catalog::open(&config.data_dir)?;
@@ -208,6 +223,19 @@ impl Gateway {
         config: &Config,
         reloader: Option<Reloader>,
     ) -> Result<(AdminHandle, Option<Secret>), StartError> {
+        let (door, made) = self.admin_door(config, reloader)?;
+        Ok((door.open(None)?, made))
+    }
+
+    /// All that [`Gateway::admin`] needs, made and not yet opened.
+    ///
+    /// # Errors
+    /// When the token cannot be read or made.
+    pub(crate) fn admin_door(
+        &self,
+        config: &Config,
+        reloader: Option<Reloader>,
+    ) -> Result<(AdminDoor, Option<Secret>), StartError> {
         let address = config.admin.address;
         let failed = |source| StartError::Admin { address, source };
         let (token, made) = AdminToken::open(config.admin.token.as_ref(), &config.data_dir).map_err(failed)?;
@@ -219,7 +247,12 @@ impl Gateway {
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
-        Ok((Admin::start(options, state).map_err(failed)?, made))
+        Ok((AdminDoor { options, state }, made))
+    }
+
+    /// What changes the configuration in force.
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     /// What makes a reload of `path` take effect here.
@@ -232,20 +265,81 @@ impl Gateway {
     /// # Errors
     /// When a listener cannot be opened.
     pub fn serve(self, config: &Config, signals: Box<dyn ShutdownSignalWatch + Send + Sync>) -> Result<(), StartError> {
-        for listen in &config.listen {
-            // Pingora ends the process if it cannot bind; a test bind says which address it is.
-            std::net::TcpListener::bind(listen.address)
-                .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
-        }
-        let conf = server_conf(config);
-        let mut server = Server::new_with_opt_and_conf(None, conf);
+        let clients = Arc::new(Clients::open(config, &mut Inherited::default())?);
+        // Nobody waits for it to be up.
+        let (up, _) = mpsc::channel();
+        let closed = clients.clone();
+        self.serve_on(config, &clients, signals, Stop::default(), up, move || closed.close(), || ())
+    }
+
+    /// The same on open sockets: `up` is sent to once they are served, and hung up if they cannot be; `begins` is
+    /// called when the end begins, `hand_over` when a signal asks for a successor.
+    #[expect(clippy::too_many_arguments, reason = "the two callers of this are in this crate, and name each")]
+    pub(crate) fn serve_on(
+        self,
+        config: &Config,
+        clients: &Clients,
+        signals: Box<dyn ShutdownSignalWatch + Send + Sync>,
+        stop: Stop,
+        up: mpsc::Sender<()>,
+        begins: impl Fn() + Send + Sync + 'static,
+        hand_over: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(), StartError> {
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
         server.bootstrap();
         let service = self.service(&server.configuration, config)?;
-        let (service, signals) = stoppable(service, signals);
+        let sockets = clients.table().map_err(|source| StartError::Sockets { source })?;
+        let ending = Ends { shared: self.shared.clone(), begins: Box::new(begins), hand_over: Box::new(hand_over) };
+        let grace = config.server.grace_period;
+        let life = Life { sockets, up, signals, stop, grace, ending: Box::new(ending) };
+        let (service, signals) = stoppable(service, life);
         server.add_service(service);
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         self.shared.ledger.close();
         Ok(())
+    }
+}
+
+/// What the end of the service means to the gateway.
+struct Ends {
+    shared: Arc<Shared>,
+    begins: Box<dyn Fn() + Send + Sync>,
+    hand_over: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Ending for Ends {
+    fn begins(&self) {
+        (self.begins)();
+    }
+
+    fn is_busy(&self) -> bool {
+        // What they read is counted, and not estimated.
+        !self.shared.drains.is_empty()
+    }
+
+    fn hand_over(&self) {
+        (self.hand_over)();
+    }
+}
+
+/// The admin listener before it is open.
+pub(crate) struct AdminDoor {
+    options: AdminOptions,
+    state: Arc<dyn admin::AdminState>,
+}
+
+impl AdminDoor {
+    /// Serves on `listeners`, or else where the configuration says.
+    ///
+    /// # Errors
+    /// When an address or a socket is taken, or there is no thread for it.
+    pub(crate) fn open(self, listeners: Option<admin::Listeners>) -> Result<AdminHandle, StartError> {
+        let address = self.options.address;
+        let started = match listeners {
+            Some(listeners) => Admin::start_on(listeners, self.options, self.state),
+            None => Admin::start(self.options, self.state),
+        };
+        started.map_err(|source| StartError::Admin { address, source })
     }
 }
 
@@ -255,9 +349,10 @@ fn server_conf(config: &Config) -> ServerConf {
         // A connection stays on the thread that took it: its upstream's connection, its timers and its
         // journal shard are there too, and no thread wakes another.
         work_stealing: false,
-        grace_period_seconds: Some(config.server.grace_period.as_secs()),
-        graceful_shutdown_timeout_seconds: Some(1),
-        upgrade_sock: config.data_dir.join("upgrade.sock").to_string_lossy().into_owned(),
+        // Pingora is only ever told to stop at once, when all streams have ended (see `stop`), and sockets are handed
+        // over by `handover`.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     }
 }
@@ -295,10 +390,7 @@ impl AdminState for State {
 
     fn metrics(&self) -> String {
         let (status, metrics) = (self.shared.ledger.status(), &self.shared.metrics);
-        metrics.set_journal_bytes(status.journal_bytes);
-        metrics.set_fold_lag_records(status.fold_lag_records);
-        metrics.set_store_up(status.store_up);
-        metrics.set_ledger_append_errors(status.append_errors);
+        metrics.set_ledger(&status);
         metrics.set_connections(self.shared.census.connections());
         metrics.set_requests_in_flight(self.shared.in_flight.count());
         self.shared.live.load().show_health(Instant::now());

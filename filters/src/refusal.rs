@@ -71,6 +71,8 @@ pub enum Refusal {
     ChannelsFull,
     /// As many requests are under way as the gateway takes.
     Overloaded,
+    /// The key has a budget, and what the request may cost cannot be written down.
+    LedgerFull,
     /// No such route.
     NotFound,
     /// The path is not in its canonical spelling.
@@ -112,7 +114,7 @@ impl Refusal {
             Self::LimitExceeded(_) | Self::ChannelsFull => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::Overloaded => 503,
+            Self::Overloaded | Self::LedgerFull => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -139,6 +141,7 @@ impl Refusal {
             Self::LimitExceeded(_) => "limit_exceeded",
             Self::ChannelsFull => "channels_full",
             Self::Overloaded => "overloaded",
+            Self::LedgerFull => "ledger_full",
             Self::NotFound => "not_found",
             Self::NotCanonical => "not_canonical",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
@@ -202,6 +205,10 @@ impl Refusal {
             Self::LimitExceeded(exceeded) => return exceeded.message(),
             Self::ChannelsFull => "Every channel that serves this request is at its limit. Try again later.",
             Self::Overloaded => "The gateway serves as many requests as it can. Try again in a moment.",
+            Self::LedgerFull => {
+                "This API key has a budget, and what the request may cost cannot be written down at present. Try again \
+                 later."
+            }
             Self::NotFound => "There is nothing at this path. Check the base URL and the path.",
             Self::NotCanonical => {
                 "The path is not in its canonical spelling. Send it without empty or dot segments, without a trailing \
@@ -246,7 +253,9 @@ impl Refusal {
     pub fn headers(&self, protocol: Protocol, unix_ms: u64) -> Vec<(HeaderName, HeaderValue)> {
         match self {
             Self::LimitExceeded(exceeded) => exceeded.headers(protocol, unix_ms),
-            Self::ChannelsFull | Self::Overloaded => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
+            Self::ChannelsFull | Self::Overloaded | Self::LedgerFull => {
+                vec![(RETRY_AFTER, HeaderValue::from_static("1"))]
+            }
             Self::MethodNotAllowed { allow } => vec![(ALLOW, HeaderValue::from_static(allow))],
             _ if self.status() == 401 => vec![(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#))],
             _ => Vec::new(),

@@ -36,9 +36,25 @@ pub struct Sources<'a> {
 /// All that is wrong, by line. A file that cannot be read is a single mistake, and
 /// [`Mistakes::is_unreadable`].
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
+    load_telling(path, env, &|_| ())
+}
+
+/// [`load`], telling `reads` every file that the configuration has it read.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_telling(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    reads: &dyn Fn(&Path),
+) -> Result<Config, Mistakes> {
     let bytes = read_bytes(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+    let read = |file: &Path| {
+        reads(file);
+        read_text(file)
+    };
     match String::from_utf8(bytes) {
-        Ok(text) => parse(&text, path, env),
+        Ok(text) => parse_with(&text, path, &Sources { env, read: &read, cores: cores() }),
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
@@ -53,8 +69,11 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    parse_with(text, file, &Sources { env, read: &read_text, cores })
+    parse_with(text, file, &Sources { env, read: &read_text, cores: cores() })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// [`parse`], with everything else that it depends on given.

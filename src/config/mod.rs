@@ -23,12 +23,13 @@ mod tree;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::{Class, Reach};
 use weir_filters::glob::Glob;
 use weir_filters::key::KeyDigest;
 use weir_filters::limits::Limits;
@@ -41,7 +42,7 @@ use weir_filters::secret::Secret;
 pub use check::{Checked, check};
 pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
-pub use load::{Sources, fuzz_entry, load, parse, parse_with};
+pub use load::{Sources, fuzz_entry, load, load_telling, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
 pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
 pub use prices::{PriceFile, is_importable, parse_prices};
@@ -123,6 +124,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Closes `/metrics` when set.
     pub metrics_token: Option<Secret>,
+    /// Whether channels that are made over the API may lead into private networks.
+    pub allow_private_upstreams: bool,
 }
 
 /// `headers:`, beside the credentials, which are always stripped.
@@ -145,6 +148,8 @@ pub struct Channel {
     pub protocol: Protocol,
     /// Where it is.
     pub base_url: BaseUrl,
+    /// How far its host may lead; it depends on who made it.
+    pub reach: Reach,
     /// Its keys; at least one.
     pub keys: Vec<UpstreamKey>,
     /// The models it serves.
@@ -172,6 +177,13 @@ pub struct BaseUrl {
     pub port: u16,
     /// The path prefix.
     pub path: String,
+}
+
+impl BaseUrl {
+    /// What its host is for, if that is an address; a name is looked up when it is needed.
+    pub fn class(&self) -> Option<Class> {
+        self.host.parse::<IpAddr>().ok().map(Class::of)
+    }
 }
 
 /// One of a channel's keys.
@@ -272,6 +284,13 @@ pub struct Previous {
     pub until: SystemTime,
 }
 
+impl Admin {
+    /// How far channels may lead that are made over the API.
+    pub fn reach(&self) -> Reach {
+        if self.allow_private_upstreams { Reach::Declared } else { Reach::Public }
+    }
+}
+
 impl Key {
     /// What records, metrics and logs call it.
     pub fn id(&self) -> String {
@@ -287,6 +306,8 @@ impl Key {
 pub struct Ledger {
     /// Whether an answer waits for its record to reach the disk.
     pub durability: Durability,
+    /// What becomes of requests with a budget while the journal takes no record.
+    pub when_full: WhenFull,
     /// How long minute counters are kept.
     pub keep_minutes: Duration,
     /// How long hour counters are kept.
@@ -301,6 +322,17 @@ pub enum Durability {
     Relaxed,
     /// Once the disk has it: the answer's last chunk waits for that.
     Strict,
+}
+
+/// What becomes of a request with a budget while what it may cost cannot be written down, because the disk is full or
+/// broken. Requests without a budget are always served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is served. What it may cost is kept in memory; a gateway that is killed then gives that money out again.
+    #[default]
+    Serve,
+    /// It is refused with 503.
+    Refuse,
 }
 
 /// What becomes of a request whose model has no price.

@@ -24,7 +24,7 @@ use super::mistake::Complaint;
 use super::scalar::{Parsed, Word};
 use super::section::{At, Fields, Reader, Section};
 use super::tree::{Kind, NodeId};
-use super::{BaseUrl, Durability, Unpriced, net, prices, scalar, time};
+use super::{BaseUrl, Durability, Unpriced, WhenFull, net, prices, scalar, time};
 
 /// A whole file.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ pub(super) struct RawAdmin {
     pub(super) address: Option<At<SocketAddr>>,
     pub(super) token: RawSecret,
     pub(super) metrics_token: RawSecret,
+    pub(super) allow_private_upstreams: Option<At<bool>>,
 }
 
 /// A secret: itself, or the file that holds it.
@@ -159,6 +160,7 @@ pub(super) struct RawKey {
 #[derive(Debug)]
 pub(super) struct RawLedger {
     pub(super) durability: Option<At<Durability>>,
+    pub(super) when_full: Option<At<WhenFull>>,
     pub(super) keep_minutes: Option<At<Duration>>,
     pub(super) keep_hours: Option<At<Duration>>,
 }
@@ -201,8 +203,10 @@ const SERVER: Fields = Fields {
     ],
     later: &[],
 };
-const ADMIN: Fields =
-    Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
+const ADMIN: Fields = Fields {
+    known: &["address", "token", "token_file", "metrics_token", "metrics_token_file", "allow_private_upstreams"],
+    later: &[],
+};
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
 pub(super) const CHANNEL: Fields = Fields {
     known: &[
@@ -233,7 +237,7 @@ pub(super) const KEY: Fields = Fields {
     known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
     later: &[],
 };
-const LEDGER: Fields = Fields { known: &["durability", "keep_minutes", "keep_hours"], later: &[] };
+const LEDGER: Fields = Fields { known: &["durability", "when_full", "keep_minutes", "keep_hours"], later: &[] };
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
@@ -320,6 +324,7 @@ impl RawAdmin {
             address: r.optional_word(&s, "address", net::address),
             token: RawSecret::read(r, &s, "token", "token_file"),
             metrics_token: RawSecret::read(r, &s, "metrics_token", "metrics_token_file"),
+            allow_private_upstreams: r.optional_word(&s, "allow_private_upstreams", scalar::boolean),
         }
     }
 }
@@ -447,6 +452,7 @@ impl RawLedger {
         let s = subsection(r, root, "ledger", &LEDGER);
         Self {
             durability: r.optional_word(&s, "durability", scalar::durability),
+            when_full: r.optional_word(&s, "when_full", scalar::when_full),
             keep_minutes: r.optional_word(&s, "keep_minutes", time::positive_duration),
             keep_hours: r.optional_word(&s, "keep_hours", time::positive_duration),
         }

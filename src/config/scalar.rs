@@ -9,8 +9,8 @@ use weir_filters::glob::Glob;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 
-use super::Durability;
 use super::mistake::Complaint;
+use super::{Durability, WhenFull};
 
 /// More threads than this are a slip of the finger; 0 stands for one per core.
 const MAX_THREADS: usize = 1024;
@@ -164,6 +164,11 @@ pub(super) fn operation(word: Word<'_>) -> Parsed<Operation> {
 /// The ledger's durability.
 pub(super) fn durability(word: Word<'_>) -> Parsed<Durability> {
     one_of(word, &[("relaxed", Durability::Relaxed), ("strict", Durability::Strict)])
+}
+
+/// What becomes of a request with a budget when the journal takes no record.
+pub(super) fn when_full(word: Word<'_>) -> Parsed<WhenFull> {
+    one_of(word, &[("serve", WhenFull::Serve), ("refuse", WhenFull::Refuse)])
 }
 
 /// A name that travels in the `x-weir-channel` header and in metrics: ASCII, no spaces.

@@ -17,7 +17,7 @@ use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::Session;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock;
 use crate::http1::{Alarm, Plain, RequestError};
@@ -31,6 +31,9 @@ use super::terms::{Terms, Turned};
 
 /// How long the rest of a refused request's body is read for, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a connection that waits is still listened to when the service is to stop. A client that has just
+/// connected, or that sends its next request while its connection is being closed, would otherwise get no answer.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
 /// How long a client whose request made no sense is listened to, so that it sees why.
 const LINGER: Duration = Duration::from_secs(2);
 /// A client speaks another version of HTTP than it has agreed to.
@@ -171,11 +174,15 @@ where
             let next = {
                 let terms = (self.terms)();
                 let mut next = pin!(client.next(&terms, first.take()));
-                poll_fn(|cx| match next.as_mut().poll(cx) {
-                    Poll::Ready(next) => Poll::Ready(next),
-                    Poll::Pending => kit.stopping.poll(cx).map(|()| Next::End),
-                })
-                .await
+                let waited = poll_fn(|cx| match next.as_mut().poll(cx) {
+                    Poll::Ready(next) => Poll::Ready(Some(next)),
+                    Poll::Pending => kit.stopping.poll(cx).map(|()| None),
+                });
+                match waited.await {
+                    Some(next) => next,
+                    // Boxed: every connection would hold its room.
+                    None => Box::pin(timeout(LAST_REQUEST, next)).await.unwrap_or(Next::End),
+                }
             };
             match next {
                 Next::Request(_) if speech == Speech::Http2 => {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::LedgerError;
-use super::journal::files;
+use super::journal::files::{self, SegmentId};
 use super::pace::Pace;
 use super::rows::Row;
 use super::snapshot::{self, Stamp};
@@ -212,16 +212,23 @@ impl Keeper {
         self.reopen_at = Instant::now() + REOPEN_EVERY;
     }
 
-    /// Segments are numbered from 1 in each shard: if older ones are missing and no totals cover
+    /// Segments are numbered from 1 in each shard, without gaps: if some are missing and no totals cover
     /// them, what they held is lost, and that must be said.
     fn look_for_lost_history(&mut self, view: &View) -> io::Result<()> {
         let listed = files::list(&self.directory.join("journal"))?;
-        let mut oldest: BTreeMap<u16, u64> = BTreeMap::new();
-        for (id, _) in listed {
-            oldest.entry(id.shard).or_insert(id.seq);
-        }
-        let covered = |shard: &u16| view.floors.get(shard).copied().unwrap_or(0);
-        self.history_lost = oldest.iter().any(|(shard, seq)| *seq > covered(shard).saturating_add(1));
+        let is_lost = |shard: &[(SegmentId, u64)]| {
+            let id = shard[0].0;
+            let mut next = view.floors.get(&id.shard).copied().unwrap_or(0).saturating_add(1);
+            shard.iter().map(|(id, _)| *id).any(|id| {
+                // What totals are known to have been added up from is not missed.
+                let known =
+                    view.offsets.range(SegmentId { seq: next, ..id }..SegmentId { seq: id.seq.max(next), ..id });
+                let missing = id.seq.saturating_sub(next) > known.count() as u64;
+                next = next.max(id.seq.saturating_add(1));
+                missing
+            })
+        };
+        self.history_lost = listed.chunk_by(|(a, _), (b, _)| a.shard == b.shard).any(is_lost);
         if self.history_lost {
             log::error!(
                 "ledger: segments are missing that neither the store nor the snapshot covers: totals are too low"

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::fold::Folder;
 use super::keeper::{Keeper, STORE_EVERY};
 use super::query::{KeyTotal, UsageQuery, UsageRow};
+use super::store::Store;
 use super::view::View;
 use super::{LedgerError, snapshot};
 
@@ -36,10 +37,25 @@ pub fn read_only(directory: &Path) -> Result<ReadOnlyLedger, LedgerError> {
     }
 }
 
+/// Opens the store in `directory`, a copy that may be changed, and gives the number of records in its totals.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn try_store(directory: &Path) -> Result<u64, String> {
+    let rows = Store::open(directory).and_then(|store| store.rows()).map_err(|e| e.to_string())?;
+    let view = View::from_rows(rows).map_err(|bad| format!("the store is damaged: {}", bad.0))?;
+    Ok(view.map_or(0, |view| view.meta.folded))
+}
+
 impl ReadOnlyLedger {
     /// The rows that answer `query`.
     pub fn usage(&self, query: &UsageQuery) -> Vec<UsageRow> {
         self.view.usage(query)
+    }
+
+    /// Damaged parts of the journal, ever.
+    pub fn corrupt_records(&self) -> u64 {
+        self.view.meta.corrupt
     }
 
     /// The figures of every key over all time, by the key's id.

@@ -1,7 +1,11 @@
 //! Owns what must hold of the whole ledger: every record counts once, whatever happens in between.
 
 mod crash;
+mod damage;
 mod disk;
+mod interleavings;
+mod power;
+mod rebuild;
 mod reserved;
 mod scene;
 mod upgrade;

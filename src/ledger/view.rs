@@ -12,6 +12,7 @@ use super::codec::Dims;
 use super::counters::Counters;
 use super::journal::files::SegmentId;
 use super::keys::Keys;
+use super::record::Settlement;
 use super::reserved::UnderWay;
 
 /// Model names are the client's to choose, so one key may have this many combinations of user, model,
@@ -128,6 +129,13 @@ impl View {
     pub(crate) fn note_corrupt(&mut self) {
         self.meta.corrupt += 1;
         self.changes.insert(Change::Meta);
+    }
+
+    /// What `instances` have left under way, and how much of it cannot be read: that is damage, and forgotten.
+    pub(crate) fn take_left(&mut self, instances: &[u64]) -> (Vec<Settlement>, u64) {
+        let (left, unreadable) = self.under_way.left_by(instances);
+        (0..unreadable).for_each(|_| self.note_corrupt());
+        (left, unreadable)
     }
 
     /// Notes a record that was counted before.

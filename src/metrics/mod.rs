@@ -12,6 +12,7 @@ mod edge;
 mod family;
 mod handles;
 mod histogram;
+mod ledger;
 mod limits;
 #[cfg(test)]
 mod tests;
@@ -120,6 +121,7 @@ pub struct Metrics {
     aborted_by_upstream: IntCounter,
     limits: limits::LimitMetrics,
     edge: edge::EdgeMetrics,
+    ledger: ledger::LedgerMetrics,
     streams_active: IntGauge,
     drains_active: IntGauge,
     drains: [IntCounter; Drained::ALL.len()],
@@ -160,6 +162,7 @@ impl Metrics {
             aborted_by_upstream: families.streams_aborted.child(&[], &["upstream"]),
             limits: limits::LimitMetrics::declare(&declare)?,
             edge: edge::EdgeMetrics::declare(&declare)?,
+            ledger: ledger::LedgerMetrics::declare(&declare)?,
             drains_active: declare
                 .gauge("weir_drains_active", "Answers that are read although their client has left.")?,
             drains: Drained::ALL.map(|result| families.drains.child(&[], &[result.name()])),

@@ -125,8 +125,14 @@ fn every_family_can_be_made() {
             "http_request_duration_seconds",
             "http_requests_total",
             "ledger_append_errors_total",
+            "ledger_backlog_records",
+            "ledger_corrupt_total",
+            "ledger_dropped_total",
             "ledger_fold_lag_records",
+            "ledger_history_lost",
             "ledger_journal_bytes",
+            "ledger_refused_total",
+            "ledger_store_set_aside",
             "limit_estimate_exceeded_total",
             "limit_permits",
             "limit_rejections_total",
@@ -288,11 +294,13 @@ fn health_is_shown_and_each_cooldown_counted() {
     handles.channel(0).cooled_down(&metrics, Cooled::Key);
     handles.channel(0).cooled_down(&metrics, Cooled::Key);
     handles.channel(0).cooled_down(&metrics, Cooled::Channel);
+    handles.channel(0).address_refused(&metrics);
     for (series, expected) in [
         (r#"weir_channel_up{channel="a"}"#, 1.0),
         (r#"weir_channel_keys_cooling{channel="a"}"#, 2.0),
         (r#"weir_channel_cooldowns_total{channel="a",what="key"}"#, 2.0),
         (r#"weir_channel_cooldowns_total{channel="a",what="channel"}"#, 1.0),
+        (r#"weir_channel_addresses_refused_total{channel="a"}"#, 1.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}");
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use weir_filters::limits::Use;
 use weir_filters::price::NanoUsd;
+use weir_filters::refusal::Refusal;
 use weir_filters::usage::Usage;
 
 use crate::clock;
@@ -101,6 +102,10 @@ pub(super) fn settle(ctx: &mut Context) {
     (observation.cost, observation.unpriced) = (priced.cost, priced.unpriced);
     ctx.shared.metrics.observe(&snapshot.handles, &observation);
     if answered_here && outcome != Outcome::Refused {
+        return;
+    }
+    if matches!(ctx.refused, Some(Refusal::LedgerFull)) {
+        // The room that is left in memory is for what was spent.
         return;
     }
     let (Some(key), Some(operation), Some(route)) = (&ctx.key, ctx.operation, ctx.route) else { return };

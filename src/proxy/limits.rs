@@ -76,8 +76,10 @@ pub(super) fn reserve<'a>(
         Ok(permit) => {
             if wanted.cost.0 > 0 && (of_channel || permit.has_budget()) {
                 // Money that is given out is on record before anybody can spend it: see `Ledger::reserve`.
-                if let Some(thought) = thought(ctx, asked.operation, channel, tokens, wanted.cost) {
-                    ctx.shared.ledger.reserve(&thought);
+                if let Some(thought) = thought(ctx, asked.operation, channel, tokens, wanted.cost)
+                    && !ctx.shared.ledger.reserve(&thought, ctx.snapshot.when_full)
+                {
+                    return Err(Refusal::LedgerFull);
                 }
             }
             if !permit.is_limited() {

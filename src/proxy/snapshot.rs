@@ -14,7 +14,7 @@ use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
 use crate::channels::{Channel, Channels, Registry};
-use crate::config::{self, Config, Durability, Identity, Unpriced};
+use crate::config::{self, Config, Durability, Identity, Unpriced, WhenFull};
 use crate::descriptors;
 use crate::front::{STALL, Terms};
 use crate::metrics::{Handles, Metrics};
@@ -35,6 +35,7 @@ pub struct Snapshot {
     pub(crate) terms: Terms,
     pub(super) max_in_flight: usize,
     pub(super) durability: Durability,
+    pub(super) when_full: WhenFull,
     pub(super) estimates: Estimates,
     /// What may be used of each channel, by its index.
     pub(super) rooms: Vec<Option<Arc<Account>>>,
@@ -94,6 +95,7 @@ impl Snapshot {
             terms: terms(&config.server),
             max_in_flight: or_share(config.server.edge.max_in_flight, &config.server),
             durability: config.ledger.durability,
+            when_full: config.ledger.when_full,
             prices: config.prices.clone(),
             priced_models,
             unpriced: config.unpriced,

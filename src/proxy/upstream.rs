@@ -4,10 +4,11 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use pingora_core::{Error, ErrorType, OrErr, Result, RetryType};
+use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::RequestHeader;
 use weir_filters::refusal::Refusal;
 
+use crate::channels::NoAddress;
 use crate::clock;
 use crate::config::Timeouts;
 use crate::http1::{put_length, put_line};
@@ -20,13 +21,16 @@ use super::finish;
 /// Where the chosen channel is, and how long it may take.
 pub(super) async fn origin(ctx: &mut Context) -> Result<(Origin, Timeouts)> {
     let channel = &ctx.exchange.as_ref().ok_or_else(no_channel)?.channel;
-    let origin = channel
-        .origin()
-        .await
-        .or_err(ErrorType::ConnectError, "looking the upstream's name up")
-        .map_err(Error::into_up)
-        .inspect_err(|_| ctx.outcome = Some(Outcome::UpstreamError))?;
-    Ok((origin, channel.config().timeouts))
+    match channel.origin().await {
+        Ok(origin) => Ok((origin, channel.config().timeouts)),
+        Err(why) => {
+            if matches!(why, NoAddress::Forbidden(_)) {
+                ctx.snapshot.handles.channel(channel.index()).address_refused(&ctx.shared.metrics);
+            }
+            ctx.outcome = Some(Outcome::UpstreamError);
+            Err(Error::explain(ErrorType::ConnectError, why.to_string()).into_up())
+        }
+    }
 }
 
 fn no_channel() -> Box<Error> {

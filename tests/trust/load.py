@@ -4,7 +4,7 @@ Knows nothing of what a check demands.
 """
 
 import asyncio
-import resource
+import re
 import select
 import socket
 import threading
@@ -222,12 +222,11 @@ def nginx(upstream: str, limits: str = "", http: str = "", files: int = 0) -> Ng
 
 def haproxy(upstream: str, limits: str = "", files: int = 0, connections: int = 0) -> HaProxy:
     """HAProxy with more lines for its frontend, and with no more than `files` descriptors. It does not start with more
-    `connections` than it has descriptors for, two each; 0: as many as there are."""
+    `connections` than it has descriptors for, two each."""
     server = HaProxy(upstream, limits)
-    most = connections or min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200)
-    path = Path(server.folder.name, "haproxy.cfg")
-    path.write_text(path.read_text().replace("maxconn 20000", f"maxconn {most}", 1))
     if files:
+        path = Path(server.folder.name, "haproxy.cfg")
+        path.write_text(re.sub(r"maxconn \d+", f"maxconn {connections}", path.read_text(), count=1))
         server.command = limited(files) + server.command
     return server
 

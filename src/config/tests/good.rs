@@ -1,6 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::Reach;
 use weir_filters::glob::Glob;
 use weir_filters::health::Cooldown;
 use weir_filters::limits::estimate::Estimates;
@@ -14,7 +15,7 @@ use weir_filters::secret::Secret;
 
 use super::super::{
     Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route,
-    Server, Sticky, Timeouts, Tls, UpstreamKey, User,
+    Server, Sticky, Timeouts, Tls, UpstreamKey, User, WhenFull,
 };
 use super::{CHANNEL, DIGEST, good};
 
@@ -42,7 +43,15 @@ fn what_is_left_out_has_the_documented_default() {
             upstream_ca: None,
         }
     );
-    assert_eq!(config.admin, Admin { address: ([127, 0, 0, 1], 8515).into(), token: None, metrics_token: None });
+    assert_eq!(
+        config.admin,
+        Admin {
+            address: ([127, 0, 0, 1], 8515).into(),
+            token: None,
+            metrics_token: None,
+            allow_private_upstreams: false,
+        }
+    );
     assert_eq!(config.data_dir.to_str(), Some("data"));
     assert_eq!(
         config.headers,
@@ -58,6 +67,7 @@ fn what_is_left_out_has_the_documented_default() {
             name: "miniai".into(),
             protocol: Protocol::OpenAi,
             base_url: BaseUrl { tls: false, host: "127.0.0.1".into(), port: 9001, path: String::new() },
+            reach: Reach::Declared,
             keys: vec![UpstreamKey { name: "main".into(), value: Secret::new("sk-canary-upstream") }],
             models: vec![Glob::new("gpt-*")],
             model_map: [].into(),
@@ -91,6 +101,7 @@ fn what_is_left_out_has_the_documented_default() {
         config.ledger,
         Ledger {
             durability: Durability::Relaxed,
+            when_full: WhenFull::Serve,
             keep_minutes: Duration::from_secs(172_800),
             keep_hours: Duration::from_secs(3_024_000),
         }
@@ -119,7 +130,7 @@ server:
   write_timeout: 20s
   min_drain_rate: 0
   upstream_ca: /etc/cert.pem
-admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape }}
+admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape, allow_private_upstreams: true }}
 data_dir: /var/lib/weir
 headers:
   strip_request: []
@@ -157,7 +168,7 @@ keys:
     protocols: [anthropic]
     models: [claude-*]
     channels: [cl*, claude]
-ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
+ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 7d }}
 "#,
         digest = DIGEST.to_uppercase()
     ));
@@ -194,6 +205,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             address: ([127, 0, 0, 1], 9000).into(),
             token: Some(Secret::new("canary-secret")),
             metrics_token: Some(Secret::new("scrape")),
+            allow_private_upstreams: true,
         }
     );
     assert_eq!(config.data_dir.to_str(), Some("/var/lib/weir"), "it is not under the file's folder");
@@ -215,6 +227,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
             name: "claude".into(),
             protocol: Protocol::Anthropic,
             base_url: BaseUrl { tls: true, host: "::1".into(), port: 443, path: "/prefix".into() },
+            reach: Reach::Declared,
             keys: vec![
                 UpstreamKey { name: "a".into(), value: Secret::new("s3cret") },
                 UpstreamKey { name: "b".into(), value: Secret::new("canary-secret") },
@@ -279,6 +292,7 @@ ledger: {{ durability: strict, keep_minutes: 2h, keep_hours: 7d }}
         config.ledger,
         Ledger {
             durability: Durability::Strict,
+            when_full: WhenFull::Refuse,
             keep_minutes: Duration::from_secs(7200),
             keep_hours: Duration::from_secs(604_800),
         }

@@ -141,6 +141,7 @@ fn values_of_the_wrong_kind_are_refused() {
         ("headers: { set_request: { x-a: b, X-A: c } }", &["7:35: `X-A` is given twice, first on line 7"]),
         ("data_dir: \"\"", &["7:11: `data_dir` must not be empty"]),
         ("ledger: { durability: fast }", &["7:23: `durability` must be one of relaxed, strict, not `fast`"]),
+        ("ledger: { when_full: wait }", &["7:22: `when_full` must be one of serve, refuse, not `wait`"]),
     ]);
 }
 
@@ -217,6 +218,20 @@ fn channels_are_checked_as_a_whole() {
                 "7:78: `models` must not be an empty list",
                 "7:88: `keys` must not be an empty list",
                 "7:106: `inject_usage` has no effect: gemini reports usage unasked",
+            ],
+        ),
+        (
+            "  - { name: meta, protocol: openai, base_url: 'http://169.254.169.254', models: [a], keys: [{ name: k, value: v }] }",
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
+        ),
+        (
+            "  - { name: meta, protocol: openai, base_url: 'http://[64:ff9b::a9fe:a9fe]', models: [a], keys: [{ name: k, value: v }] }",
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
+        ),
+        (
+            "  - { name: octal, protocol: openai, base_url: 'http://0251.0376.0251.0376', models: [a], keys: [{ name: k, value: v }] }",
+            &[
+                "7:48: `base_url` must be a URL whose address is four plain decimal numbers, not `http://0251.0376.0251.0376`; other forms are read differently by different programs",
             ],
         ),
         (

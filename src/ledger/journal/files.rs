@@ -33,6 +33,10 @@ pub(crate) trait Disk: Send + Sync {
     fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Waits until what was written is on the disk.
     fn sync(&self, file: &File) -> io::Result<()>;
+    /// Waits until the names in a directory are on the disk.
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        sync_directory(path)
+    }
 }
 
 /// The real one.

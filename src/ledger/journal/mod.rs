@@ -7,9 +7,9 @@
 
 pub(crate) mod files;
 pub(crate) mod segment;
-mod shard;
+pub(crate) mod shard;
 mod sync;
-mod window;
+pub(crate) mod window;
 
 use std::cell::Cell;
 use std::io;
@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use super::record::Settlement;
 use super::{codec, reserved};
 use files::{Disk, SegmentId};
-use shard::{Appended, Place, Shard};
+use shard::{Appended, Otherwise, Place, Shard};
 
 /// Size of a segment: small enough that space comes back soon after the fold, large enough that one
 /// is made seldom (about a hundred thousand records each).
@@ -62,6 +62,8 @@ pub(crate) struct Journal {
     syncer: OnceLock<Thread>,
     pub(crate) errors: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    /// Reservations that were not made because they could not be written.
+    pub(crate) refused: AtomicU64,
 }
 
 /// Each on cache lines of its own: two threads that append must not slow each other down.
@@ -105,32 +107,44 @@ impl Journal {
             syncer: OnceLock::new(),
             errors: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         })
     }
 
     /// Writes `s` before it returns. What the disk refuses is kept in memory and tried again.
     pub(crate) fn append<T: AsRef<str>>(&self, s: &Settlement<T>) -> Position {
-        self.write(|frame| codec::encode(s, frame))
+        self.write(Otherwise::Keep, |frame| codec::encode(s, frame)).0
     }
 
-    /// Writes `thought` as a reservation of `instance`.
-    pub(crate) fn reserve<T: AsRef<str>>(&self, instance: u64, thought: &Settlement<T>) -> Position {
-        self.write(|frame| {
+    /// Writes `thought` as a reservation of `instance`. `false`: it is not written, and was forgotten.
+    pub(crate) fn reserve<T: AsRef<str>>(&self, instance: u64, thought: &Settlement<T>, otherwise: Otherwise) -> bool {
+        let encode = |frame: &mut Vec<u8>| {
             reserved::begin(instance, frame);
             codec::encode(thought, frame);
-        })
+        };
+        self.write(otherwise, encode).1
     }
 
-    fn write(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Position {
+    /// Where the record is, and whether it is not forgotten.
+    fn write(&self, otherwise: Otherwise, encode: impl FnOnce(&mut Vec<u8>)) -> (Position, bool) {
         let index = self.shard_of_thread();
         let (outcome, ticket) = {
             let mut shard = self.lock(index);
-            let outcome = shard.append(&self.place(index), encode);
+            let outcome = shard.append(&self.place(index), otherwise, encode);
             (outcome, shard.tickets)
         };
         let position = Position { shard: index, ticket };
         match outcome {
             Appended::Written => {}
+            Appended::Refused(error) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                if let Some(e) = error {
+                    log::error!("ledger: the journal cannot be written, requests with a budget are refused: {e}");
+                }
+                // The syncing thread tries the disk again.
+                self.mark_dirty();
+                return (Position { ticket: 0, ..position }, false);
+            }
             Appended::Kept(error) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 if let Some(e) = error {
@@ -142,11 +156,11 @@ impl Journal {
                 if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                     log::error!("ledger: the journal cannot be written and the backlog is full, records are lost");
                 }
-                return Position { ticket: 0, ..position };
+                return (Position { ticket: 0, ..position }, false);
             }
         }
         self.mark_dirty();
-        position
+        (position, true)
     }
 
     /// The open segments and how far their records are whole.
@@ -167,6 +181,11 @@ impl Journal {
     /// Records that wait in memory for a disk that takes them.
     pub(crate) fn waiting(&self) -> u64 {
         self.indices().map(|index| self.lock(index).waiting()).sum()
+    }
+
+    /// Whether the disk refused what was written last, somewhere.
+    fn is_down(&self) -> bool {
+        self.indices().any(|index| self.lock(index).is_down())
     }
 
     fn indices(&self) -> Range<u16> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::files::{shard_directory, sync_directory};
+use super::files::shard_directory;
 use super::{Journal, Position};
 
 /// Between two syncs, unless somebody waits for one: what a power loss can take.
@@ -44,7 +44,7 @@ impl Journal {
         let _ = self.syncer.set(std::thread::current());
         let mut next_retry = Instant::now();
         while !self.stopped.load(Ordering::Acquire) {
-            let waiting = self.waiting() > 0;
+            let waiting = self.is_down();
             if waiting && Instant::now() >= next_retry {
                 self.retry_backlog();
                 next_retry = Instant::now() + RETRY_EVERY;
@@ -117,13 +117,14 @@ impl Journal {
         for index in self.indices() {
             let mut shard = self.lock(index);
             let waiting = shard.waiting();
-            if waiting == 0 {
+            if !shard.is_down() {
                 continue;
             }
             let result = shard.retry(&self.place(index));
             drop(shard);
             self.dirty.store(true, Ordering::Release);
             match result {
+                Ok(()) if waiting == 0 => {}
                 Ok(()) => log::warn!("ledger: the journal takes records again, {waiting} were written late"),
                 Err(e) => log::debug!("ledger: the journal still cannot be written: {e}"),
             }
@@ -159,8 +160,8 @@ impl Journal {
 
     fn sync_files(&self, index: u16, files: &[Arc<File>], directory_dirty: bool) -> io::Result<()> {
         if directory_dirty {
-            sync_directory(&shard_directory(&self.directory, index))?;
-            sync_directory(&self.directory)?;
+            self.disk.sync_directory(&shard_directory(&self.directory, index))?;
+            self.disk.sync_directory(&self.directory)?;
         }
         files.iter().try_for_each(|file| self.disk.sync(file))
     }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::super::fixtures::settlement;
-use super::super::journal::files::{Disk, RealDisk};
+use super::super::journal::files::{self, Disk, RealDisk};
 use super::super::journal::segment::Header;
+use super::super::journal::window::Window;
 use super::scene::{Scene, eventually, requests};
-use crate::config::Durability;
+use crate::config::{Durability, WhenFull};
 
 const WELL: u8 = 0;
 /// Half of the record is written, then the disk is full.
@@ -134,4 +135,81 @@ fn a_failed_sync_is_said_and_the_next_segment_is_good() {
     let good = ledger.append(&settlement(2, 0));
     assert!(futures::executor::block_on(ledger.synced(good)));
     assert_eq!(requests(&ledger), 2);
+}
+
+#[test]
+fn a_reservation_that_cannot_be_written_is_refused_and_forgotten_until_it_can_be() {
+    for mode in [FULL, BROKEN] {
+        let (scene, disk) = failing();
+        let ledger = scene.open();
+        assert!(ledger.reserve(&settlement(1, 0), WhenFull::Refuse));
+        disk.0.store(mode, Ordering::SeqCst);
+        for id in 2..10 {
+            assert!(!ledger.reserve(&settlement(id, 0), WhenFull::Refuse));
+        }
+        let status = ledger.status();
+        assert_eq!((status.refused, status.backlog_records, status.append_errors, status.dropped), (8, 0, 0, 0));
+        assert!(ledger.reserve(&settlement(10, 0), WhenFull::Serve), "whoever is served is kept in memory");
+        assert_eq!(ledger.status().backlog_records, 1);
+        assert!(!ledger.reserve(&settlement(11, 0), WhenFull::Refuse));
+        disk.0.store(WELL, Ordering::SeqCst);
+        eventually("it can be written again", || ledger.reserve(&settlement(12, 0), WhenFull::Refuse));
+        let killed = Scene { disk: Arc::new(RealDisk), ..scene.copy() };
+        let next = killed.open();
+        let counted = requests(&next);
+        assert_eq!(counted, 3, "1, 10 and 12 were under way; what was refused is owed by nobody");
+        drop(ledger);
+    }
+}
+
+#[test]
+fn without_a_backlog_too_the_disk_is_tried_again() {
+    let (scene, disk) = failing();
+    let ledger = scene.open();
+    disk.0.store(FULL, Ordering::SeqCst);
+    assert!(!ledger.reserve(&settlement(1, 0), WhenFull::Refuse));
+    disk.0.store(WELL, Ordering::SeqCst);
+    eventually("the next one is made", || ledger.reserve(&settlement(2, 0), WhenFull::Refuse));
+    assert_eq!(requests(&Scene { disk: Arc::new(RealDisk), ..scene.copy() }.open()), 1);
+}
+
+/// A disk with so much room left for segments.
+struct Small(std::sync::atomic::AtomicU64);
+
+impl Disk for Small {
+    fn create(&self, journal: &Path, header: Header, bytes: u64) -> io::Result<File> {
+        let left = self.0.load(Ordering::SeqCst);
+        self.0.store(left.checked_sub(bytes).ok_or(ErrorKind::StorageFull)?, Ordering::SeqCst);
+        RealDisk.create(journal, header, bytes)
+    }
+
+    fn window(&self, file: &File, at: u64) -> Option<Window> {
+        RealDisk.window(file, at)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        RealDisk.write(file, bytes, at)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        RealDisk.sync(file)
+    }
+}
+
+#[test]
+fn the_last_room_of_a_disk_is_used_by_smaller_segments() {
+    let disk = Arc::new(Small((5 << 20).into()));
+    let scene = Scene { disk, segment_bytes: 16 << 20, ..Scene::new() };
+    let ledger = scene.open();
+    let mut written = 0;
+    while ledger.status().backlog_records == 0 {
+        scene.append(&ledger, written..written + 1000);
+        written += 1000;
+    }
+    let sizes: Vec<u64> =
+        files::list(&scene.directory().join("journal")).unwrap().iter().map(|(_, len)| *len).collect();
+    assert_eq!(sizes, [4 << 20, 1 << 20]);
+    let waiting = ledger.status().backlog_records;
+    assert!(waiting <= 1000, "{waiting}");
+    assert_eq!(requests(&ledger), written - waiting);
 }

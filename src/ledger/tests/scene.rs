@@ -89,6 +89,11 @@ pub(super) fn requests(ledger: &Ledger) -> u64 {
     ledger.usage(&by_model()).iter().map(|row| row.counters.requests).sum()
 }
 
+/// How many: the number in the environment's variable, which the long run of the scorecard sets, or `usual`.
+pub(super) fn how_many(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |n| n.parse().expect("a number"))
+}
+
 /// Waits until `done`, and fails after ten seconds.
 pub(super) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..1000 {
