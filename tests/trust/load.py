@@ -4,23 +4,29 @@ Knows nothing of what a check demands.
 """
 
 import asyncio
-import resource
+import re
+import select
 import socket
 import threading
 import time
 from pathlib import Path
 
+import h2.config
+import h2.connection
+import h2.settings
+
 from .servers import KEY, HaProxy, Nginx
 
 # A byte of the body for every client, so that no two answers are alike in length only.
 PLAIN = b'{"id":"1","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
+LARGE_PIECE = 64 * 1024
 CHAT = b'{"model":"gpt-4o","messages":[]}'
 STREAM = b'{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}'
 
 
 class Provider:
     """An upstream on a thread of its own: plain answers after `delay`, streams of `event` with `interval` between two,
-    until `most` bytes have gone (then they stay open), and `large` bytes for a GET."""
+    until `most` bytes have gone (then they stay open), and `large` bytes for a GET, in pieces."""
 
     def __init__(self, delay: float = 0.0, event: bytes = b"", interval: float = 0.0, most: int = 1 << 40, large: int = 0):
         self.delay, self.event, self.interval, self.most, self.large = delay, event, interval, most, large
@@ -60,8 +66,7 @@ class Provider:
                     await self.stream(writer)
                 else:
                     await asyncio.sleep(self.delay)
-                    self.plain(writer, b"x" * self.large if head.startswith(b"GET ") and self.large else PLAIN)
-                    await writer.drain()
+                    await self.plain(writer, self.large if head.startswith(b"GET ") else 0)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError, ValueError):
             pass
         finally:
@@ -78,8 +83,12 @@ class Provider:
         lengths = [line for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
         return await reader.readexactly(int(lengths[0].split(b":")[1])) if lengths else b""
 
-    def plain(self, writer: asyncio.StreamWriter, body: bytes):
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    async def plain(self, writer: asyncio.StreamWriter, large: int):
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % large if large else head % len(PLAIN) + PLAIN)
+        for _ in range(large // LARGE_PIECE):
+            writer.write(b"x" * LARGE_PIECE)
+            await writer.drain()
 
     async def stream(self, writer: asyncio.StreamWriter):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -115,6 +124,25 @@ def connect(address: str, source: str = "", receive: int = 0, segment: int = 0, 
     if source:
         stream.bind((source, 0))
     stream.connect((host, int(port)))
+    return stream
+
+
+def streams_of_http2(address: str, streams: int) -> socket.socket:
+    """A connection of HTTP/2 with so many requests for streams on it, whose client grants the largest windows there are, and
+    then reads nothing."""
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.initiate_connection()
+    client.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1})
+    client.increment_flow_control_window(2**31 - 1 - 65_535)
+    for _ in range(streams):
+        identifier = client.get_next_available_stream_id()
+        client.send_headers(identifier, [
+            (":method", "POST"), (":path", "/v1/chat/completions"), (":scheme", "http"), (":authority", "weir"),
+            ("authorization", f"Bearer {KEY}"), ("content-type", "application/json"), ("content-length", str(len(STREAM))),
+        ])
+        client.send_data(identifier, STREAM, end_stream=True)
+    stream = connect(address)
+    stream.sendall(client.data_to_send())
     return stream
 
 
@@ -166,6 +194,14 @@ class Client:
         self.stream = None
 
 
+def readable(streams: list[socket.socket]) -> int:
+    """How many of them have something to read."""
+    waiting = select.poll()
+    for stream in streams:
+        waiting.register(stream, select.POLLIN)
+    return len(waiting.poll(0))
+
+
 def quantile(values: list[float], part: float) -> float:
     """The value below which that part of them is."""
     ordered = sorted(values)
@@ -186,12 +222,11 @@ def nginx(upstream: str, limits: str = "", http: str = "", files: int = 0) -> Ng
 
 def haproxy(upstream: str, limits: str = "", files: int = 0, connections: int = 0) -> HaProxy:
     """HAProxy with more lines for its frontend, and with no more than `files` descriptors. It does not start with more
-    `connections` than it has descriptors for, two each; 0: as many as there are."""
+    `connections` than it has descriptors for, two each."""
     server = HaProxy(upstream, limits)
-    most = connections or min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200)
-    path = Path(server.folder.name, "haproxy.cfg")
-    path.write_text(path.read_text().replace("maxconn 20000", f"maxconn {most}", 1))
     if files:
+        path = Path(server.folder.name, "haproxy.cfg")
+        path.write_text(re.sub(r"maxconn \d+", f"maxconn {connections}", path.read_text(), count=1))
         server.command = limited(files) + server.command
     return server
 
