@@ -232,5 +232,4 @@ async fn a_socket_of_systemd_is_served_and_stays_open_when_the_gateway_ends() {
     assert_eq!(answer.status, 200);
     std::net::TcpStream::connect(address).expect("systemd's socket is still open");
     drop(listener);
-    assert!(std::net::TcpStream::connect(address).is_err());
 }
