@@ -18,7 +18,7 @@ use pingora_proxy::HttpProxy;
 use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
-use crate::admin::{self, Admin, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, UsageError};
+use crate::admin::{self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, Unopened, UsageError};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
@@ -28,7 +28,7 @@ use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
-use crate::proxy::{InFlight, Shared, Snapshot, Weir};
+use crate::proxy::{Drains, InFlight, Shared, Snapshot, Weir};
 use crate::sockets::{Clients, Inherited};
 use crate::stop::{Ending, Life, Stop, stoppable};
 
@@ -224,7 +224,8 @@ impl Gateway {
         reloader: Option<Reloader>,
     ) -> Result<(AdminHandle, Option<Secret>), StartError> {
         let (door, made) = self.admin_door(config, reloader)?;
-        Ok((door.open(None)?, made))
+        let opened = door.open(None);
+        Ok((opened.map_err(|source| StartError::Admin { address: config.admin.address, source })?, made))
     }
 
     /// All that [`Gateway::admin`] needs, made and not yet opened.
@@ -235,7 +236,7 @@ impl Gateway {
         &self,
         config: &Config,
         reloader: Option<Reloader>,
-    ) -> Result<(AdminDoor, Option<Secret>), StartError> {
+    ) -> Result<(Unopened, Option<Secret>), StartError> {
         let address = config.admin.address;
         let failed = |source| StartError::Admin { address, source };
         let (token, made) = AdminToken::open(config.admin.token.as_ref(), &config.data_dir).map_err(failed)?;
@@ -247,7 +248,12 @@ impl Gateway {
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
-        Ok((AdminDoor { options, state }, made))
+        Ok((Unopened::new(options, state), made))
+    }
+
+    /// Answers that are read for nobody.
+    pub(crate) fn drains(&self) -> &Arc<Drains> {
+        &self.shared.drains
     }
 
     /// What changes the configuration in force.
@@ -265,34 +271,23 @@ impl Gateway {
     /// # Errors
     /// When a listener cannot be opened.
     pub fn serve(self, config: &Config, signals: Box<dyn ShutdownSignalWatch + Send + Sync>) -> Result<(), StartError> {
-        let clients = Arc::new(Clients::open(config, &mut Inherited::default())?);
+        let clients = Clients::open(config, &mut Inherited::default())?;
+        let sockets = clients.table().map_err(|source| StartError::Sockets { source })?;
         // Nobody waits for it to be up.
         let (up, _) = mpsc::channel();
-        let closed = clients.clone();
-        self.serve_on(config, &clients, signals, Stop::default(), up, move || closed.close(), || ())
+        let ending = Box::new(Alone { clients, drains: self.drains().clone() });
+        self.serve_through(config, Life { sockets, up, signals, stop: Stop::default(), ending })
     }
 
-    /// The same on open sockets: `up` is sent to once they are served, and hung up if they cannot be; `begins` is
-    /// called when the end begins, `hand_over` when a signal asks for a successor.
-    #[expect(clippy::too_many_arguments, reason = "the two callers of this are in this crate, and name each")]
-    pub(crate) fn serve_on(
-        self,
-        config: &Config,
-        clients: &Clients,
-        signals: Box<dyn ShutdownSignalWatch + Send + Sync>,
-        stop: Stop,
-        up: mpsc::Sender<()>,
-        begins: impl Fn() + Send + Sync + 'static,
-        hand_over: impl Fn() + Send + Sync + 'static,
-    ) -> Result<(), StartError> {
+    /// The same as a part of `life`.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used.
+    pub(crate) fn serve_through(self, config: &Config, life: Life) -> Result<(), StartError> {
         let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
         server.bootstrap();
         let service = self.service(&server.configuration, config)?;
-        let sockets = clients.table().map_err(|source| StartError::Sockets { source })?;
-        let ending = Ends { shared: self.shared.clone(), begins: Box::new(begins), hand_over: Box::new(hand_over) };
-        let grace = config.server.grace_period;
-        let life = Life { sockets, up, signals, stop, grace, ending: Box::new(ending) };
-        let (service, signals) = stoppable(service, life);
+        let (service, signals) = stoppable(service, life, config.server.grace_period);
         server.add_service(service);
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         self.shared.ledger.close();
@@ -300,46 +295,23 @@ impl Gateway {
     }
 }
 
-/// What the end of the service means to the gateway.
-struct Ends {
-    shared: Arc<Shared>,
-    begins: Box<dyn Fn() + Send + Sync>,
-    hand_over: Box<dyn Fn() + Send + Sync>,
+/// A gateway without a life of its own: nobody comes after it.
+struct Alone {
+    clients: Clients,
+    drains: Arc<Drains>,
 }
 
-impl Ending for Ends {
+impl Ending for Alone {
     fn begins(&self) {
-        (self.begins)();
+        self.clients.close();
     }
 
     fn is_busy(&self) -> bool {
-        // What they read is counted, and not estimated.
-        !self.shared.drains.is_empty()
+        !self.drains.is_empty()
     }
 
     fn hand_over(&self) {
-        (self.hand_over)();
-    }
-}
-
-/// The admin listener before it is open.
-pub(crate) struct AdminDoor {
-    options: AdminOptions,
-    state: Arc<dyn admin::AdminState>,
-}
-
-impl AdminDoor {
-    /// Serves on `listeners`, or else where the configuration says.
-    ///
-    /// # Errors
-    /// When an address or a socket is taken, or there is no thread for it.
-    pub(crate) fn open(self, listeners: Option<admin::Listeners>) -> Result<AdminHandle, StartError> {
-        let address = self.options.address;
-        let started = match listeners {
-            Some(listeners) => Admin::start_on(listeners, self.options, self.state),
-            None => Admin::start(self.options, self.state),
-        };
-        started.map_err(|source| StartError::Admin { address, source })
+        log::warn!("there is no process that could follow this one");
     }
 }
 

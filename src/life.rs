@@ -7,16 +7,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
-use crate::admin::AdminHandle;
-use crate::app::{AdminDoor, Gateway, Reloader, StartError};
+use crate::admin::{AdminHandle, Unopened};
+use crate::app::{Gateway, Reloader, StartError};
 use crate::config::Config;
 use crate::control::Control;
 use crate::handover::{AskError, Giver, Owner, Successor, Taken};
 use crate::ledger::{Ledger, WhenLocked};
 use crate::loopback;
+use crate::proxy::Drains;
 use crate::signals;
 use crate::sockets::{Inherited, Sockets};
-use crate::stop::Stop;
+use crate::stop::{Ending, Life, Stop};
 use crate::systemd::{self, Notify};
 
 /// Why a gateway does not run.
@@ -49,6 +50,7 @@ pub(crate) fn run(path: &Path, config: &Config, upgrade: bool) -> Result<(), Lif
 /// What a process is, to all that can end it.
 struct Process {
     ledger: Arc<Ledger>,
+    drains: Arc<Drains>,
     control: Arc<Control>,
     sockets: Arc<Sockets>,
     admin: Mutex<Option<AdminHandle>>,
@@ -68,7 +70,7 @@ struct Arrival {
     giver: Giver,
     config: Config,
     /// The admin listener is opened then: whoever asks it hears of a gateway that serves.
-    door: AdminDoor,
+    door: Unopened,
     /// The one before.
     replaces: Option<Taken>,
 }
@@ -101,18 +103,14 @@ fn serve(path: &Path, config: &Config, taken: Option<Taken>, mut inherited: Inhe
         Arrival { process: process.clone(), giver: giver.clone(), config: config.clone(), door, replaces: taken };
     let waits = std::thread::Builder::new().name("weir-arrival".into()).spawn(move || arrival.wait(&is_up));
     waits.map_err(LifeError::System)?;
-    let (ends, hands_over) = (process.clone(), giver.clone());
-    let clients = process.sockets.clients().clone();
-    let stop = process.stop.clone();
-    gateway.serve_on(
-        config,
-        &clients,
-        signals,
-        stop,
+    let life = Life {
+        sockets: process.sockets.clients().table().map_err(LifeError::System)?,
         up,
-        move || ends.begin_to_end(),
-        move || hands_over.upgrade_self(),
-    )?;
+        signals,
+        stop: process.stop.clone(),
+        ending: Box::new(Ends { process: process.clone(), giver: giver.clone() }),
+    };
+    gateway.serve_through(config, life)?;
     giver.finish();
     if let Some(admin) = process.admin().take() {
         admin.shutdown();
@@ -121,7 +119,7 @@ fn serve(path: &Path, config: &Config, taken: Option<Taken>, mut inherited: Inhe
     failure.map_or(Ok(()), Err)
 }
 
-type Made = (Gateway, Reloader, Arc<Process>, Giver, AdminDoor);
+type Made = (Gateway, Reloader, Arc<Process>, Giver, Unopened);
 
 /// Everything that can fail before anybody is served.
 fn make(
@@ -141,6 +139,7 @@ fn make(
     }
     let process = Arc::new(Process {
         ledger: gateway.ledger().clone(),
+        drains: gateway.drains().clone(),
         control: gateway.control().clone(),
         sockets: sockets.clone(),
         admin: Mutex::default(),
@@ -173,12 +172,11 @@ impl Arrival {
     fn arrive(self) -> Result<(), LifeError> {
         let Self { process, giver, config, door, replaces } = self;
         let replaces = replaces.map(Taken::serving).transpose()?.is_some();
-        let listeners = process.sockets.admin().map_err(|source| StartError::Sockets { source });
-        match listeners.and_then(|listeners| door.open(Some(listeners))) {
+        match process.sockets.admin().and_then(|listeners| door.open(Some(listeners))) {
             Ok(admin) => *process.admin() = Some(admin),
             // The one before does not serve any more: half of a gateway is better than none.
-            Err(e) if replaces => log::error!("{e}"),
-            Err(e) => return Err(e.into()),
+            Err(e) if replaces => log::error!("the admin listener is not served: {e}"),
+            Err(source) => return Err(StartError::Admin { address: config.admin.address, source }.into()),
         }
         process.announce(&config);
         match process.sockets.upgrade().and_then(|listener| giver.listen(listener)) {
@@ -199,16 +197,33 @@ impl Arrival {
     }
 }
 
-impl Process {
-    /// Accepts nobody any more.
-    fn begin_to_end(&self) {
-        self.is_ending.store(true, Ordering::Release);
-        if !self.is_replaced.load(Ordering::Acquire) {
-            self.notify.stopping();
+/// What the end of the service means to its process.
+struct Ends {
+    process: Arc<Process>,
+    giver: Giver,
+}
+
+impl Ending for Ends {
+    fn begins(&self) {
+        let process = &self.process;
+        process.is_ending.store(true, Ordering::Release);
+        if !process.is_replaced.load(Ordering::Acquire) {
+            process.notify.stopping();
         }
-        self.sockets.clients().close();
+        process.sockets.clients().close();
     }
 
+    fn is_busy(&self) -> bool {
+        // What is read for nobody is counted, and need not be estimated.
+        !self.process.drains.is_empty()
+    }
+
+    fn hand_over(&self) {
+        self.giver.upgrade_self();
+    }
+}
+
+impl Process {
     fn announce(&self, config: &Config) {
         for listen in &config.listen {
             let scheme = if listen.tls.is_some() { "https" } else { "http" };

@@ -24,9 +24,9 @@ pub(crate) fn hear(mut on_hangup: impl FnMut() + Send + 'static) -> io::Result<S
     let reload = move || {
         runtime.block_on(async {
             while hangup.recv().await.is_some() {
-                on_hangup()
+                on_hangup();
             }
-        })
+        });
     };
     std::thread::Builder::new().name("reload".into()).spawn(reload)?;
 

@@ -83,8 +83,6 @@ pub(crate) struct Life {
     pub(crate) signals: Box<dyn ShutdownSignalWatch + Send + Sync>,
     /// From inside.
     pub(crate) stop: Stop,
-    /// How long streams may take to end.
-    pub(crate) grace: Duration,
     /// Who else has to know.
     pub(crate) ending: Box<dyn Ending>,
 }
@@ -109,9 +107,9 @@ pub(crate) struct Signals {
     ending: Box<dyn Ending>,
 }
 
-/// Ties `service` to what stops it.
-pub(crate) fn stoppable<S>(service: S, life: Life) -> (Stoppable<S>, Signals) {
-    let Life { sockets, up, signals, stop, grace, ending } = life;
+/// Ties `service` to what stops it. Streams have `grace` to end.
+pub(crate) fn stoppable<S>(service: S, life: Life, grace: Duration) -> (Stoppable<S>, Signals) {
+    let Life { sockets, up, signals, stop, ending } = life;
     let (serving, watch) = watch::channel(false);
     let (ended, has_ended) = watch::channel(false);
     let service = Stoppable { service, sockets, serving: Some(watch), up: Some(up), ended };
@@ -296,10 +294,9 @@ mod tests {
             up: up_sender,
             signals: Box::new(Sent(Mutex::new(sent))),
             stop: stop.clone(),
-            grace,
             ending: Box::new(seen.clone()),
         };
-        let (mut service, signals) = stoppable(Serves(leaves.clone()), life);
+        let (mut service, signals) = stoppable(Serves(leaves.clone()), life, grace);
         let (pingoras, watch) = watch::channel(false);
         tokio::spawn(async move {
             service.start_service(None, watch, 1).await;

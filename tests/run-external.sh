@@ -37,6 +37,7 @@ part "official Python SDKs" tests/sdk/test_openai.py tests/sdk/test_anthropic.py
 part "metering before vidaimock" tests/tools/test_vidaimock.py
 part "metrics under promtool" tests/tools/test_promtool.py
 part "curl lines of the demo" tests/tools/test_demo.py
+part "the unit for systemd" tests/tools/test_systemd.py
 
 # The short versions of the scorecard's tests.
 start=$SECONDS

@@ -49,9 +49,9 @@ build() {
     packages build-essential cmake ca-certificates
 }
 
-# The providers' SDKs, vidaimock, promtool and curl.
+# The providers' SDKs, vidaimock, promtool, curl, and what looks at the unit for systemd.
 external() {
-    packages curl ca-certificates
+    packages curl ca-certificates systemd strace util-linux
     python
     # It need not be fast, and an optimised build takes twice as long.
     crate vidaimock "$VIDAIMOCK" vidaimock --debug

@@ -102,15 +102,6 @@ impl Admin {
         Self::start_with(options, None, state, Limits::DEFAULT)
     }
 
-    /// The same on sockets that are open already; those that `options` name are left alone.
-    pub(crate) fn start_on(
-        listeners: Listeners,
-        options: AdminOptions,
-        state: Arc<dyn AdminState>,
-    ) -> io::Result<AdminHandle> {
-        Self::start_with(options, Some(listeners), state, Limits::DEFAULT)
-    }
-
     fn start_with(
         options: AdminOptions,
         open: Option<Listeners>,
@@ -134,6 +125,23 @@ impl Admin {
             }
         })?;
         Ok(AdminHandle { address, stop, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+/// A listener that is not open yet.
+pub(crate) struct Unopened {
+    options: AdminOptions,
+    state: Arc<dyn AdminState>,
+}
+
+impl Unopened {
+    pub(crate) fn new(options: AdminOptions, state: Arc<dyn AdminState>) -> Self {
+        Self { options, state }
+    }
+
+    /// Serves on `listeners`, or else where its options say.
+    pub(crate) fn open(self, listeners: Option<Listeners>) -> io::Result<AdminHandle> {
+        Admin::start_with(self.options, listeners, self.state, Limits::DEFAULT)
     }
 }
 

@@ -210,11 +210,12 @@ impl Giving {
             let why = match (&*stage, status) {
                 (Stage::Left(pid), _) => return Ok(*pid),
                 (Stage::Failed(why), _) => why.clone(),
-                (_, Some(status)) => {
+                // Whoever gave it the sockets has its last word, or is about to have it.
+                (stage, Some(status)) if !matches!(stage, Stage::Taken) || Instant::now() >= deadline => {
                     format!("the new process ended before it served: {status}; its log may say why")
                 }
                 (_, None) if Instant::now() >= deadline => "the new process did not serve in time".to_owned(),
-                (_, None) => {
+                _ => {
                     drop(stage);
                     std::thread::sleep(LOOK_EVERY);
                     continue;

@@ -20,6 +20,8 @@ const ABANDONED: Duration = Duration::from_secs(60);
 /// This process's sign of life, and a look at those of others.
 #[derive(Debug)]
 pub(crate) struct Alive {
+    /// Tells the reservations of this process from those of others.
+    pub(crate) instance: u64,
     folder: PathBuf,
     own: PathBuf,
     /// Held for as long as this lives.
@@ -27,14 +29,20 @@ pub(crate) struct Alive {
 }
 
 impl Alive {
-    /// Shows that `instance` lives.
-    pub(crate) fn enter(directory: &Path, instance: u64) -> io::Result<Self> {
+    /// Shows that this run lives, under a number that no other run has.
+    pub(crate) fn enter(directory: &Path) -> io::Result<Self> {
+        let mut instance = [0; 8];
+        getrandom::fill(&mut instance).map_err(|e| io::Error::other(e.to_string()))?;
+        Self::enter_as(directory, u64::from_le_bytes(instance))
+    }
+
+    fn enter_as(directory: &Path, instance: u64) -> io::Result<Self> {
         let folder = directory.join(FOLDER);
         fs::create_dir_all(&folder)?;
         remove_abandoned(&folder);
         let own = path(&folder, instance);
         match files::try_lock(&own)? {
-            Some(lock) => Ok(Self { folder, own, _lock: lock }),
+            Some(lock) => Ok(Self { instance, folder, own, _lock: lock }),
             None => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{}: it is locked", own.display()))),
         }
     }
@@ -89,9 +97,9 @@ mod tests {
     #[test]
     fn a_process_is_alive_until_it_is_gone_however_it_went() {
         let home = tempfile::tempdir().unwrap();
-        let one = Alive::enter(home.path(), 1).unwrap();
-        let other = Alive::enter(home.path(), 2).unwrap();
-        assert!(Alive::enter(home.path(), 2).is_err());
+        let one = Alive::enter_as(home.path(), 1).unwrap();
+        let other = Alive::enter_as(home.path(), 2).unwrap();
+        assert!(Alive::enter_as(home.path(), 2).is_err());
         assert!(one.is_alive(1) && one.is_alive(2) && !one.is_alive(3));
         drop(other);
         assert!(!one.is_alive(2));
@@ -105,7 +113,7 @@ mod tests {
         for instance in [1, 5] {
             File::options().write(true).open(path(&one.folder, instance)).unwrap().set_modified(old).unwrap();
         }
-        let next = Alive::enter(home.path(), 7).unwrap();
+        let next = Alive::enter_as(home.path(), 7).unwrap();
         let mut left: Vec<_> = fs::read_dir(&one.folder).unwrap().map(|file| file.unwrap().path()).collect();
         left.sort();
         assert_eq!(left, [1, 6, 7].map(|instance| path(&one.folder, instance)), "6 may be about to be locked");

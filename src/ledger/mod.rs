@@ -160,8 +160,6 @@ struct Threads {
 }
 
 struct Inner {
-    /// Tells the reservations of this process from those of others.
-    instance: u64,
     alive: Alive,
     options: LedgerOptions,
     journal: Journal,
@@ -222,11 +220,8 @@ impl Ledger {
         let journal = Journal::open(&journal_directory, options.shards, segment_bytes, disk, |shard| {
             view.highest_seq(shard).saturating_add(1)
         })?;
-        let instance = instance()?;
-        let alive = Alive::enter(&options.directory, instance)?;
         let inner = Arc::new(Inner {
-            instance,
-            alive,
+            alive: Alive::enter(&options.directory)?,
             options,
             journal,
             folder: Mutex::new(Folder::new(view, &journal_directory)),
@@ -261,7 +256,7 @@ impl Ledger {
             WhenFull::Serve => Otherwise::Keep,
             WhenFull::Refuse => Otherwise::Forget,
         };
-        self.inner.journal.reserve(self.inner.instance, thought, otherwise) || when_full == WhenFull::Serve
+        self.inner.journal.reserve(self.inner.alive.instance, thought, otherwise) || when_full == WhenFull::Serve
     }
 
     /// With [`Durability::Strict`], waits until the record is on the disk; otherwise returns at once.
@@ -412,7 +407,7 @@ impl Inner {
     /// once.
     fn settle_for_the_dead(&self) {
         let mut dead = lock(&self.folder).view.under_way.instances();
-        dead.retain(|instance| *instance != self.instance && !self.alive.is_alive(*instance));
+        dead.retain(|instance| *instance != self.alive.instance && !self.alive.is_alive(*instance));
         if dead.is_empty() {
             return;
         }
@@ -526,13 +521,6 @@ fn spawn(name: &str, inner: &Arc<Inner>, run: impl FnOnce(&Inner) + Send + 'stat
 /// until then they are the best there is.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A number that no other run has.
-fn instance() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn now_ms() -> u64 {

@@ -1,6 +1,8 @@
 //! One process in the place of another: no connection is refused, no stream is cut, nothing is counted twice.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -195,6 +197,27 @@ async fn what_cannot_serve_changes_nothing_and_says_why() {
     assert_eq!(stream.next().await.as_deref(), Some(REPORT.as_bytes()));
     let output = gateway.upgrade(&[]);
     assert!(output.status.success(), "it can be tried again: {}", said(&output));
+}
+
+#[tokio::test]
+async fn nothing_is_changed_while_another_process_reads_it() {
+    let upstream = holding(0, &Gate::new()).await;
+    let gateway = over(&upstream).await;
+    let make = async |name: &str| {
+        let body = json!({ "name": name }).to_string();
+        gateway.admin("POST", "/admin/api/keys").body(body).send().await
+    };
+    let mut taker = UnixStream::connect(gateway.data_dir().join("upgrade.sock")).expect("a gateway that runs");
+    taker.write_all(b"{\"ask\":\"take\",\"version\":1}\n").expect("it listens");
+    taker.read_exact(&mut [0; 10]).expect("it answers, with its sockets");
+    let refused = make("early").await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (409, &json!("upgrading")), "{}", refused.text());
+    let reload = gateway.command(&["reload"]);
+    assert!(!reload.status.success() && said(&reload).contains("an upgrade is under way"), "{}", said(&reload));
+    assert_eq!(gateway.post(CHAT).key("alice").body(BODY).send().await.status, 200, "it serves all the while");
+    drop(taker);
+    eventually("a thaw", async || (make("late").await.status == 201).then_some(())).await;
+    assert!(gateway.command(&["reload"]).status.success());
 }
 
 #[tokio::test]

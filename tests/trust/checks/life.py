@@ -222,15 +222,16 @@ BAD_PROGRAMS = {
     10,
     "failed upgrade",
     how="programs that are missing, are none, refuse the configuration, hang, end, or die or hang with the sockets in their"
-    " hands; a configuration with a mistake; an address that is taken. Under load",
+    " hands; a configuration with a mistake; an address that is taken; a directory in which no gateway runs. Under load",
     demand="the old process goes on serving each time, `weir upgrade` fails and says why; 0 refused, 0 cut",
 )
 def failed_upgrade(run: Run) -> Outcome:
-    attempts = run.many(50, 12)
+    attempts = run.many(52, 13)
     told = 0
     with local.Demo() as demo, Upgraded(demo.mock, demo.mock_key) as weir:
-        bad = [bad_program(weir, text) for text in BAD_PROGRAMS.values()]
+        bad = [bad_program(weir, number, text) for number, text in enumerate(BAD_PROGRAMS.values())]
         kinds = [*(lambda path=path: weir.upgrade("--binary", path, "--within", "1s") for path in bad),
+                 lambda: weir.upgrade("--data-dir", weir.folder.name),
                  lambda: with_configuration(weir, lambda written: written.update(chanels=[])),
                  lambda: with_configuration(weir, lambda written: written["listen"].append({"address": demo.mock}))]
         demo.forget()
@@ -239,7 +240,7 @@ def failed_upgrade(run: Run) -> Outcome:
                 done = kinds[number % len(kinds)]()
                 said = done.stdout + done.stderr
                 if done.returncode != 1 or len(said) < 20 or weir.child.poll() is not None:
-                    names = [*BAD_PROGRAMS, "a mistake in the configuration", "an address that is taken"]
+                    names = [*BAD_PROGRAMS, "a directory without a gateway", "a mistake in the configuration", "an address that is taken"]
                     return Outcome(False, f"{told} of {attempts}", note=f"{names[number % len(kinds)]}: {said[-300:]}")
                 told += 1
         left = [pid for pid in map(int, children(weir.child.pid).split()) if not ended(pid)]
@@ -251,9 +252,8 @@ def failed_upgrade(run: Run) -> Outcome:
     return Outcome(not (load.refused or load.cut or wrong), figure)
 
 
-def bad_program(weir: Weir, text: str | None) -> str:
-    folder = Path(weir.folder.name)
-    path = folder / f"bad-{len(list(folder.glob('bad-*')))}"
+def bad_program(weir: Weir, number: int, text: str | None) -> str:
+    path = Path(weir.folder.name, f"bad-{number}")
     if text is not None:
         path.write_text(text.format(python=sys.executable, socket=str(weir.data / "upgrade.sock"))
                         if "{python}" in text else text)
