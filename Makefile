@@ -9,6 +9,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 600
+PREFIX ?= /usr/local
+DESTDIR ?=
+UNITS ?= /etc/systemd/system
 BENCH_ROUNDS ?= 5
 TRUST_ONLY ?=
 BENCH_ONLY ?=
@@ -16,7 +19,7 @@ BENCH_OPTIONS ?=
 GROWTH_ROUNDS ?= 3
 FUZZ_TARGETS := sse json body config journal
 
-.PHONY: help setup demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench trust check run build release clean
+.PHONY: install help setup demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench trust check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,7 +80,7 @@ bench-programs: setup
 
 # TRUST_ONLY=1,9 runs only these, and replaces only their lines.
 trust: setup ## What an operator may believe, tested in full: tests/trust/README.md
-	@tests/setup.sh trust
+	@tests/setup.sh trust external scanners deny fuzz
 	$(CARGO) build --locked --release --bin weir
 	cd tests && WEIR_BIN="$(abspath $(TARGET))/release/weir" CARGO_TARGET_DIR="$(abspath $(TARGET))" \
 		"$(abspath $(TARGET))/venv-trust/bin/python" -m trust --long $(if $(TRUST_ONLY),--only $(TRUST_ONLY))
@@ -94,6 +97,19 @@ build: setup ## Build for development
 
 release: setup ## Build for use
 	@$(CARGO) build --locked --release
+
+# PREFIX and DESTDIR as everywhere. What is in /etc/weir is left as it is.
+install: ## Install the program, its units for systemd, and a first configuration
+	@program=$(TARGET)/release/weir
+	[[ -x $$program ]] || { echo 'there is no program yet: make release' >&2; exit 1; }
+	install -D -m 755 "$$program" "$(DESTDIR)$(PREFIX)/bin/weir"
+	for unit in weir.service weir.socket; do
+		install -D -m 644 <(sed 's|/usr/local|$(PREFIX)|g' "systemd/$$unit") "$(DESTDIR)$(UNITS)/$$unit"
+	done
+	install -D -m 644 systemd/README.md "$(DESTDIR)$(PREFIX)/share/doc/weir/README.md"
+	for file in weir.yaml prices.yaml; do
+		[[ -e "$(DESTDIR)/etc/weir/$$file" ]] || install -D -m 644 "conf/$$file" "$(DESTDIR)/etc/weir/$$file"
+	done
 
 run: release ## Run the gateway with conf/weir.yaml
 	@exec $(TARGET)/release/weir run -c conf/weir.yaml

@@ -4,15 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::connectors::ConnectorOptions;
-use pingora_core::listeners::ListenerConfig;
 use pingora_core::listeners::tls::TlsSettings;
-use pingora_core::protocols::l4::stream::L4BufferSettings;
+use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
@@ -29,11 +28,15 @@ use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
-use crate::proxy::{Shared, Snapshot, Weir};
-use crate::stop::stoppable;
+use crate::proxy::{InFlight, Shared, Snapshot, Weir};
+use crate::sockets::{Clients, Inherited};
+use crate::stop::{Ending, Life, Stop, stoppable};
 
 /// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
 const NO_POOL: usize = 1;
+/// How much of a stream's answer waits for a client of HTTP/2 that does not read: what one read of an upstream
+/// brings. A client can grant any window and then read nothing, on a hundred streams of each connection.
+const H2_SEND_BUFFER: usize = 64 * 1024;
 
 /// Why a gateway does not start. Each message names what and where.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,12 @@ pub enum StartError {
         address: SocketAddr,
         /// Why.
         message: String,
+    },
+    /// The sockets of the listeners cannot be used.
+    #[error("the listening sockets: {source}")]
+    Sockets {
+        /// Why.
+        source: io::Error,
     },
     /// The admin listener cannot be opened.
     #[error("the admin listener on {address}: {source}")]
@@ -115,6 +124,11 @@ impl Gateway {
     /// # Errors
     /// When the data directory cannot be made or another gateway uses it, or when something in it cannot be read.
     pub fn open(config: &Config) -> Result<Self, StartError> {
+        Self::open_when(config, WhenLocked::Refuse)
+    }
+
+    /// The same beside a gateway that still runs, if `when_locked` allows it.
+    pub(crate) fn open_when(config: &Config, when_locked: WhenLocked) -> Result<Self, StartError> {
         let path = config.data_dir.clone();
         // Who used what is nobody else's business.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
@@ -125,7 +139,7 @@ impl Gateway {
             durability: config.ledger.durability,
             keep_minutes: config.ledger.keep_minutes,
             keep_hours: config.ledger.keep_hours,
-            when_locked: WhenLocked::Refuse,
+            when_locked,
         })
         .map_err(|source| StartError::Ledger { directory: path, source })?;
         let catalog = Catalog::open(&config.data_dir)?;
@@ -148,6 +162,8 @@ impl Gateway {
             registry,
             conversations: Sticky::default(),
             drains: Arc::default(),
+            in_flight: InFlight::default(),
+            census: Arc::default(),
         });
         let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
         Ok(Self { shared, control })
@@ -174,9 +190,15 @@ impl Gateway {
         let plugin = Weir::new(self.shared.clone());
         let mut proxy = HttpProxy::new(plugin.clone(), server.clone());
         proxy.server_options = Some(options);
+        let mut http2 = default_h2_options();
+        http2
+            .max_header_list_size(u32::try_from(config.server.edge.max_header).unwrap_or(u32::MAX))
+            .max_send_buffer_size(H2_SEND_BUFFER);
+        proxy.h2_options = Some(http2);
         proxy.handle_init_modules();
         let shared = self.shared.clone();
-        let front = Front::new(plugin, proxy, move || shared.live.load().keepalive_timeout);
+        let census = shared.census.clone();
+        let front = Front::new(plugin, proxy, census, move || shared.live.load().terms);
         let mut service = Listening::new(front);
         for listen in &config.listen {
             let Some(tls) = &listen.tls else {
@@ -187,8 +209,7 @@ impl Gateway {
             let mut settings = TlsSettings::intermediate(&certificate, &key)
                 .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
             settings.enable_h2();
-            let listener = ListenerConfig::tcp(listen.address.to_string()).tls(settings);
-            service.add_tls(listener.l4_buffer(L4BufferSettings::unbuffered()));
+            service.add_tls(listen.address, settings);
         }
         Ok(service)
     }
@@ -202,6 +223,19 @@ impl Gateway {
         config: &Config,
         reloader: Option<Reloader>,
     ) -> Result<(AdminHandle, Option<Secret>), StartError> {
+        let (door, made) = self.admin_door(config, reloader)?;
+        Ok((door.open(None)?, made))
+    }
+
+    /// All that [`Gateway::admin`] needs, made and not yet opened.
+    ///
+    /// # Errors
+    /// When the token cannot be read or made.
+    pub(crate) fn admin_door(
+        &self,
+        config: &Config,
+        reloader: Option<Reloader>,
+    ) -> Result<(AdminDoor, Option<Secret>), StartError> {
         let address = config.admin.address;
         let failed = |source| StartError::Admin { address, source };
         let (token, made) = AdminToken::open(config.admin.token.as_ref(), &config.data_dir).map_err(failed)?;
@@ -213,7 +247,12 @@ impl Gateway {
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
-        Ok((Admin::start(options, state).map_err(failed)?, made))
+        Ok((AdminDoor { options, state }, made))
+    }
+
+    /// What changes the configuration in force.
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     /// What makes a reload of `path` take effect here.
@@ -226,20 +265,81 @@ impl Gateway {
     /// # Errors
     /// When a listener cannot be opened.
     pub fn serve(self, config: &Config, signals: Box<dyn ShutdownSignalWatch + Send + Sync>) -> Result<(), StartError> {
-        for listen in &config.listen {
-            // Pingora ends the process if it cannot bind; a test bind says which address it is.
-            std::net::TcpListener::bind(listen.address)
-                .map_err(|e| StartError::Listen { address: listen.address, message: e.to_string() })?;
-        }
-        let conf = server_conf(config);
-        let mut server = Server::new_with_opt_and_conf(None, conf);
+        let clients = Arc::new(Clients::open(config, &mut Inherited::default())?);
+        // Nobody waits for it to be up.
+        let (up, _) = mpsc::channel();
+        let closed = clients.clone();
+        self.serve_on(config, &clients, signals, Stop::default(), up, move || closed.close(), || ())
+    }
+
+    /// The same on open sockets: `up` is sent to once they are served, and hung up if they cannot be; `begins` is
+    /// called when the end begins, `hand_over` when a signal asks for a successor.
+    #[expect(clippy::too_many_arguments, reason = "the two callers of this are in this crate, and name each")]
+    pub(crate) fn serve_on(
+        self,
+        config: &Config,
+        clients: &Clients,
+        signals: Box<dyn ShutdownSignalWatch + Send + Sync>,
+        stop: Stop,
+        up: mpsc::Sender<()>,
+        begins: impl Fn() + Send + Sync + 'static,
+        hand_over: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(), StartError> {
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
         server.bootstrap();
         let service = self.service(&server.configuration, config)?;
-        let (service, signals) = stoppable(service, signals);
+        let sockets = clients.table().map_err(|source| StartError::Sockets { source })?;
+        let ending = Ends { shared: self.shared.clone(), begins: Box::new(begins), hand_over: Box::new(hand_over) };
+        let grace = config.server.grace_period;
+        let life = Life { sockets, up, signals, stop, grace, ending: Box::new(ending) };
+        let (service, signals) = stoppable(service, life);
         server.add_service(service);
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         self.shared.ledger.close();
         Ok(())
+    }
+}
+
+/// What the end of the service means to the gateway.
+struct Ends {
+    shared: Arc<Shared>,
+    begins: Box<dyn Fn() + Send + Sync>,
+    hand_over: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Ending for Ends {
+    fn begins(&self) {
+        (self.begins)();
+    }
+
+    fn is_busy(&self) -> bool {
+        // What they read is counted, and not estimated.
+        !self.shared.drains.is_empty()
+    }
+
+    fn hand_over(&self) {
+        (self.hand_over)();
+    }
+}
+
+/// The admin listener before it is open.
+pub(crate) struct AdminDoor {
+    options: AdminOptions,
+    state: Arc<dyn admin::AdminState>,
+}
+
+impl AdminDoor {
+    /// Serves on `listeners`, or else where the configuration says.
+    ///
+    /// # Errors
+    /// When an address or a socket is taken, or there is no thread for it.
+    pub(crate) fn open(self, listeners: Option<admin::Listeners>) -> Result<AdminHandle, StartError> {
+        let address = self.options.address;
+        let started = match listeners {
+            Some(listeners) => Admin::start_on(listeners, self.options, self.state),
+            None => Admin::start(self.options, self.state),
+        };
+        started.map_err(|source| StartError::Admin { address, source })
     }
 }
 
@@ -249,9 +349,10 @@ fn server_conf(config: &Config) -> ServerConf {
         // A connection stays on the thread that took it: its upstream's connection, its timers and its
         // journal shard are there too, and no thread wakes another.
         work_stealing: false,
-        grace_period_seconds: Some(config.server.grace_period.as_secs()),
-        graceful_shutdown_timeout_seconds: Some(1),
-        upgrade_sock: config.data_dir.join("upgrade.sock").to_string_lossy().into_owned(),
+        // Pingora is only ever told to stop at once, when all streams have ended (see `stop`), and sockets are handed
+        // over by `handover`.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     }
 }
@@ -290,6 +391,8 @@ impl AdminState for State {
     fn metrics(&self) -> String {
         let (status, metrics) = (self.shared.ledger.status(), &self.shared.metrics);
         metrics.set_ledger(&status);
+        metrics.set_connections(self.shared.census.connections());
+        metrics.set_requests_in_flight(self.shared.in_flight.count());
         self.shared.live.load().show_health(Instant::now());
         metrics.encode()
     }

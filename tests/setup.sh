@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is lacking, and only that: tests/setup.sh build|external|bench|trust|deny|fuzz ...
+# Installs what is lacking, and only that: tests/setup.sh build|external|bench|trust|scanners|deny|fuzz ...
 #
 # Programs that Debian has come from Debian. The rest goes below the build's own folder, where
 # `make clean` removes it; one of the right version that is already on the PATH is used instead.
@@ -102,6 +102,19 @@ trust() {
     environment tests/trust/requirements.txt "$TARGET/venv-trust"
 }
 
+# What only the scorecard's long checks are tested with: a scanner of TLS, and the providers' SDKs for Node.
+scanners() {
+    packages testssl.sh openssl
+    type -P npm >/dev/null || packages nodejs npm
+    local folder=$TARGET/node-trust
+    local wanted=(openai@7.55.0 @anthropic-ai/sdk@1.10.0 @google/genai@3.1.0)
+    [[ $(cat "$folder/wanted" 2>/dev/null) == "${wanted[*]}" ]] && return
+    say "installing ${wanted[*]}"
+    mkdir -p "$folder"
+    npm install --silent --no-audit --no-fund --prefix "$folder" "${wanted[@]}"
+    echo "${wanted[*]}" >"$folder/wanted"
+}
+
 # without_services COMMAND: what it installs does not start, and is left as Debian's policy has it afterwards.
 without_services() {
     local policy=/usr/sbin/policy-rc.d
@@ -135,10 +148,10 @@ fuzz() {
     crate cargo-fuzz "$CARGO_FUZZ" 'cargo fuzz'
 }
 
-[[ $# -gt 0 ]] || { say 'what for? build, external, bench, trust, deny or fuzz'; exit 2; }
+[[ $# -gt 0 ]] || { say 'what for? build, external, bench, trust, scanners, deny or fuzz'; exit 2; }
 for part in "$@"; do
     case $part in
-        build | external | bench | trust | deny | fuzz) "$part" ;;
+        build | external | bench | trust | scanners | deny | fuzz) "$part" ;;
         *)
             say "there is no part '$part'"
             exit 2

@@ -13,10 +13,12 @@
 //!
 //! Which of several upstreams is asked is a matter of [`balance`] and [`health`], and of the conversation
 //! that a request belongs to ([`sticky`]); [`retry`] says whether another is asked after a failure, and
-//! [`boundary`] whether a stream that breaks off can still be told so.
+//! [`boundary`] whether a stream that breaks off can still be told so. How far an upstream's host may lead is
+//! said by [`address`].
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod balance;
 pub mod boundary;
 pub mod calendar;

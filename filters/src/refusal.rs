@@ -69,6 +69,8 @@ pub enum Refusal {
     LimitExceeded(Exceeded),
     /// Every channel that serves this is at a limit of its own.
     ChannelsFull,
+    /// As many requests are under way as the gateway takes.
+    Overloaded,
     /// The key has a budget, and what the request may cost cannot be written down.
     LedgerFull,
     /// No such route.
@@ -112,7 +114,7 @@ impl Refusal {
             Self::LimitExceeded(_) | Self::ChannelsFull => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::LedgerFull => 503,
+            Self::Overloaded | Self::LedgerFull => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -138,6 +140,7 @@ impl Refusal {
             Self::BodyIncomplete => "body_incomplete",
             Self::LimitExceeded(_) => "limit_exceeded",
             Self::ChannelsFull => "channels_full",
+            Self::Overloaded => "overloaded",
             Self::LedgerFull => "ledger_full",
             Self::NotFound => "not_found",
             Self::NotCanonical => "not_canonical",
@@ -201,6 +204,7 @@ impl Refusal {
             Self::BodyIncomplete => "The request body stopped before its end. Send it again.",
             Self::LimitExceeded(exceeded) => return exceeded.message(),
             Self::ChannelsFull => "Every channel that serves this request is at its limit. Try again later.",
+            Self::Overloaded => "The gateway serves as many requests as it can. Try again in a moment.",
             Self::LedgerFull => {
                 "This API key has a budget, and what the request may cost cannot be written down at present. Try again \
                  later."
@@ -245,11 +249,13 @@ impl Refusal {
     }
 
     /// The headers that go with the status: `www-authenticate` (RFC 9110, section 15.5.2), `allow`
-    /// (section 15.5.6), or how a limit stands at `unix_ms`.
+    /// (section 15.5.6), `retry-after`, or how a limit stands at `unix_ms`.
     pub fn headers(&self, protocol: Protocol, unix_ms: u64) -> Vec<(HeaderName, HeaderValue)> {
         match self {
             Self::LimitExceeded(exceeded) => exceeded.headers(protocol, unix_ms),
-            Self::ChannelsFull | Self::LedgerFull => vec![(RETRY_AFTER, HeaderValue::from_static("1"))],
+            Self::ChannelsFull | Self::Overloaded | Self::LedgerFull => {
+                vec![(RETRY_AFTER, HeaderValue::from_static("1"))]
+            }
             Self::MethodNotAllowed { allow } => vec![(ALLOW, HeaderValue::from_static(allow))],
             _ if self.status() == 401 => vec![(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="weir""#))],
             _ => Vec::new(),
@@ -269,6 +275,7 @@ impl Refusal {
             }
             Self::LimitExceeded(exceeded) => return limit(exceeded.limit),
             Self::ChannelsFull => return limit(Limit::Concurrency),
+            Self::Overloaded => (None, Some("overloaded")),
             Self::NotFound => (None, Some("unknown_url")),
             Self::MethodNotAllowed { .. } => (None, Some("method_not_supported")),
             _ => (None, None),
@@ -285,6 +292,7 @@ impl Refusal {
             404 => "not_found_error",
             413 => "request_too_large",
             429 => "rate_limit_error",
+            503 => "overloaded_error",
             504 => "timeout_error",
             500.. => "api_error",
             _ => "invalid_request_error",

@@ -7,7 +7,6 @@ pub mod api;
 mod auth;
 pub mod client;
 mod server;
-mod socket;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -28,6 +27,7 @@ use crate::catalog::{Command, Refused};
 use crate::ledger::UsageQuery;
 
 use self::server::{Doors, Limits, Shared};
+use crate::socket_file::{self, Socket};
 
 /// The name of the socket in the data directory.
 pub const SOCKET: &str = "admin.sock";
@@ -83,6 +83,13 @@ pub struct AdminOptions {
     pub socket: Option<PathBuf>,
 }
 
+/// Where it is served.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) network: TcpListener,
+    pub(crate) socket: Option<Socket>,
+}
+
 /// The admin listener.
 pub struct Admin;
 
@@ -92,16 +99,31 @@ impl Admin {
     /// # Errors
     /// An address that cannot be bound, a socket on which another process listens, an empty metrics token.
     pub fn start(options: AdminOptions, state: Arc<dyn AdminState>) -> io::Result<AdminHandle> {
-        Self::start_with(options, state, Limits::DEFAULT)
+        Self::start_with(options, None, state, Limits::DEFAULT)
     }
 
-    fn start_with(options: AdminOptions, state: Arc<dyn AdminState>, limits: Limits) -> io::Result<AdminHandle> {
+    /// The same on sockets that are open already; those that `options` name are left alone.
+    pub(crate) fn start_on(
+        listeners: Listeners,
+        options: AdminOptions,
+        state: Arc<dyn AdminState>,
+    ) -> io::Result<AdminHandle> {
+        Self::start_with(options, Some(listeners), state, Limits::DEFAULT)
+    }
+
+    fn start_with(
+        options: AdminOptions,
+        open: Option<Listeners>,
+        state: Arc<dyn AdminState>,
+        limits: Limits,
+    ) -> io::Result<AdminHandle> {
         let metrics_token = options.metrics_token.as_ref().map(AdminToken::of).transpose()?;
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", options.address));
-        let network = TcpListener::bind(options.address).map_err(named)?;
+        let Listeners { network, socket } = match open {
+            Some(open) => open,
+            None => Listeners::bind(&options)?,
+        };
         network.set_nonblocking(true)?;
         let address = network.local_addr()?;
-        let socket = options.socket.as_deref().map(socket::bind).transpose()?;
         let runtime = server::runtime()?;
         let shared = Shared::new(state, options.token, metrics_token, limits);
         let (stop, stopped) = watch::channel(false);
@@ -112,6 +134,15 @@ impl Admin {
             }
         })?;
         Ok(AdminHandle { address, stop, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Listeners {
+    fn bind(options: &AdminOptions) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", options.address));
+        let network = TcpListener::bind(options.address).map_err(named)?;
+        let socket = options.socket.as_deref().map(socket_file::bind).transpose()?;
+        Ok(Self { network, socket })
     }
 }
 

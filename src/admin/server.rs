@@ -18,9 +18,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use super::api::{self, Door};
-use super::socket::Socket;
 use super::write_deadline::WriteDeadline;
 use super::{AdminState, AdminToken};
+use crate::socket_file::Socket;
 
 /// Connections of each door at once: dashboards, scrapers and a few people need far fewer, and each costs at most
 /// a head's buffer and an answer.

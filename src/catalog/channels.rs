@@ -1,6 +1,7 @@
 //! Changes of channels.
 //!
-//! Owns what is a channel's alone: upstream keys that are written and never read, and the order.
+//! Owns what is a channel's alone: upstream keys that are written and never read, how far it may lead, and the
+//! order.
 
 use std::sync::Arc;
 
@@ -18,7 +19,9 @@ impl Draft<'_> {
     /// Makes a channel.
     pub(crate) fn make_channel(&mut self, fields: &Written) -> Result<Arc<Stored<Channel>>, Refused> {
         is_not_reserved(fields, RESERVED)?;
-        self.add::<Channel>(&patched(Written::new(), fields))
+        let made = self.add::<Channel>(&patched(Written::new(), fields))?;
+        self.is_within_reach(&made.meant)?;
+        Ok(made)
     }
 
     /// Changes a channel. A key that is named without its value keeps the one it has, unless it would be sent
@@ -35,11 +38,29 @@ impl Draft<'_> {
             let url = &channel.base_url;
             (url.tls, url.host.to_ascii_lowercase(), url.port)
         };
-        if (all_kept || some_kept) && target(&changed.meant) != target(&before.meant) {
-            let message = "`base_url` leads to another server: give the value of every key in `keys` too";
-            return Err(Refused::invalid("base_url", message));
+        if target(&changed.meant) != target(&before.meant) {
+            if all_kept || some_kept {
+                let message = "`base_url` leads to another server: give the value of every key in `keys` too";
+                return Err(Refused::invalid("base_url", message));
+            }
+            self.is_within_reach(&changed.meant)?;
         }
         Ok(changed)
+    }
+
+    /// An address that such a channel could never be connected to. A name is looked up when it is needed, each
+    /// time anew.
+    fn is_within_reach(&self, channel: &Channel) -> Result<(), Refused> {
+        match channel.base_url.class() {
+            Some(class) if !self.file.admin.reach().permits(class) => {
+                let message = format!(
+                    "`base_url` leads to {class}: over the API only public addresses may be given, unless the file sets \
+                     `admin.allow_private_upstreams`"
+                );
+                Err(Refused::invalid("base_url", message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes a channel away that no key names.

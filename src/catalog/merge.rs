@@ -48,7 +48,11 @@ impl Shadows<'_> {
 pub(super) fn merge(file: &Config, shelves: &Shelves) -> Result<Config, Vec<Misfit>> {
     let mut config = file.clone();
     add(&mut config, file, &shelves.users);
+    let declared = config.channels.len();
     add(&mut config, file, &shelves.channels);
+    for channel in &mut config.channels[declared..] {
+        channel.reach = file.admin.reach();
+    }
     if let Some(prices) = &shelves.prices {
         config.prices = Some(prices.table.clone());
     }

@@ -51,8 +51,20 @@ pub(crate) fn user(user: &User) -> Shown {
 
 /// A channel: its keys by name alone.
 pub(crate) fn channel(channel: &Channel) -> Shown {
-    let Channel { name, protocol, base_url, keys, models, model_map, inject_usage, timeouts, limits: budget, failover } =
-        channel;
+    // How far it may lead follows from where it comes from.
+    let Channel {
+        name,
+        protocol,
+        base_url,
+        reach: _,
+        keys,
+        models,
+        model_map,
+        inject_usage,
+        timeouts,
+        limits: budget,
+        failover,
+    } = channel;
     let Failover { priority, weight, on_disconnect, max_concurrency, retries, cooldown } = failover;
     let Retries { attempts, within, on } = retries;
     let Cooldown { failures, time: cooled } = cooldown;

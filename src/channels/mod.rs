@@ -25,6 +25,7 @@ use weir_filters::health::Standing;
 use crate::config;
 use crate::leg::Origin;
 
+pub(crate) use resolve::NoAddress;
 use resolve::Resolver;
 use state::State;
 
@@ -60,7 +61,7 @@ impl Channel {
             echoes: config.keys.iter().map(|key| Echo::of(&key.value)).collect(),
             credentials: config.keys.iter().map(|key| upstream_header(config.protocol, &key.value).ok()).collect(),
             state,
-            resolver: Resolver::new(&url.host, url.port),
+            resolver: Resolver::new(&url.host, url.port, config.reach),
             config,
             index,
         }
@@ -141,8 +142,9 @@ impl Channel {
         &self.echoes[place]
     }
 
-    /// Where its connections lead. Names are looked up anew every half minute.
-    pub(crate) async fn origin(&self) -> std::io::Result<Origin> {
+    /// Where its connections lead. Names are looked up anew every half minute; what they stand for is checked,
+    /// and it is that address which is connected to.
+    pub(crate) async fn origin(&self) -> Result<Origin, NoAddress> {
         let address = self.resolver.address().await?;
         Ok(Origin { address, host: self.host.clone(), tls: self.config.base_url.tls })
     }
@@ -167,6 +169,7 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_filters::address::Reach;
     use weir_filters::glob::Glob;
     use weir_filters::limits::Limits;
     use weir_filters::protocol::Protocol;
@@ -177,6 +180,7 @@ mod tests {
             name: name.into(),
             protocol,
             base_url: config::BaseUrl { tls: false, host: "127.0.0.1".into(), port: 9001, path: String::new() },
+            reach: Reach::Declared,
             keys: ["a", "b"].map(|k| config::UpstreamKey { name: k.into(), value: Secret::new(k) }).into(),
             models: models.iter().map(|m| Glob::new(*m)).collect(),
             model_map: [("gpt-4o".to_owned(), "large".to_owned())].into(),

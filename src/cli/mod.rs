@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod prices;
 mod run;
+mod upgrade;
 mod usage;
 
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ enum Command {
     /// Show what Weir does: a gateway, mock providers and one key, on this machine alone
     Demo(demo::Arguments),
     /// Run the gateway
-    Run(Source),
+    Run(run::Arguments),
     /// Check a configuration file: 0 valid, 1 invalid, 2 it cannot be read
     Check(Source),
     /// Client keys
@@ -42,8 +43,10 @@ enum Command {
     Usage(usage::Arguments),
     /// Tell what would become of a request, without sending it: 0 sent, 1 refused, 2 it cannot be told
     Explain(explain::Arguments),
-    /// Make the running gateway read its configuration anew
-    Reload(Source),
+    /// Make the running gateway read its configuration anew: 0 it is in force, 1 it was refused
+    Reload(Running),
+    /// Put another process in the place of the running gateway: 0 it serves, 1 nothing has changed
+    Upgrade(upgrade::Arguments),
     /// Look machine, disk, upstreams and the running gateway over: 0 no problem, 1 problems
     Doctor(doctor::Arguments),
 }
@@ -61,6 +64,25 @@ struct Source {
     config: PathBuf,
 }
 
+/// Which gateway is meant.
+#[derive(clap::Args)]
+struct Running {
+    /// Its data directory, for whoever cannot read its configuration; by default the one that this names
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
+}
+
+impl Running {
+    fn data_dir(&self) -> Result<PathBuf, ExitCode> {
+        match &self.data_dir {
+            Some(directory) => Ok(directory.clone()),
+            None => load(&self.source.config).map(|config| config.data_dir),
+        }
+    }
+}
+
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
     let environment = env_logger::Env::new().filter_or("WEIR_LOG", "warn,weir=info");
@@ -68,13 +90,14 @@ pub fn main() -> ExitCode {
     env_logger::Builder::from_env(environment).filter_module("pingora", log::LevelFilter::Warn).init();
     match Arguments::parse().command {
         Command::Demo(arguments) => demo::demo(&arguments),
-        Command::Run(source) => run::run(&source.config),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Check(source) => check(&source.config),
         Command::Key(Key::New) => key_new(),
         Command::Prices(command) => prices::prices(&command),
         Command::Usage(arguments) => usage::usage(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
-        Command::Reload(source) => usage::reload(&source.config),
+        Command::Reload(running) => usage::reload(&running),
+        Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
     }
 }

@@ -75,12 +75,12 @@ pub(super) fn usage(arguments: &Arguments) -> ExitCode {
     }
 }
 
-pub(super) fn reload(path: &Path) -> ExitCode {
-    let config = match load(path) {
-        Ok(config) => config,
+pub(super) fn reload(running: &super::Running) -> ExitCode {
+    let data_dir = match running.data_dir() {
+        Ok(directory) => directory,
         Err(code) => return code,
     };
-    match client(&config.data_dir).post_blocking("/admin/api/reload") {
+    match client(&data_dir).post_blocking("/admin/api/reload") {
         Ok(answer) if answer.status == 200 => {
             let version = answer.json().map(|json| json["version"].clone()).unwrap_or_default();
             println!("configuration {version} is in force");

@@ -3,6 +3,7 @@
 //! Knows nothing of YAML (that is `raw`), of the rules between values (`validate`), or of who uses it.
 
 mod check;
+mod edge;
 mod expand;
 mod failover;
 mod files;
@@ -22,12 +23,13 @@ mod tree;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::{Class, Reach};
 use weir_filters::glob::Glob;
 use weir_filters::key::KeyDigest;
 use weir_filters::limits::Limits;
@@ -38,6 +40,7 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 pub use check::{Checked, check};
+pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
 pub use load::{Sources, fuzz_entry, load, load_telling, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
@@ -106,6 +109,8 @@ pub struct Server {
     pub grace_period: Duration,
     /// How long an idle client connection is kept.
     pub keepalive_timeout: Duration,
+    /// What else clients are held to.
+    pub edge: Edge,
     /// A PEM bundle of authorities that upstream certificates are checked against, instead of the system's.
     pub upstream_ca: Option<PathBuf>,
 }
@@ -119,6 +124,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Closes `/metrics` when set.
     pub metrics_token: Option<Secret>,
+    /// Whether channels that are made over the API may lead into private networks.
+    pub allow_private_upstreams: bool,
 }
 
 /// `headers:`, beside the credentials, which are always stripped.
@@ -141,6 +148,8 @@ pub struct Channel {
     pub protocol: Protocol,
     /// Where it is.
     pub base_url: BaseUrl,
+    /// How far its host may lead; it depends on who made it.
+    pub reach: Reach,
     /// Its keys; at least one.
     pub keys: Vec<UpstreamKey>,
     /// The models it serves.
@@ -168,6 +177,13 @@ pub struct BaseUrl {
     pub port: u16,
     /// The path prefix.
     pub path: String,
+}
+
+impl BaseUrl {
+    /// What its host is for, if that is an address; a name is looked up when it is needed.
+    pub fn class(&self) -> Option<Class> {
+        self.host.parse::<IpAddr>().ok().map(Class::of)
+    }
 }
 
 /// One of a channel's keys.
@@ -266,6 +282,13 @@ pub struct Previous {
     pub sha256: [u8; 32],
     /// From when on it does not count.
     pub until: SystemTime,
+}
+
+impl Admin {
+    /// How far channels may lead that are made over the API.
+    pub fn reach(&self) -> Reach {
+        if self.allow_private_upstreams { Reach::Declared } else { Reach::Public }
+    }
 }
 
 impl Key {

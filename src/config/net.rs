@@ -6,6 +6,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::is_ambiguous;
 
 use super::BaseUrl;
 use super::mistake::Complaint;
@@ -78,6 +79,10 @@ pub(super) fn base_url(word: Word<'_>) -> Parsed<BaseUrl> {
         return Err(Complaint::new("must have no fragment"));
     }
     let (host, port) = split_port(authority).ok_or_else(|| word.must_be("a URL with a port from 1 to 65535"))?;
+    if is_ambiguous(host) {
+        let complaint = word.must_be("a URL whose address is four plain decimal numbers");
+        return Err(complaint.suggest("other forms are read differently by different programs"));
+    }
     let host = host_name(host).ok_or_else(|| word.must_be("a URL with a host name or an address"))?;
     let path = path.trim_end_matches('/');
     if !path.is_empty() {
@@ -239,6 +244,14 @@ mod tests {
             ("http://a:+1", "must be a URL with a port from 1 to 65535, not `http://a:+1`"),
             ("http://a:65536", "must be a URL with a port from 1 to 65535, not `http://a:65536`"),
             ("http://a:", "must be a URL with a port from 1 to 65535, not `http://a:`"),
+            ("http://127.1", "must be a URL whose address is four plain decimal numbers, not `http://127.1`"),
+            (
+                "http://0177.0.0.1/",
+                "must be a URL whose address is four plain decimal numbers, not `http://0177.0.0.1/`",
+            ),
+            ("http://0x7f.1", "must be a URL whose address is four plain decimal numbers, not `http://0x7f.1`"),
+            ("http://2130706433", "must be a URL whose address is four plain decimal numbers, not `http://2130706433`"),
+            ("http://127.0.0.1.", "must be a URL whose address is four plain decimal numbers, not `http://127.0.0.1.`"),
             ("http://a/../b", "has a path that has a `.` or `..` segment"),
             ("http://a/%2e", "has a path that has a percent-encoded character"),
         ] {

@@ -15,6 +15,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
+use super::edge::RawEdge;
 use super::failover::{COOLDOWN, RETRY, RawFailover, RawSticky, STICKY};
 use super::limits::{self, RawLimits};
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub(super) struct RawServer {
     pub(super) max_body: Option<At<usize>>,
     pub(super) grace_period: Option<At<Duration>>,
     pub(super) keepalive_timeout: Option<At<Duration>>,
+    pub(super) edge: RawEdge,
     pub(super) upstream_ca: Option<At<PathBuf>>,
 }
 
@@ -70,6 +72,7 @@ pub(super) struct RawAdmin {
     pub(super) address: Option<At<SocketAddr>>,
     pub(super) token: RawSecret,
     pub(super) metrics_token: RawSecret,
+    pub(super) allow_private_upstreams: Option<At<bool>>,
 }
 
 /// A secret: itself, or the file that holds it.
@@ -184,11 +187,26 @@ const ROOT: Fields = Fields {
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
 const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
 const SERVER: Fields = Fields {
-    known: &["threads", "max_body", "grace_period", "keepalive_timeout", "upstream_ca"],
-    later: &["header_timeout", "connections_per_ip"],
+    known: &[
+        "threads",
+        "max_body",
+        "grace_period",
+        "keepalive_timeout",
+        "upstream_ca",
+        "header_timeout",
+        "max_header",
+        "connections_per_ip",
+        "max_connections",
+        "max_in_flight",
+        "write_timeout",
+        "min_drain_rate",
+    ],
+    later: &[],
 };
-const ADMIN: Fields =
-    Fields { known: &["address", "token", "token_file", "metrics_token", "metrics_token_file"], later: &[] };
+const ADMIN: Fields = Fields {
+    known: &["address", "token", "token_file", "metrics_token", "metrics_token_file", "allow_private_upstreams"],
+    later: &[],
+};
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
 pub(super) const CHANNEL: Fields = Fields {
     known: &[
@@ -293,6 +311,7 @@ impl RawServer {
             max_body: r.optional_word(&s, "max_body", scalar::size),
             grace_period: r.optional_word(&s, "grace_period", time::duration),
             keepalive_timeout: r.optional_word(&s, "keepalive_timeout", time::positive_duration),
+            edge: RawEdge::read(r, &s),
             upstream_ca: r.optional_word(&s, "upstream_ca", path),
         }
     }
@@ -305,6 +324,7 @@ impl RawAdmin {
             address: r.optional_word(&s, "address", net::address),
             token: RawSecret::read(r, &s, "token", "token_file"),
             metrics_token: RawSecret::read(r, &s, "metrics_token", "metrics_token_file"),
+            allow_private_upstreams: r.optional_word(&s, "allow_private_upstreams", scalar::boolean),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::Reach;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 
@@ -277,6 +278,7 @@ impl Check<'_, '_> {
             max_body: or(raw.max_body, DEFAULT_MAX_BODY),
             grace_period: or(raw.grace_period, DEFAULT_GRACE_PERIOD),
             keepalive_timeout: or(raw.keepalive_timeout, DEFAULT_KEEPALIVE_TIMEOUT),
+            edge: raw.edge.checked(),
             upstream_ca: self.pem(raw.upstream_ca.as_ref(), Pem::Certificate),
         }
     }
@@ -290,6 +292,7 @@ impl Check<'_, '_> {
             address: or(raw.address, SocketAddr::from(DEFAULT_ADMIN_ADDRESS)),
             token: if made_later { None } else { self.secret(raw.token) },
             metrics_token: if closed { self.secret(raw.metrics_token) } else { None },
+            allow_private_upstreams: or(raw.allow_private_upstreams, false),
         }
     }
 
@@ -304,6 +307,11 @@ impl Check<'_, '_> {
                 continue;
             };
             self.r.complain(model.at, complaint);
+        }
+        if let Some(url) = &raw.base_url
+            && let Some(class) = url.value.class().filter(|class| !Reach::Declared.permits(*class))
+        {
+            self.r.complain(url.at, Complaint::new(format!("leads to {class}, which no channel may")));
         }
         let protocol = raw.protocol.map(|protocol| protocol.value);
         if let (Some(inject), Some(protocol)) = (&raw.inject_usage, protocol)
@@ -325,6 +333,7 @@ impl Check<'_, '_> {
             name: raw.name?.value,
             protocol: protocol?,
             base_url: raw.base_url?.value,
+            reach: Reach::Declared,
             keys: keys?,
             limits: raw.limits.limits(),
             models: values(raw.models?),

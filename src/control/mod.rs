@@ -6,6 +6,7 @@
 mod rows;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
 use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
-use crate::config::{self, Channel, Config, Key, User, Written, Wrong};
+use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
 use crate::proxy::{Shared, Snapshot};
 
@@ -24,10 +25,15 @@ use rows::{Known, Origin, Showable};
 /// their own.
 const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
 
+/// What is said to whoever would change something while another process takes over.
+const FROZEN: &str = "an upgrade is under way: ask again when the new process serves";
+
 /// What changes the configuration in force.
 pub(crate) struct Control {
     shared: Arc<Shared>,
     state: Mutex<State>,
+    /// How many wait for a successor that has read, or will read, what is here.
+    frozen: AtomicUsize,
 }
 
 struct State {
@@ -40,7 +46,22 @@ impl Control {
     /// For a gateway that serves `file` and `catalog` already.
     pub(crate) fn new(shared: Arc<Shared>, file: Config, catalog: Catalog) -> Self {
         warn_of_shadowed(&catalog, &file);
-        Self { shared, state: Mutex::new(State { file, catalog }) }
+        Self { shared, state: Mutex::new(State { file, catalog }), frozen: AtomicUsize::new(0) }
+    }
+
+    /// From now on nothing is changed: another process reads it. What is being changed is changed when this returns.
+    pub(crate) fn freeze(&self) {
+        self.frozen.fetch_add(1, Ordering::AcqRel);
+        drop(self.lock());
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Acquire) > 0
+    }
+
+    /// Takes a [`Control::freeze`] back.
+    pub(crate) fn thaw(&self) {
+        self.frozen.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Reads the file anew and puts it in force with the catalogue; gives its version.
@@ -49,6 +70,9 @@ impl Control {
     /// All mistakes of the file, or all that no longer goes with it; what was in force stays.
     pub(crate) fn reload(&self, path: &Path) -> Result<u64, Vec<String>> {
         let mut state = self.lock();
+        if self.is_frozen() {
+            return Err(vec![FROZEN.to_owned()]);
+        }
         let metrics = &self.shared.metrics;
         let loaded = config::load(path, &|name| std::env::var(name).ok());
         let loaded = loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect());
@@ -160,6 +184,9 @@ impl Control {
     /// All or nothing: drafted, checked as a whole, written, put in force.
     fn change<R>(&self, make: impl FnOnce(&mut Draft<'_>) -> Result<R, Refused>) -> Result<R, Refused> {
         let mut state = self.lock();
+        if self.is_frozen() {
+            return Err(Refused::Conflict { code: "upgrading", message: FROZEN.to_owned() });
+        }
         let State { file, catalog } = &mut *state;
         let mut draft = catalog.draft(file);
         let made = make(&mut draft)?;
@@ -266,7 +293,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen", old.listen != new.listen),
         ("server.threads", old.server.threads != new.server.threads),
         ("server.upstream_ca", old.server.upstream_ca != new.server.upstream_ca),
-        ("admin", old.admin != new.admin),
+        (
+            "admin",
+            old.admin != Admin { allow_private_upstreams: old.admin.allow_private_upstreams, ..new.admin.clone() },
+        ),
         ("data_dir", old.data_dir != new.data_dir),
         // Each request asks what becomes of it, so that alone may change.
         ("ledger", old.ledger != config::Ledger { when_full: old.ledger.when_full, ..new.ledger.clone() }),

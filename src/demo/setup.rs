@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
+use weir_filters::address::Reach;
 use weir_filters::glob::Glob;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
@@ -18,7 +19,7 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, BaseUrl, Channel, Config, Durability, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
+    Admin, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
     Unpriced, UpstreamKey, User, WhenFull,
 };
 use crate::draw;
@@ -54,6 +55,7 @@ pub fn config(
         name: name.to_owned(),
         protocol,
         base_url: BaseUrl { tls: false, host: mock.ip().to_string(), port: mock.port(), path: String::new() },
+        reach: Reach::Declared,
         keys: vec![UpstreamKey { name: "demo".to_owned(), value: upstream_key.clone() }],
         models: models.iter().map(|model| Glob::new(*model)).collect(),
         model_map: BTreeMap::new(),
@@ -80,9 +82,10 @@ pub fn config(
             max_body: 32 << 20,
             grace_period: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(60),
+            edge: Edge::default(),
             upstream_ca: None,
         },
-        admin: Admin { address: admin, token: None, metrics_token: None },
+        admin: Admin { address: admin, token: None, metrics_token: None, allow_private_upstreams: false },
         data_dir,
         headers: Headers {
             strip_request: ["x-forwarded-for", "x-real-ip", "cookie"].map(HeaderName::from_static).to_vec(),

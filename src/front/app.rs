@@ -2,40 +2,50 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::io::Cursor;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
 use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::Session;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock;
 use crate::http1::{Alarm, Plain, RequestError};
 
+use super::census::{Census, Counted};
 use super::client::{Client, Next};
 use super::rewound::Rewound;
-use super::seats::Seats;
+use super::seats::{Arrival, Seats};
 use super::session::Handle;
+use super::terms::{Terms, Turned};
 
-/// How long a request's head may take, from its first byte to its last.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the rest of a refused request's body is read for, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a connection that waits is still listened to when the service is to stop. A client that has just
+/// connected, or that sends its next request while its connection is being closed, would otherwise get no answer.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
 /// How long a client whose request made no sense is listened to, so that it sees why.
 const LINGER: Duration = Duration::from_secs(2);
+/// A client speaks another version of HTTP than it has agreed to.
+const NOT_AGREED: RequestError = RequestError::Parse(httparse::Error::Version);
 
 /// Who answers the requests of HTTP/1.1.
 pub trait Serve: Send + Sync + 'static {
     /// Answers the request that `session` has and `client` sent.
     fn serve(&self, session: &mut Session, client: &Arc<Client>) -> impl Future<Output = ()> + Send;
+
+    /// Hears that a client was turned away before it came to that.
+    fn turned_away(&self, why: Turned);
 }
 
 /// The app of a Pingora service: HTTP/1.1 is read here, HTTP/2 by Pingora; the requests of both go to the
@@ -43,7 +53,19 @@ pub trait Serve: Send + Sync + 'static {
 pub struct Front<S, P> {
     plugin: S,
     http2: Arc<P>,
-    idle: Arc<dyn Fn() -> Duration + Send + Sync>,
+    census: Arc<Census>,
+    terms: Arc<dyn Fn() -> Terms + Send + Sync>,
+}
+
+/// What a connection's client may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    /// Whatever it begins with: there was no agreement.
+    Any,
+    /// HTTP/1.1, by agreement or for want of one.
+    Http1,
+    /// HTTP/2, by agreement.
+    Http2,
 }
 
 /// What a task keeps from one connection to the next.
@@ -60,7 +82,12 @@ struct Stopping<'a>(Option<Pin<&'a mut (dyn Future<Output = ()> + Send)>>);
 
 impl<S: Clone, P> Clone for Front<S, P> {
     fn clone(&self) -> Self {
-        Self { plugin: self.plugin.clone(), http2: self.http2.clone(), idle: self.idle.clone() }
+        Self {
+            plugin: self.plugin.clone(),
+            http2: self.http2.clone(),
+            census: self.census.clone(),
+            terms: self.terms.clone(),
+        }
     }
 }
 
@@ -69,23 +96,40 @@ where
     S: Serve,
     P: HttpServerApp + Send + Sync + 'static,
 {
-    /// In front of `plugin`, and of `http2`, which is Pingora's proxy with the same plugin in it. `idle`
-    /// says how long a connection may wait for its next request.
-    pub(crate) fn new(plugin: S, http2: P, idle: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self { plugin, http2: Arc::new(http2), idle: Arc::new(idle) }
+    /// In front of `plugin`, and of `http2`, which is Pingora's proxy with the same plugin in it. Connections are
+    /// counted in `census`; `terms` says what their clients are held to.
+    pub(crate) fn new(
+        plugin: S,
+        http2: P,
+        census: Arc<Census>,
+        terms: impl Fn() -> Terms + Send + Sync + 'static,
+    ) -> Self {
+        Self { plugin, http2: Arc::new(http2), census, terms: Arc::new(terms) }
     }
 
-    /// Takes a seat and serves the connections that are given to it, of which `socket` is the first.
-    pub(super) async fn sit(self, seats: Arc<Seats>, socket: std::net::TcpStream, shutdown: ShutdownWatch) {
+    /// Counts a connection from `address`. `None`: there are too many.
+    pub(super) fn admit(&self, address: Option<IpAddr>) -> Option<Counted> {
+        self.census.enter(address, &(self.terms)()).map_err(|why| self.plugin.turned_away(why)).ok()
+    }
+
+    /// Ends what the service has begun beside its connections.
+    pub(super) async fn cleanup(&self) {
+        self.http2.http_cleanup().await;
+    }
+
+    /// Takes a seat and serves the connections that are given to it.
+    pub(super) async fn sit(self, seats: Arc<Seats>, first: Arrival, shutdown: ShutdownWatch) {
         let mut seat = seats.sit();
         let mut stopping = pin!(stopped(shutdown.clone()));
         let mut kit = Kit::new(&shutdown, stopping.as_mut());
-        let mut next = Some(socket);
-        while let Some(socket) = next.take() {
+        let mut next = Some(first);
+        while let Some(Arrival { socket, counted }) = next.take() {
+            let due = self.first_head_due();
             match TcpStream::from_std(socket) {
-                Ok(socket) => self.converse(Box::new(Plain(socket)), true, &mut kit).await,
+                Ok(socket) => self.converse(Box::new(Plain(socket)), Speech::Any, due, &mut kit).await,
                 Err(e) => log::error!("a connection cannot be watched: {e}"),
             }
+            drop(counted);
             if !seat.free() {
                 break;
             }
@@ -97,19 +141,54 @@ where
         }
     }
 
-    /// Serves a connection to its end.
-    async fn converse(&self, stream: Stream, plain: bool, kit: &mut Kit<'_>) {
+    /// Serves a connection whose client first encrypts it.
+    pub(super) async fn encrypted(self, acceptor: Arc<Acceptor>, arrival: Arrival, shutdown: ShutdownWatch) {
+        let Arrival { socket, counted: _counted } = arrival;
+        // One deadline for handshake and head: whoever is slow is slow in either.
+        let due = self.first_head_due();
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) => socket,
+            Err(e) => return log::error!("a connection cannot be watched: {e}"),
+        };
+        let Ok(Ok(stream)) = timeout_at(due, acceptor.tls_handshake(Plain(socket))).await else {
+            return self.plugin.turned_away(Turned::Handshake);
+        };
+        let speech = match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => Speech::Http2,
+            _ => Speech::Http1,
+        };
+        let mut stopping = pin!(stopped(shutdown.clone()));
+        self.converse(Box::new(stream), speech, due, &mut Kit::new(&shutdown, stopping.as_mut())).await;
+    }
+
+    /// By when the first head of a connection that begins now has to be whole.
+    fn first_head_due(&self) -> Instant {
+        clock::tokio_now() + (self.terms)().head
+    }
+
+    /// Serves a connection to its end; its first head has to be whole by `due`.
+    async fn converse(&self, stream: Stream, speech: Speech, due: Instant, kit: &mut Kit<'_>) {
         let client = Arc::new(Client::new(stream, std::mem::take(&mut kit.alarm)));
+        let mut first = Some(due);
         loop {
             let next = {
-                let mut next = pin!(client.next((self.idle)(), HEADER_TIMEOUT));
-                poll_fn(|cx| match next.as_mut().poll(cx) {
-                    Poll::Ready(next) => Poll::Ready(next),
-                    Poll::Pending => kit.stopping.poll(cx).map(|()| Next::End),
-                })
-                .await
+                let terms = (self.terms)();
+                let mut next = pin!(client.next(&terms, first.take()));
+                let waited = poll_fn(|cx| match next.as_mut().poll(cx) {
+                    Poll::Ready(next) => Poll::Ready(Some(next)),
+                    Poll::Pending => kit.stopping.poll(cx).map(|()| None),
+                });
+                match waited.await {
+                    Some(next) => next,
+                    // Boxed: every connection would hold its room.
+                    None => Box::pin(timeout(LAST_REQUEST, next)).await.unwrap_or(Next::End),
+                }
             };
             match next {
+                Next::Request(_) if speech == Speech::Http2 => {
+                    self.refuse(&client, NOT_AGREED).await;
+                    break;
+                }
                 Next::Request(request) => {
                     if *kit.shutdown.borrow() {
                         client.close_after();
@@ -121,24 +200,48 @@ where
                         break;
                     }
                 }
-                Next::Http2 if plain => {
+                Next::Http2 if speech != Speech::Http1 => {
                     if let Some((stream, before)) = client.take() {
                         self.http2.process_new(Box::new(Rewound { before, stream }), kit.shutdown).await;
                     }
                     return;
                 }
                 Next::Http2 => {
-                    refuse(&client, RequestError::Parse(httparse::Error::Version)).await;
+                    self.refuse(&client, NOT_AGREED).await;
                     break;
                 }
                 Next::Bad(error) => {
-                    refuse(&client, error).await;
+                    self.refuse(&client, error).await;
+                    break;
+                }
+                Next::Late => {
+                    self.refuse(&client, RequestError::Late).await;
                     break;
                 }
                 Next::End => break,
             }
         }
-        kit.alarm = client.close(!plain).await;
+        kit.alarm = client.close(speech != Speech::Any).await;
+    }
+
+    /// Says what is wrong with a request that nobody can route. Which protocol its sender speaks is not known.
+    async fn refuse(&self, client: &Client, error: RequestError) {
+        self.plugin.turned_away(match error {
+            RequestError::Late => Turned::LateHead,
+            RequestError::TooLarge => Turned::LargeHead,
+            _ => Turned::BadHead,
+        });
+        let body = Bytes::from(format!("{error}\n"));
+        client.refused();
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        client.head(status, None, Some(body.len() as u64), |out| {
+            out.extend_from_slice(b"content-type: text/plain\r\n");
+        });
+        client.piece(body);
+        // Who was late has had its time; the others are listened to, so that they see why.
+        if client.flush().await.is_ok() && error != RequestError::Late {
+            client.linger(LINGER).await;
+        }
     }
 }
 
@@ -167,38 +270,5 @@ async fn stopped(mut shutdown: ShutdownWatch) {
     if shutdown.wait_for(|stopping| *stopping).await.is_err() {
         // Whoever could say so is gone, which says nothing.
         pending::<()>().await;
-    }
-}
-
-#[async_trait]
-impl<S, P> ServerApp for Front<S, P>
-where
-    S: Serve,
-    P: HttpServerApp + Send + Sync + 'static,
-{
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            return self.http2.process_new(stream, shutdown).await;
-        }
-        let plain = stream.get_ssl_digest().is_none();
-        let mut stopping = pin!(stopped(shutdown.clone()));
-        clock::keep(self.converse(stream, plain, &mut Kit::new(shutdown, stopping.as_mut()))).await;
-        None
-    }
-
-    async fn cleanup(&self) {
-        self.http2.http_cleanup().await;
-    }
-}
-
-/// Says what is wrong with a request that nobody can route. Which protocol its sender speaks is not known.
-async fn refuse(client: &Client, error: RequestError) {
-    let body = Bytes::from(format!("{error}\n"));
-    client.refused();
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    client.head(status, None, Some(body.len() as u64), |out| out.extend_from_slice(b"content-type: text/plain\r\n"));
-    client.piece(body);
-    if client.flush().await.is_ok() {
-        client.linger(LINGER).await;
     }
 }

@@ -19,6 +19,8 @@ use crate::clock;
 use crate::http1::{self, Alarm, BodyReader, Framing, Request, RequestError, take_request};
 
 use super::answer::Answer;
+use super::patience::Patience;
+use super::terms::Terms;
 
 /// What a read asks for that may bring anything: a head, with a body or without.
 const SHARED_READ: usize = 16 * 1024;
@@ -28,8 +30,8 @@ const LARGE_READ: usize = 128 * 1024;
 const KEPT_ROOM: usize = 2 * 1024;
 /// How much of the requests behind the one being answered is read ahead.
 const READ_AHEAD: usize = 4 * 1024;
-/// How long a client may neither take a byte of its answer nor send one of its body. Whoever stops for
-/// longer would hold an upstream's connection, and buffers, for nothing.
+/// How long a client may be waited for that sends its request's body. Whoever stops for longer would hold an
+/// upstream's connection, and buffers, for nothing.
 pub(crate) const STALL: Duration = Duration::from_secs(60);
 
 /// How long the end of a connection may take to be said.
@@ -50,6 +52,10 @@ struct Connection {
     keep_alive: bool,
     answer: Answer,
     alarm: Alarm,
+    /// For the answer to be taken.
+    taking: Patience,
+    /// For the body to be sent.
+    sending: Patience,
 }
 
 /// What came on a connection that waits for a request.
@@ -59,6 +65,8 @@ pub(super) enum Next {
     Http2,
     /// What it sent is no request.
     Bad(RequestError),
+    /// Its head was not whole in time.
+    Late,
     /// It left, or stayed silent for too long.
     End,
 }
@@ -79,6 +87,8 @@ impl Client {
             keep_alive: true,
             answer: Answer::none(),
             alarm,
+            taking: Patience::new(STALL, 0),
+            sending: Patience::new(STALL, 0),
         }))
     }
 
@@ -86,10 +96,17 @@ impl Client {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next request: its first byte within `idle`, its whole head within `header` of that.
-    pub(super) async fn next(&self, idle: Duration, header: Duration) -> Next {
-        let mut begun = !self.lock().input.is_empty();
-        let mut due = clock::tokio_now() + if begun { header } else { idle };
+    /// The next request: its first byte in the time for idle connections, its whole head in the time for heads
+    /// after that. The head of a connection's first request has until `first`, whether it begins or not.
+    pub(super) async fn next(&self, terms: &Terms, first: Option<Instant>) -> Next {
+        let begun = {
+            let mut c = self.lock();
+            c.taking = Patience::new(terms.write, terms.min_rate);
+            c.sending = Patience::new(terms.body, terms.min_rate);
+            !c.input.is_empty()
+        };
+        let mut begun = begun || first.is_some();
+        let mut due = first.unwrap_or_else(|| clock::tokio_now() + if begun { terms.head } else { terms.idle });
         poll_fn(|cx| {
             let c = &mut *self.lock();
             loop {
@@ -98,7 +115,7 @@ impl Client {
                         return Poll::Ready(Next::Http2);
                     }
                 } else {
-                    match take_request(&mut c.input, &mut c.searched) {
+                    match take_request(&mut c.input, &mut c.searched, terms.max_head) {
                         Ok(Some(request)) => {
                             c.begin(&request);
                             return Poll::Ready(Next::Request(Box::new(request)));
@@ -111,7 +128,7 @@ impl Client {
                     Poll::Ready(Ok(n)) if n > 0 => {
                         if !begun {
                             begun = true;
-                            due = clock::tokio_now() + header;
+                            due = clock::tokio_now() + terms.head;
                         }
                     }
                     Poll::Ready(_) => return Poll::Ready(Next::End),
@@ -119,7 +136,8 @@ impl Client {
                         if c.input.is_empty() && c.input.capacity() > KEPT_ROOM {
                             c.input = BytesMut::new();
                         }
-                        return c.alarm.poll(cx, due).map(|()| Next::End);
+                        let late = if c.input.is_empty() { Next::End } else { Next::Late };
+                        return c.alarm.poll(cx, due).map(|()| late);
                     }
                 }
             }
@@ -215,14 +233,16 @@ impl Client {
 
     /// [`Client::poll_body`], for as long as a client may pause.
     pub(crate) async fn body(&self) -> Result<Option<Bytes>> {
-        let mut due = None;
         poll_fn(|cx| {
             let c = &mut *self.lock();
+            let before = c.body_bytes;
             let piece = c.poll_body(cx);
             if piece.is_ready() {
+                c.sending.moved(c.body_bytes - before);
+                c.sending.stop(clock::tokio_now());
                 return piece;
             }
-            let due = *due.get_or_insert_with(|| clock::tokio_now() + STALL);
+            let due = c.sending.wait(clock::tokio_now(), 0);
             c.alarm.poll(cx, due).map(|()| {
                 c.keep_alive = false;
                 Err(Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body").into_down())
@@ -285,18 +305,22 @@ impl Client {
 
     /// Writes what is queued.
     pub(crate) async fn flush(&self) -> Result<()> {
-        let mut due = None;
         poll_fn(|cx| {
             let c = &mut *self.lock();
             let Some(stream) = &mut c.stream else { return Poll::Ready(Err(gone())) };
             match c.answer.output.poll_flush(cx, stream) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    if c.taking.is_waiting() {
+                        c.taking.stop(clock::tokio_now());
+                    }
+                    Poll::Ready(Ok(()))
+                }
                 Poll::Ready(Err(e)) => {
                     c.keep_alive = false;
                     Poll::Ready(Err(Error::because(ErrorType::WriteError, "writing to the client", e).into_down()))
                 }
                 Poll::Pending => {
-                    let due = *due.get_or_insert_with(|| clock::tokio_now() + STALL);
+                    let due = c.taking.wait(clock::tokio_now(), c.answer.output.take_written());
                     c.alarm.poll(cx, due).map(|()| {
                         c.keep_alive = false;
                         Err(Error::explain(ErrorType::WriteTimedout, "the client does not take its answer").into_down())

@@ -1,31 +1,30 @@
 //! Where clients come in: the listening sockets, and the loop that accepts.
 //!
-//! Pingora's loop makes a task with room for a TLS handshake for each connection, on any thread, and
-//! keeps its socket's events on its own. Connections without TLS are accepted here instead; those with
-//! TLS, by Pingora.
+//! Pingora's loop makes a task with room for a TLS handshake for each connection, on any thread, keeps
+//! its socket's events on its own, waits a minute for a handshake and knows no bound of connections. So
+//! connections are accepted and counted here, before anything is read; the handshake is Pingora's.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, ServerApp};
-use pingora_core::listeners::ListenerConfig;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::listeners::tls::{Acceptor, TlsSettings};
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
-use pingora_core::services::listening::Service as TlsService;
 use pingora_runtime::current_handle;
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::{SocketFlags, accept_with, listen, sockopt};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, listen, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::clock;
 
 use super::app::{Front, Serve};
-use super::seats::Seats;
+use super::seats::{Arrival, Seats};
 
 /// How many connections may wait to be accepted: as many as the kernel allows, which cuts it to
 /// `net.core.somaxconn`.
@@ -41,8 +40,14 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// A Pingora service: a [`Front`] and the addresses where it listens.
 pub struct Listening<S, P> {
     front: Front<S, P>,
-    plain: Vec<SocketAddr>,
-    tls: Option<TlsService<Front<S, P>>>,
+    doors: Vec<Door>,
+}
+
+/// An address, and what encrypts the connections to it.
+#[derive(Clone)]
+struct Door {
+    address: SocketAddr,
+    tls: Option<Arc<Acceptor>>,
 }
 
 impl<S, P> Listening<S, P>
@@ -51,17 +56,16 @@ where
     P: HttpServerApp + Send + Sync + 'static,
 {
     pub(crate) fn new(front: Front<S, P>) -> Self {
-        Self { front, plain: Vec::new(), tls: None }
+        Self { front, doors: Vec::new() }
     }
 
     pub(crate) fn add_plain(&mut self, address: SocketAddr) {
-        self.plain.push(address);
+        self.doors.push(Door { address, tls: None });
     }
 
-    pub(crate) fn add_tls(&mut self, listener: ListenerConfig) {
-        let front = &self.front;
-        let tls = self.tls.get_or_insert_with(|| TlsService::new("weir".to_owned(), front.clone()));
-        tls.add_listener(listener);
+    /// The certificate and its key have been looked at when the configuration was read.
+    pub(crate) fn add_tls(&mut self, address: SocketAddr, settings: TlsSettings) {
+        self.doors.push(Door { address, tls: Some(Arc::new(settings.build())) });
     }
 }
 
@@ -71,22 +75,19 @@ where
     S: Serve + Clone,
     P: HttpServerApp + Send + Sync + 'static,
 {
-    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
+    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, _listeners_per_fd: usize) {
         let seats = Arc::new(Seats::default());
-        let plain = self.plain.iter().map(|&address| {
+        let loops = self.doors.iter().map(|door| {
             let (front, seats, fds) = (self.front.clone(), seats.clone(), fds.clone());
-            current_handle().spawn(accept(address, fds, front, seats, shutdown.clone()))
+            current_handle().spawn(accept(door.clone(), fds, front, seats, shutdown.clone()))
         });
-        let plain: Vec<_> = plain.collect();
-        if let Some(tls) = &mut self.tls {
-            tls.start_service(fds, shutdown, listeners_per_fd).await;
-        }
-        for each in plain {
+        let loops: Vec<_> = loops.collect();
+        for each in loops {
             if let Err(e) = each.await {
                 log::error!("an accept loop broke off: {e}");
             }
         }
-        ServerApp::cleanup(&self.front).await;
+        self.front.cleanup().await;
     }
 
     fn name(&self) -> &'static str {
@@ -94,14 +95,13 @@ where
     }
 
     fn listen_addresses(&self) -> Option<Vec<String>> {
-        let tls = self.tls.as_ref().and_then(Service::listen_addresses).unwrap_or_default();
-        Some(self.plain.iter().map(ToString::to_string).chain(tls).collect())
+        Some(self.doors.iter().map(|door| door.address.to_string()).collect())
     }
 }
 
-/// Accepts at `address` until the service is stopped.
+/// Accepts at `door` until the service is stopped.
 async fn accept<S, P>(
-    address: SocketAddr,
+    door: Door,
     fds: Option<ListenFds>,
     front: Front<S, P>,
     seats: Arc<Seats>,
@@ -110,6 +110,7 @@ async fn accept<S, P>(
     S: Serve + Clone,
     P: HttpServerApp + Send + Sync + 'static,
 {
+    let address = door.address;
     let mut complained = false;
     let listener = loop {
         match open(address, fds.as_ref()).and_then(watch) {
@@ -132,11 +133,12 @@ async fn accept<S, P>(
         };
         let Ok(mut ready) = ready else { return };
         for _ in 0..BATCH {
-            match accept_with(listener.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => {
-                    if let Err(socket) = seats.give(TcpStream::from(socket)) {
-                        let (front, seats) = (front.clone(), seats.clone());
-                        current_handle().spawn(clock::keep(front.sit(seats, socket, shutdown.clone())));
+            match acceptfrom_with(listener.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                // Who is too many sees a close.
+                Ok((socket, from)) => {
+                    if let Some(counted) = front.admit(address_of(from)) {
+                        let arrival = Arrival { socket: socket.into(), counted };
+                        serve(arrival, &front, door.tls.as_ref(), &seats, &shutdown);
                     }
                 }
                 Err(Errno::WOULDBLOCK) => {
@@ -155,6 +157,30 @@ async fn accept<S, P>(
         drop(ready);
         tokio::task::yield_now().await;
     }
+}
+
+/// Has a connection served, by a task that is free or a new one. One that is to be encrypted gets a new one: what
+/// that costs is nothing beside the handshake.
+fn serve<S, P>(
+    arrival: Arrival,
+    front: &Front<S, P>,
+    tls: Option<&Arc<Acceptor>>,
+    seats: &Arc<Seats>,
+    shutdown: &ShutdownWatch,
+) where
+    S: Serve + Clone,
+    P: HttpServerApp + Send + Sync + 'static,
+{
+    if let Some(acceptor) = tls {
+        let task = front.clone().encrypted(acceptor.clone(), arrival, shutdown.clone());
+        current_handle().spawn(clock::keep(task));
+    } else if let Err(arrival) = seats.give(arrival) {
+        current_handle().spawn(clock::keep(front.clone().sit(seats.clone(), arrival, shutdown.clone())));
+    }
+}
+
+fn address_of(from: Option<SocketAddrAny>) -> Option<IpAddr> {
+    SocketAddr::try_from(from?).ok().map(|address| address.ip())
 }
 
 /// The listening socket for `address`: the one that a process before this one handed over, or a new one.
@@ -192,16 +218,20 @@ fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::TcpStream;
+
     use pingora_core::server::Fds;
+
+    use super::*;
 
     #[test]
     fn a_connection_that_is_accepted_sends_without_delay() {
         let listener = open(SocketAddr::from(([127, 0, 0, 1], 0)), None).unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let socket = accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).unwrap();
+        let (socket, from) = acceptfrom_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).unwrap();
         assert!(TcpStream::from(socket).nodelay().unwrap());
+        assert_eq!(address_of(from), Some(IpAddr::from([127, 0, 0, 1])));
     }
 
     #[test]

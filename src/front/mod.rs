@@ -10,17 +10,23 @@
 
 mod answer;
 mod app;
+mod census;
 mod client;
 mod listen;
 mod output;
+mod patience;
 mod rewound;
 mod seats;
 mod session;
+mod terms;
 
 #[cfg(test)]
 mod tests;
 
 pub use app::{Front, Serve};
+pub use census::Census;
 pub use client::Client;
 pub(crate) use client::STALL;
 pub use listen::Listening;
+pub(crate) use patience::Patience;
+pub use terms::{Terms, Turned};

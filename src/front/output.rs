@@ -18,6 +18,7 @@ pub(super) struct Output {
     first: BytesMut,
     large: Bytes,
     last: BytesMut,
+    written: u64,
 }
 
 impl Output {
@@ -66,7 +67,13 @@ impl Output {
         Pin::new(&mut *stream).poll_flush(cx)
     }
 
+    /// How much the client's side has taken since this was asked last.
+    pub(super) fn take_written(&mut self) -> u64 {
+        std::mem::take(&mut self.written)
+    }
+
     fn advance(&mut self, mut n: usize) {
+        self.written += n as u64;
         for part in [&mut self.first as &mut dyn Advance, &mut self.large, &mut self.last] {
             n -= part.take(n);
         }

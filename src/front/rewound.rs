@@ -71,7 +71,7 @@ impl UniqueID for Rewound {
     }
 }
 
-// Only a connection without TLS is handed on: with it, the protocol is agreed before the first byte.
+// Whether it is encrypted was of interest before it was handed on; what follows is HTTP/2 in both cases.
 impl Ssl for Rewound {}
 impl Peek for Rewound {}
 

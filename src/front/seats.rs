@@ -10,8 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::census::Counted;
+
 /// How many free seats a thread keeps: what a burst leaves behind, about 10 KiB each.
 const MAX_FREE: usize = 64;
+
+/// A connection that has come in.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) socket: TcpStream,
+    /// Held for as long as the connection is.
+    pub(super) counted: Counted,
+}
 
 /// The seats of a service.
 #[derive(Debug, Default)]
@@ -27,7 +37,7 @@ struct Row {
 
 /// Where a connection is put for the task that sits there.
 #[derive(Debug, Default)]
-struct Place(Mutex<(Option<TcpStream>, Option<Waker>)>);
+struct Place(Mutex<(Option<Arrival>, Option<Waker>)>);
 
 /// A task's seat, given back when it is dropped, however the task ends.
 #[derive(Debug)]
@@ -45,19 +55,19 @@ impl Seats {
 
     /// Gives a connection to a free seat of the thread that serves the fewest. It comes back if there is
     /// none: a new task is needed.
-    pub(super) fn give(&self, stream: TcpStream) -> Result<(), TcpStream> {
+    pub(super) fn give(&self, arrival: Arrival) -> Result<(), Arrival> {
         let place = {
             let mut rows = self.rows();
             let least = rows.iter_mut().min_by_key(|row| row.taken);
             let Some((row, place)) = least.and_then(|row| row.free.pop().map(|place| (row, place))) else {
-                return Err(stream);
+                return Err(arrival);
             };
             row.taken += 1;
             place
         };
         let waker = {
             let mut place = place.lock();
-            place.0 = Some(stream);
+            place.0 = Some(arrival);
             place.1.take()
         };
         if let Some(waker) = waker {
@@ -80,7 +90,7 @@ impl Seats {
 }
 
 impl Place {
-    fn lock(&self) -> MutexGuard<'_, (Option<TcpStream>, Option<Waker>)> {
+    fn lock(&self) -> MutexGuard<'_, (Option<Arrival>, Option<Waker>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,11 +110,11 @@ impl Seat {
     }
 
     /// The next connection, once the seat was freed.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<TcpStream> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
         let mut place = self.place.lock();
-        if let Some(stream) = place.0.take() {
+        if let Some(arrival) = place.0.take() {
             self.free = false;
-            return Poll::Ready(stream);
+            return Poll::Ready(arrival);
         }
         if !place.1.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             place.1 = Some(cx.waker().clone());
@@ -113,7 +123,7 @@ impl Seat {
     }
 
     /// Takes the seat back. Gives the connection that was put there in the meantime, if any.
-    pub(super) fn take_back(&mut self) -> Option<TcpStream> {
+    pub(super) fn take_back(&mut self) -> Option<Arrival> {
         if !std::mem::take(&mut self.free) {
             return None;
         }
@@ -149,15 +159,18 @@ fn this_thread() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::census::Census;
+    use super::super::census::tests::room;
     use super::*;
     use std::net::TcpListener;
 
-    fn stream() -> TcpStream {
+    fn stream() -> Arrival {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Arrival { socket, counted: Arc::new(Census::default()).enter(None, &room(1, 0)).unwrap() }
     }
 
-    fn poll(seat: &mut Seat) -> Poll<TcpStream> {
+    fn poll(seat: &mut Seat) -> Poll<Arrival> {
         seat.poll_next(&mut Context::from_waker(Waker::noop()))
     }
 

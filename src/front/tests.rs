@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
+use super::census::tests::room;
 use super::client::{Client, Next};
+use super::terms::Terms;
 use crate::http1::{Alarm, Request, RequestError};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,12 +21,21 @@ fn connection() -> (Client, DuplexStream) {
     (Client::new(Box::new(near), Alarm::default()), far)
 }
 
+/// So long for idleness, and for a head.
+fn terms(idle: Duration, head: Duration) -> Terms {
+    Terms { idle, head, ..room(1, 0) }
+}
+
+async fn next(client: &Client, idle: Duration, head: Duration) -> Next {
+    client.next(&terms(idle, head), None).await
+}
+
 async fn request(client: &Client) -> Box<Request> {
-    match client.next(SECOND, SECOND).await {
+    match next(client, SECOND, SECOND).await {
         Next::Request(request) => request,
         Next::Bad(error) => panic!("{error}"),
         Next::Http2 => panic!("HTTP/2"),
-        Next::End => panic!("the end"),
+        Next::Late | Next::End => panic!("the end"),
     }
 }
 
@@ -147,18 +158,96 @@ async fn a_head_has_its_time_in_all_however_it_trickles() {
         std::future::pending::<()>().await;
     });
     let start = std::time::Instant::now();
-    assert!(matches!(client.next(20 * SECOND, 5 * TICK).await, Next::End));
+    assert!(matches!(next(&client, 20 * SECOND, 5 * TICK).await, Next::Late));
     assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
     trickle.abort();
 }
 
 #[tokio::test]
+async fn the_first_head_has_its_time_from_the_beginning_and_a_later_one_from_its_first_byte() {
+    let due = || Some(tokio::time::Instant::now() + 3 * TICK);
+    let (client, _far) = connection();
+    let start = std::time::Instant::now();
+    assert!(matches!(client.next(&terms(60 * SECOND, 60 * SECOND), due()).await, Next::End), "silence");
+    let (client, mut far) = connection();
+    far.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert!(matches!(client.next(&terms(60 * SECOND, 60 * SECOND), due()).await, Next::Late), "half a head");
+    assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
+
+    far.write_all(b"host: w\r\n\r\n").await.unwrap();
+    request(&client).await;
+    answer(&client, &mut far, Some(2), &["ok"]).await;
+    let slow = tokio::spawn(async move {
+        tokio::time::sleep(3 * TICK).await;
+        far.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let start = std::time::Instant::now();
+    assert!(matches!(next(&client, 20 * SECOND, 2 * TICK).await, Next::Late));
+    assert!((5 * TICK..5 * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
+    slow.abort();
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_left_and_one_that_is_slow_is_held_to_a_rate() {
+    for (min_rate, pause, piece, lost) in
+        [(0, 60 * SECOND, 1, true), (100_000, TICK, 10, true), (100, TICK, 100, false)]
+    {
+        let (near, mut far) = duplex(100);
+        let client = Client::new(Box::new(near), Alarm::default());
+        far.write_all(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n").await.unwrap();
+        let terms = Terms { write: 5 * TICK, min_rate, ..room(1, 0) };
+        assert!(matches!(client.next(&terms, None).await, Next::Request(_)));
+        client.head(StatusCode::OK, None, Some(3_000), |_| {});
+        client.piece(Bytes::from(vec![b'x'; 3_000]));
+        let reader = tokio::spawn(async move {
+            let mut buffer = vec![0; piece];
+            while far.read(&mut buffer).await.is_ok_and(|n| n > 0) {
+                tokio::time::sleep(pause).await;
+            }
+        });
+        let flushed = tokio::time::timeout(10 * SECOND, client.flush()).await.expect("an end");
+        let error = flushed.err().map(|e| e.etype().as_str().to_owned());
+        assert_eq!(error.as_deref(), lost.then_some("WriteTimedout"), "{min_rate} {piece}");
+        reader.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_waited_for_as_long_as_its_rate_allows() {
+    for (min_rate, late) in [(0, false), (10, false), (100_000, true)] {
+        let (client, mut far) = connection();
+        far.write_all(b"POST / HTTP/1.1\r\nhost: w\r\ncontent-length: 20\r\n\r\n").await.unwrap();
+        let terms = Terms { body: 5 * TICK, min_rate, ..room(1, 0) };
+        assert!(matches!(client.next(&terms, None).await, Next::Request(_)));
+        let trickle = tokio::spawn(async move {
+            for _ in 0..20 {
+                tokio::time::sleep(TICK).await;
+                far.write_all(b"x").await.unwrap();
+            }
+            far
+        });
+        let mut read = 0;
+        let error = loop {
+            match client.body().await {
+                Ok(Some(piece)) => read += piece.len(),
+                Ok(None) => break None,
+                Err(e) => break Some(e.etype().as_str().to_owned()),
+            }
+        };
+        assert_eq!(error.as_deref(), late.then_some("ReadTimedout"), "{min_rate} {read}");
+        assert_eq!(read == 20, !late, "{min_rate} {read}");
+        trickle.abort();
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_ends_after_its_time_and_a_closed_one_at_once() {
     let (client, _far) = connection();
-    assert!(matches!(client.next(TICK, SECOND).await, Next::End));
+    assert!(matches!(next(&client, TICK, SECOND).await, Next::End));
     let (client, far) = connection();
     drop(far);
-    assert!(matches!(client.next(60 * SECOND, SECOND).await, Next::End));
+    assert!(matches!(next(&client, 60 * SECOND, SECOND).await, Next::End));
 }
 
 #[tokio::test]
@@ -172,7 +261,7 @@ async fn http_2_is_known_by_its_preface_in_any_pieces() {
             far.write_all(&preface[split..]).await.unwrap();
             far
         });
-        assert!(matches!(client.next(SECOND, SECOND).await, Next::Http2), "{split}");
+        assert!(matches!(next(&client, SECOND, SECOND).await, Next::Http2), "{split}");
         assert_eq!(&client.take().unwrap().1[..], preface);
         rest.await.unwrap();
     }
@@ -185,7 +274,7 @@ async fn http_2_is_known_by_its_preface_in_any_pieces() {
 async fn what_is_no_request_is_named() {
     let (client, mut far) = connection();
     far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    assert!(matches!(client.next(SECOND, SECOND).await, Next::Bad(RequestError::Host)));
+    assert!(matches!(next(&client, SECOND, SECOND).await, Next::Bad(RequestError::Host)));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Where a response body ends, and what of the bytes on the wire belongs to it (RFC 9112, section 6).
+//! Where a body ends, and what of the bytes on the wire belongs to it (RFC 9112, section 6).
 
 use bytes::{Bytes, BytesMut};
 
@@ -27,7 +27,7 @@ pub(crate) enum BodyError {
     Early,
     #[error("a chunk size is not a hexadecimal number")]
     ChunkSize,
-    #[error("a chunk does not end in CRLF")]
+    #[error("a chunk or a trailer does not end in CRLF")]
     ChunkEnd,
     #[error("a chunk line or the trailer section is too long")]
     TooLong,
@@ -138,7 +138,11 @@ impl BodyReader {
                 }
                 State::Trailers(seen) => {
                     let Some(line) = line(&input[read..], MAX_TRAILERS - seen)? else { break };
-                    let empty = matches!(&input[read..read + line], b"\r\n" | b"\n");
+                    let text = &input[read..read + line];
+                    if !text.ends_with(b"\r\n") {
+                        return Err(BodyError::ChunkEnd);
+                    }
+                    let empty = line == 2;
                     read += line;
                     self.0 = if empty { State::Done } else { State::Trailers(seen + line) };
                 }
@@ -164,7 +168,9 @@ fn chunk_size(line: &[u8]) -> Result<u64, BodyError> {
     let digits = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, rest) = line.split_at(digits);
     // Fifteen digits are 2^60: a larger chunk is a lie, and the sum could overflow.
-    if digits.is_empty() || digits.len() > 15 || !matches!(rest.first(), None | Some(b';' | b' ' | b'\t')) {
+    let follows = matches!(rest.first(), None | Some(b';' | b' ' | b'\t'));
+    // A carriage return in an extension ends the line for some.
+    if digits.is_empty() || digits.len() > 15 || !follows || rest.iter().any(|&b| b.is_ascii_control() && b != b'\t') {
         return Err(BodyError::ChunkSize);
     }
     Ok(digits.iter().fold(0, |n, &b| n << 4 | u64::from((b as char).to_digit(16).unwrap_or(0))))
@@ -222,6 +228,11 @@ mod tests {
             (b"ffffffffffffffff\r\nx", BodyError::ChunkSize),
             (b"5\r\nhelloX\r\n", BodyError::ChunkEnd),
             (b"5\r\nhello\n0\r\n", BodyError::ChunkEnd),
+            (b"5;a\rb\r\nhello\r\n", BodyError::ChunkSize),
+            (b"5;\0\r\nhello\r\n", BodyError::ChunkSize),
+            (b"5;\nhello\r\n", BodyError::ChunkSize),
+            (b"0\r\n\n", BodyError::ChunkEnd),
+            (b"0\r\nx: y\n\r\n", BodyError::ChunkEnd),
         ] {
             assert_eq!(run(Framing::Chunked, &[bytes]).0, Err(error), "{}", bytes.escape_ascii());
         }

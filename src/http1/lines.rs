@@ -72,12 +72,16 @@ impl Lines {
 
     /// What the lines say of the message's end and of the connection's life, in one pass.
     pub(super) fn framing(&self, persistent: bool) -> Result<Said, BadFraming> {
-        let mut said = Said { chunked: false, length: None, keep_alive: persistent, hosts: 0 };
+        let mut said =
+            Said { chunked: false, length: None, keep_alive: persistent, hosts: 0, bad_host: false, lookalike: false };
         let (mut codings, mut close) = (0, false);
         for (name, value) in self.iter() {
             // The length of a name tells most lines apart.
             match name.len() {
-                4 if name.eq_ignore_ascii_case(b"host") => said.hosts += 1,
+                4 if name.eq_ignore_ascii_case(b"host") => {
+                    said.hosts += 1;
+                    said.bad_host |= !value.iter().all(|&b| is_of_host(b));
+                }
                 10 if name.eq_ignore_ascii_case(b"connection") => {
                     for token in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
                         close |= token.eq_ignore_ascii_case(b"close");
@@ -101,6 +105,7 @@ impl Lines {
                         return Err(BadFraming);
                     }
                 }
+                14 | 17 => said.lookalike |= is_lookalike(name),
                 _ => {}
             }
         }
@@ -124,6 +129,22 @@ pub(super) struct Said {
     pub(super) keep_alive: bool,
     /// How many `Host` lines there are.
     pub(super) hosts: usize,
+    /// Whether one of these cannot be a host.
+    pub(super) bad_host: bool,
+    /// Whether there is a line that servers which read `_` as `-` take for one that frames the message.
+    pub(super) lookalike: bool,
+}
+
+/// RFC 3986, 3.2.2 and 3.2.3: what a host and a port are written with.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%[]:".contains(&byte)
+}
+
+fn is_lookalike(name: &[u8]) -> bool {
+    let is = |other: &[u8]| {
+        name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).eq(other.iter().copied())
+    };
+    is(b"content-length") || is(b"transfer-encoding")
 }
 
 fn number(text: &[u8]) -> Option<u64> {

@@ -75,7 +75,7 @@ mod tests {
 
     fn map(head: &str) -> HeaderMap {
         let mut input = BytesMut::from(head);
-        let request = take_request(&mut input, &mut 0).ok().flatten().expect("a whole head");
+        let request = take_request(&mut input, &mut 0, 64 * 1024).ok().flatten().expect("a whole head");
         request.parts.headers
     }
 

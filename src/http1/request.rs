@@ -6,14 +6,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{EXPECT, HOST};
 use http::request::Parts;
 use http::{Method, Uri, Version};
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use super::Framing;
 use super::lines::{BadFraming, Lines, Said};
 use super::map::map_of;
 
-/// The largest request head. nginx allows 32 KiB, the official clients send less than two.
-pub(crate) const MAX_HEAD: usize = 64 * 1024;
 /// The most header lines of a request head.
 const MAX_HEADERS: usize = 128;
 
@@ -30,8 +28,14 @@ pub(crate) enum RequestError {
     Host,
     #[error("the request has a length or transfer coding that cannot be right")]
     Framing,
-    #[error("the request head is larger than 64 KiB or has more than 128 lines")]
+    #[error("the request head is larger than is taken or has more than 128 lines")]
     TooLarge,
+    #[error("a header differs from one of those that frame a request only in its spelling")]
+    Lookalike,
+    #[error("no tunnel is made here")]
+    Tunnel,
+    #[error("the request head was not whole in time")]
+    Late,
 }
 
 impl RequestError {
@@ -39,6 +43,8 @@ impl RequestError {
     pub(crate) fn status(self) -> u16 {
         match self {
             Self::TooLarge => 431,
+            Self::Late => 408,
+            Self::Tunnel => 405,
             Self::Parse(httparse::Error::Version) => 505,
             _ => 400,
         }
@@ -61,18 +67,22 @@ pub(crate) struct Request {
     pub(crate) expects: bool,
 }
 
-/// Takes a whole request head out of `input`; `None` if it has not arrived yet. `searched` is where the
-/// search for its end goes on: a head that comes in crumbs is looked at once.
-pub(crate) fn take_request(input: &mut BytesMut, searched: &mut usize) -> Result<Option<Request>, RequestError> {
+/// Takes a whole request head, of at most `max` bytes, out of `input`; `None` if it has not arrived yet.
+/// `searched` is where the search for its end goes on: a head that comes in crumbs is looked at once.
+pub(crate) fn take_request(
+    input: &mut BytesMut,
+    searched: &mut usize,
+    max: usize,
+) -> Result<Option<Request>, RequestError> {
     // Some clients send a line end behind a body; RFC 9112, 2.2 says to pass over it.
     while *searched == 0 && input.starts_with(b"\r\n") {
         input.advance(2);
     }
     let Some(length) = end(input, searched)? else {
-        return if input.len() < MAX_HEAD { Ok(None) } else { Err(RequestError::TooLarge) };
+        return if input.len() < max { Ok(None) } else { Err(RequestError::TooLarge) };
     };
     *searched = 0;
-    if length > MAX_HEAD {
+    if length > max {
         return Err(RequestError::TooLarge);
     }
     let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -86,6 +96,10 @@ pub(crate) fn take_request(input: &mut BytesMut, searched: &mut usize) -> Result
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| RequestError::Target)?;
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     let target = parsed.path.unwrap_or_default();
+    // A fragment is the client's own; what parses it away is not what everybody else reads.
+    if memchr(b'#', target.as_bytes()).is_some() {
+        return Err(RequestError::Target);
+    }
     let start = (target.as_ptr() as usize).saturating_sub(input.as_ptr() as usize);
     let target = start..start + target.len();
     let found = Lines::find(input, parsed.headers);
@@ -112,15 +126,20 @@ fn end(input: &[u8], searched: &mut usize) -> Result<Option<usize>, RequestError
 }
 
 fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Request, RequestError> {
-    let Said { chunked, mut length, mut keep_alive, hosts } = lines.framing(version == Version::HTTP_11)?;
-    if chunked {
-        if version == Version::HTTP_10 {
-            return Err(RequestError::Framing);
-        }
-        // RFC 9112, 6.1: the coding overrides a length, and nothing may follow.
-        keep_alive &= length.take().is_none();
+    let Said { chunked, length, keep_alive, hosts, bad_host, lookalike } =
+        lines.framing(version == Version::HTTP_11)?;
+    // RFC 9112, 6.1: a coding beside a length, or in HTTP/1.0, may be refused. No client means it.
+    if chunked && (length.is_some() || version == Version::HTTP_10) {
+        return Err(RequestError::Framing);
     }
-    if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
+    // What follows a CONNECT is meant for the tunnel: no request may be read out of it.
+    if method == Method::CONNECT {
+        return Err(RequestError::Tunnel);
+    }
+    if lookalike {
+        return Err(RequestError::Lookalike);
+    }
+    if bad_host || hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err(RequestError::Host);
     }
     // RFC 9112, 3.2.2: of a target with a host in it, `Host` says the same.
@@ -137,9 +156,6 @@ fn judge(method: Method, uri: Uri, version: Version, lines: &Lines) -> Result<Re
     let mut parts: Parts = http::Request::new(()).into_parts().0;
     (parts.method, parts.uri, parts.version) = (method, uri, version);
     parts.headers = map_of(lines).map_err(|bad| RequestError::Parse(bad.0))?;
-    if chunked {
-        parts.headers.remove(http::header::CONTENT_LENGTH);
-    }
     let expects = parts.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     Ok(Request { parts, framing, keep_alive, expects })
 }
@@ -150,8 +166,10 @@ mod tests {
 
     use super::*;
 
+    const MAX: usize = 64 * 1024;
+
     fn take(text: &str) -> Result<Option<Request>, RequestError> {
-        take_request(&mut BytesMut::from(text), &mut 0)
+        take_request(&mut BytesMut::from(text), &mut 0, MAX)
     }
 
     fn framing(lines: &str) -> Result<(Framing, bool), RequestError> {
@@ -164,7 +182,7 @@ mod tests {
     fn a_head_is_read_and_what_follows_stays() {
         let text = "\r\nPOST /a?b=c HTTP/1.1\r\nHost: w\r\nX-A: 1\r\nx-a: 2\r\ncontent-length: 2\r\n\r\n{}GET";
         let mut input = BytesMut::from(text);
-        let request = take_request(&mut input, &mut 0).unwrap().unwrap();
+        let request = take_request(&mut input, &mut 0, MAX).unwrap().unwrap();
         let parts = &request.parts;
         assert_eq!((parts.method.as_str(), parts.uri.path(), parts.uri.query()), ("POST", "/a", Some("b=c")));
         let repeated: Vec<_> = parts.headers.get_all("x-a").iter().map(HeaderValue::as_bytes).collect();
@@ -178,7 +196,7 @@ mod tests {
         let (mut input, mut searched) = (BytesMut::new(), 0);
         for (i, &byte) in text.iter().enumerate() {
             input.extend_from_slice(&[byte]);
-            let taken = take_request(&mut input, &mut searched).unwrap();
+            let taken = take_request(&mut input, &mut searched, MAX).unwrap();
             assert_eq!(taken.is_some(), i + 1 == text.len(), "{i}");
             if let Some(request) = taken {
                 assert_eq!((request.parts.uri.path(), request.keep_alive), ("/v1/models", false));
@@ -195,7 +213,11 @@ mod tests {
             ("content-length: 0\r\n", Ok((Framing::Empty, true))),
             ("content-length: 5\r\ncontent-length: 5\r\n", Ok((Framing::Length(5), true))),
             ("transfer-encoding: Chunked\r\n", Ok((Framing::Chunked, true))),
-            ("transfer-encoding: chunked\r\ncontent-length: 5\r\n", Ok((Framing::Chunked, false))),
+            ("transfer-encoding: chunked\r\ncontent-length: 5\r\n", Err(RequestError::Framing)),
+            ("content-length: 0\r\ntransfer-encoding: chunked\r\n", Err(RequestError::Framing)),
+            ("content_length: 5\r\n", Err(RequestError::Lookalike)),
+            ("Transfer_Encoding: chunked\r\n", Err(RequestError::Lookalike)),
+            ("x-a_b: 1\r\ncontent-lengths: 5\r\n", Ok((Framing::Empty, true))),
             ("connection: x, close\r\n", Ok((Framing::Empty, false))),
             ("content-length: 5\r\ncontent-length: 6\r\n", Err(RequestError::Framing)),
             ("content-length: 5, 6\r\n", Err(RequestError::Framing)),
@@ -220,6 +242,12 @@ mod tests {
             ("\nGET / HTTP/1.1\r\nhost: w\r\n\r\n", RequestError::BareLineFeed),
             ("GET / HTTP/1.1\r\n\r\n", RequestError::Host),
             ("GET http://a/ HTTP/1.1\r\nhost: b\r\n\r\n", RequestError::Host),
+            ("GET / HTTP/1.1\r\nhost: a, b\r\n\r\n", RequestError::Host),
+            ("GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", RequestError::Host),
+            ("GET / HTTP/1.1\r\nhost: u@a\r\n\r\n", RequestError::Host),
+            ("CONNECT w:443 HTTP/1.1\r\nhost: w:443\r\n\r\n", RequestError::Tunnel),
+            ("GET /#a HTTP/1.1\r\nhost: w\r\n\r\n", RequestError::Target),
+            ("GET /?a#b HTTP/1.1\r\nhost: w\r\n\r\n", RequestError::Target),
             ("GET / HTTP/1.1\r\nhost : w\r\n\r\n", RequestError::Parse(httparse::Error::HeaderName)),
             ("GET / HTTP/1.1\r\nhost: w\r\nx: a\r\n b\r\n\r\n", RequestError::Parse(httparse::Error::HeaderName)),
             ("GET / HTTP/1.1\r\nhost: w\r\nx: a\0\r\n\r\n", RequestError::Parse(httparse::Error::HeaderValue)),
@@ -229,8 +257,12 @@ mod tests {
         ] {
             assert_eq!(take(text).err(), Some(error), "{text:?}");
         }
-        let endless = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(MAX_HEAD));
+        let endless = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(MAX));
         assert_eq!(take(&endless).err(), Some(RequestError::TooLarge));
+        let whole = "GET / HTTP/1.1\r\nhost: w\r\n\r\n";
+        let within = |max| take_request(&mut BytesMut::from(whole), &mut 0, max).map(|request| request.is_some());
+        assert_eq!(within(whole.len()), Ok(true));
+        assert_eq!(within(whole.len() - 1), Err(RequestError::TooLarge));
         let many = format!("GET / HTTP/1.1\r\nhost: w\r\n{}\r\n", "x: y\r\n".repeat(MAX_HEADERS));
         assert_eq!(take(&many).err(), Some(RequestError::TooLarge));
     }

@@ -11,6 +11,7 @@
 //! Nothing on the way of a request waits for the store: without it the totals are in memory, and
 //! after a restart they come from the snapshot and the journal.
 
+mod alive;
 mod batch;
 mod codec;
 mod counters;
@@ -55,6 +56,7 @@ pub use record::{Outcome, Settlement};
 pub(crate) use fixtures::settlement;
 
 use crate::config::{Durability, WhenFull};
+use alive::Alive;
 use fold::Folder;
 use journal::files::{Disk, RealDisk};
 use journal::shard::Otherwise;
@@ -160,6 +162,7 @@ struct Threads {
 struct Inner {
     /// Tells the reservations of this process from those of others.
     instance: u64,
+    alive: Alive,
     options: LedgerOptions,
     journal: Journal,
     folder: Mutex<Folder>,
@@ -168,6 +171,8 @@ struct Inner {
     /// How the keeper was when it last was done: it is busy with the disk for long.
     report: Mutex<Report>,
     stopped: AtomicBool,
+    /// Another process serves: this one does not become the writer of totals any more.
+    is_aside: AtomicBool,
     /// How many wait for the totals.
     asking: AtomicUsize,
 }
@@ -217,20 +222,21 @@ impl Ledger {
         let journal = Journal::open(&journal_directory, options.shards, segment_bytes, disk, |shard| {
             view.highest_seq(shard).saturating_add(1)
         })?;
+        let instance = instance()?;
+        let alive = Alive::enter(&options.directory, instance)?;
         let inner = Arc::new(Inner {
-            instance: instance()?,
+            instance,
+            alive,
             options,
             journal,
             folder: Mutex::new(Folder::new(view, &journal_directory)),
             keeper: Mutex::new(keeper),
             report: Mutex::new(Report::default()),
             stopped: AtomicBool::new(false),
+            is_aside: AtomicBool::new(false),
             asking: AtomicUsize::new(0),
         });
         inner.tick(false, Duration::ZERO);
-        if lock(&inner.keeper).leads() {
-            inner.settle_for_the_dead();
-        }
         let sync = spawn("weir-sync", &inner, |inner| inner.journal.run_sync())?;
         let fold = spawn("weir-fold", &inner, move |inner| {
             priority::stand_back();
@@ -311,6 +317,12 @@ impl Ledger {
         status
     }
 
+    /// Leaves the ledger, should it become free, to the process that serves now: this one only finishes what it
+    /// has begun.
+    pub(crate) fn stand_aside(&self) {
+        self.inner.is_aside.store(true, Ordering::Release);
+    }
+
     /// What kill -9 leaves of this process: nothing more is written, synced or folded, and its locks are free.
     #[cfg(test)]
     fn kill(self) {
@@ -373,9 +385,9 @@ impl Inner {
     /// Folds all there is, with pauses for so long at most, and writes what changed.
     fn tick(&self, force_snapshot: bool, pauses: Duration) {
         let mut keeper = lock(&self.keeper);
-        let took_over = self.take_over(&mut keeper);
+        self.take_over(&mut keeper);
         self.catch_up(None, pauses);
-        if took_over {
+        if keeper.leads() {
             self.settle_for_the_dead();
         }
         let mut folder = lock(&self.folder);
@@ -396,10 +408,18 @@ impl Inner {
         *lock(&self.report) = keeper.report();
     }
 
-    /// Settles what processes that are gone have left under way. Only the one that leads may: whoever does
-    /// not may have a neighbour that lives.
+    /// Settles what processes that are gone have left under way. Only the one that leads does, so that it is done
+    /// once.
     fn settle_for_the_dead(&self) {
-        let (left, unreadable) = lock(&self.folder).view.settle_others(self.instance);
+        let mut dead = lock(&self.folder).view.under_way.instances();
+        dead.retain(|instance| *instance != self.instance && !self.alive.is_alive(*instance));
+        if dead.is_empty() {
+            return;
+        }
+        // One that ended a moment ago may have settled since: what it wrote is read before it is judged.
+        self.catch_up(None, Duration::ZERO);
+        let (left, unreadable) = lock(&self.folder).view.take_left(&dead);
+        self.alive.forget(&dead);
         if unreadable > 0 {
             log::error!(
                 "ledger: {unreadable} requests were under way when the last process ended, and what was reserved for \
@@ -422,13 +442,13 @@ impl Inner {
         self.catch_up(None, Duration::ZERO);
     }
 
-    /// Becomes the writer of totals if nobody else is; otherwise keeps up with the one who is. Whether it
-    /// became it now.
-    fn take_over(&self, keeper: &mut Keeper) -> bool {
+    /// Becomes the writer of totals if nobody else is; otherwise keeps up with the one who is.
+    fn take_over(&self, keeper: &mut Keeper) {
         if keeper.leads() {
-            return false;
+            return;
         }
-        let found = match keeper.lead() {
+        let led = if self.is_aside.load(Ordering::Acquire) { Ok(None) } else { keeper.lead() };
+        let found = match led {
             Ok(Some(view)) => Ok(Some(view)),
             Ok(None) => keeper.follow().map_err(LedgerError::from),
             Err(e) => Err(e),
@@ -436,12 +456,10 @@ impl Inner {
         match found {
             Ok(Some(view)) => {
                 *lock(&self.folder) = Folder::new(view, &self.options.directory.join("journal"));
-                return keeper.leads();
             }
             Ok(None) => {}
             Err(e) => log::error!("ledger: cannot take over: {e}"),
         }
-        false
     }
 
     /// Folds what there is at the call, or as much of it as can be until `deadline`. The totals are

@@ -81,12 +81,20 @@ impl UnderWay {
         }
     }
 
-    /// The settlements of what other instances have left, in no order. What cannot be read as one is forgotten
-    /// here, or it would stay for ever; the answer says how many.
-    pub(crate) fn left_by_others(&mut self, instance: u64) -> (Vec<Settlement>, u64) {
+    /// Whose they are, each once.
+    pub(crate) fn instances(&self) -> Vec<u64> {
+        let mut instances: Vec<u64> = self.by_id.values().map(|reserved| reserved.instance).collect();
+        instances.sort_unstable();
+        instances.dedup();
+        instances
+    }
+
+    /// The settlements of what `instances` have left, in no order. What cannot be read as one is forgotten here, or
+    /// it would stay for ever; the answer says how many.
+    pub(crate) fn left_by(&mut self, instances: &[u64]) -> (Vec<Settlement>, u64) {
         let (mut left, mut unreadable) = (Vec::new(), 0);
         self.by_id.retain(|_, reserved| {
-            if reserved.instance == instance {
+            if !instances.contains(&reserved.instance) {
                 return true;
             }
             let settlement = reserved.settlement();
@@ -173,12 +181,13 @@ mod tests {
         under_way.encode(&mut bytes);
         let mut back = UnderWay::decode(&mut Reader::new(&bytes)).unwrap();
         assert_eq!(back.by_id, under_way.by_id);
-        let mut ids = |instance| {
-            let mut ids: Vec<_> = back.left_by_others(instance).0.iter().map(|s| s.id).collect();
+        let mut ids = |instances: &[u64]| {
+            let mut ids: Vec<_> = back.left_by(instances).0.iter().map(|s| s.id).collect();
             ids.sort_unstable();
             ids
         };
-        assert_eq!((ids(8), ids(7), ids(0)), (vec![1], vec![3], vec![1, 3]));
+        assert_eq!((ids(&[7]), ids(&[8]), ids(&[7, 8]), ids(&[9])), (vec![1], vec![3], vec![1, 3], vec![]));
+        assert_eq!(back.instances(), [7, 8]);
     }
 
     #[test]
@@ -190,9 +199,9 @@ mod tests {
         let (id, reserved) = Reserved::decode(&later).unwrap();
         under_way.begin(id, reserved);
         under_way.is_changed = false;
-        assert_eq!((under_way.left_by_others(7), under_way.is_changed), ((vec![], 0), false), "its own it may settle");
-        assert_eq!((under_way.left_by_others(8), under_way.is_changed), ((vec![], 1), true));
+        assert_eq!((under_way.left_by(&[8]), under_way.is_changed), ((vec![], 0), false), "it is another's");
+        assert_eq!((under_way.left_by(&[7]), under_way.is_changed), ((vec![], 1), true));
         assert!(under_way.is_empty());
-        assert_eq!(under_way.left_by_others(8), (vec![], 0));
+        assert_eq!(under_way.left_by(&[7]), (vec![], 0));
     }
 }

@@ -131,10 +131,9 @@ impl View {
         self.changes.insert(Change::Meta);
     }
 
-    /// What other instances than `instance` have left under way, and how much of it cannot be read: that is
-    /// damage, and forgotten.
-    pub(crate) fn settle_others(&mut self, instance: u64) -> (Vec<Settlement>, u64) {
-        let (left, unreadable) = self.under_way.left_by_others(instance);
+    /// What `instances` have left under way, and how much of it cannot be read: that is damage, and forgotten.
+    pub(crate) fn take_left(&mut self, instances: &[u64]) -> (Vec<Settlement>, u64) {
+        let (left, unreadable) = self.under_way.left_by(instances);
         (0..unreadable).for_each(|_| self.note_corrupt());
         (left, unreadable)
     }

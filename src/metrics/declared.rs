@@ -47,6 +47,7 @@ pub(super) struct Families {
     pub(super) up: Family<IntGauge>,
     pub(super) keys_cooling: Family<IntGauge>,
     pub(super) cooldowns: Family<IntCounter>,
+    pub(super) addresses_refused: Family<IntCounter>,
     pub(super) drains: Family<IntCounter>,
     pub(super) auth_failures: Family<IntCounter>,
     pub(super) streams_aborted: Family<IntCounter>,
@@ -180,6 +181,13 @@ impl Families {
                 help: "Times that a channel, or a key of it, began to cool down.",
                 open: &["channel"],
                 closed: &["what"],
+                buckets: &[],
+            })?,
+            addresses_refused: on.family(Declaration {
+                name: "weir_channel_addresses_refused_total",
+                help: "Connections not made because a channel's host leads to an address that it may not reach.",
+                open: &["channel"],
+                closed: &[],
                 buckets: &[],
             })?,
             drains: on.family(Declaration {

@@ -199,6 +199,11 @@ impl ChannelHandles {
         metrics.families.cooldowns.child(&[&self.name], &[what.name()]).inc();
     }
 
+    /// Counts a connection that was not made, because the channel's host leads where it may not.
+    pub fn address_refused(&self, metrics: &Metrics) {
+        metrics.families.addresses_refused.child(&[&self.name], &[]).inc();
+    }
+
     /// Counts an attempt that ended without an answer and was followed by another. The attempt that a request
     /// ends with is counted by [`Metrics::observe`].
     pub fn failed_attempt(&self, metrics: &Metrics, outcome: Outcome) {

@@ -8,6 +8,7 @@
 //! bytes pass; splitting them by core is possible behind [`Metrics::observe`] if that ever shows in a profile.
 
 mod declared;
+mod edge;
 mod family;
 mod handles;
 mod histogram;
@@ -119,6 +120,7 @@ pub struct Metrics {
     aborted_by_client: IntCounter,
     aborted_by_upstream: IntCounter,
     limits: limits::LimitMetrics,
+    edge: edge::EdgeMetrics,
     ledger: ledger::LedgerMetrics,
     streams_active: IntGauge,
     drains_active: IntGauge,
@@ -159,6 +161,7 @@ impl Metrics {
             aborted_by_client: families.streams_aborted.child(&[], &["client"]),
             aborted_by_upstream: families.streams_aborted.child(&[], &["upstream"]),
             limits: limits::LimitMetrics::declare(&declare)?,
+            edge: edge::EdgeMetrics::declare(&declare)?,
             ledger: ledger::LedgerMetrics::declare(&declare)?,
             drains_active: declare
                 .gauge("weir_drains_active", "Answers that are read although their client has left.")?,

@@ -114,8 +114,10 @@ fn every_family_can_be_made() {
             "channel_inflight",
             "channel_keys_cooling",
             "channel_up",
+            "clients_turned_away_total",
             "config_last_reload_success",
             "config_version",
+            "connections",
             "cost_usd_total",
             "drains_active",
             "drains_total",
@@ -137,6 +139,7 @@ fn every_family_can_be_made() {
             "limit_reserved_tokens_total",
             "limit_settled_tokens_total",
             "metric_series_dropped_total",
+            "requests_in_flight",
             "sse_events_total",
             "store_up",
             "streams_aborted_total",
@@ -291,11 +294,13 @@ fn health_is_shown_and_each_cooldown_counted() {
     handles.channel(0).cooled_down(&metrics, Cooled::Key);
     handles.channel(0).cooled_down(&metrics, Cooled::Key);
     handles.channel(0).cooled_down(&metrics, Cooled::Channel);
+    handles.channel(0).address_refused(&metrics);
     for (series, expected) in [
         (r#"weir_channel_up{channel="a"}"#, 1.0),
         (r#"weir_channel_keys_cooling{channel="a"}"#, 2.0),
         (r#"weir_channel_cooldowns_total{channel="a",what="key"}"#, 2.0),
         (r#"weir_channel_cooldowns_total{channel="a",what="channel"}"#, 1.0),
+        (r#"weir_channel_addresses_refused_total{channel="a"}"#, 1.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}");
     }

@@ -131,17 +131,11 @@ pub(super) fn first(
     wish.last = last.as_deref();
     ctx.images = pricing::images(way.route.operation, way.path, facts.as_ref());
     let asked = Asked { operation: way.route.operation, facts: facts.as_ref() };
-    let mut full = Vec::new();
-    let (choice, room) = loop {
+    let (choice, room) = with_room(ctx, &asked, |full| {
         let admits = |channel: &Channel| !full.contains(&channel.index()) && limits::has_room(ctx, &asked, channel);
         let choice = snapshot.channels.choose(&wish, |name| permits(ctx, name), admits);
-        let choice = choice.map_err(|e| refusal(e, way.model))?;
-        match limits::take_room(ctx, &asked, &choice.channel) {
-            Ok(room) => break (choice, room),
-            // Another request took what was left just then.
-            Err(_) => full.push(choice.channel.index()),
-        }
-    };
+        choice.map_err(|e| refusal(e, way.model))
+    })?;
     if let Some(model) = way.model
         && snapshot.refuses_unpriced(way.route.operation, &choice.channel, model)
     {
@@ -171,6 +165,23 @@ pub(super) fn first(
     };
     install(ctx, choice, room, plan, body, more);
     Ok(())
+}
+
+/// Takes room at the channel that `choose` gives: it is told which were full, because another request took
+/// what was left just then.
+fn with_room<E>(
+    ctx: &Context,
+    asked: &Asked<'_>,
+    mut choose: impl FnMut(&[usize]) -> Result<Choice, E>,
+) -> Result<(Choice, Option<Permit>), E> {
+    let mut full = Vec::new();
+    loop {
+        let choice = choose(&full)?;
+        match limits::take_room(ctx, asked, &choice.channel) {
+            Ok(room) => return Ok((choice, room)),
+            Err(_) => full.push(choice.channel.index()),
+        }
+    }
 }
 
 /// What a client is told who asks for `model`.
@@ -235,7 +246,8 @@ pub(super) fn report_answer(head: &Response, ctx: &mut Context) {
 
 /// An exchange broke off. `true`: another attempt takes its place.
 pub(super) fn is_tried_again(error: &Error, client: &RequestHeader, ctx: &mut Context) -> bool {
-    if *error.esource() != ErrorSource::Upstream {
+    // What the gateway itself lacks says nothing of the channel, and lacks elsewhere too.
+    if *error.esource() != ErrorSource::Upstream || ctx.refused.is_some() {
         return false;
     }
     let failure = match error.etype() {
@@ -311,13 +323,12 @@ fn another(failure: Failure, client: &RequestHeader, ctx: &mut Context) -> bool 
     let model = ctx.model.clone();
     let way = Way { route: &route, path: client.uri.path(), query: query.as_deref(), model: Some(&*model) };
     let asked_for = Asked { operation: route.operation, facts: spare.facts.as_ref() };
-    let mut full = Vec::new();
     let next = match other_key {
         Some(key) => ctx.exchange.take().map(|same| {
             let Exchange { channel, hold, room, .. } = same;
             (Choice { channel, key, hold }, room)
         }),
-        None => loop {
+        None => with_room(ctx, &asked_for, |full| {
             let choice = snapshot.channels.choose_next(
                 &wish(ctx, &way),
                 |name| permits(ctx, name),
@@ -330,12 +341,9 @@ fn another(failure: Failure, client: &RequestHeader, ctx: &mut Context) -> bool 
                     index == channel.index() || had(index, None) || full.contains(&index)
                 },
             );
-            let Some(choice) = choice else { break None };
-            match limits::take_room(ctx, &asked_for, &choice.channel) {
-                Ok(room) => break Some((choice, room)),
-                Err(_) => full.push(choice.channel.index()),
-            }
-        },
+            choice.ok_or(())
+        })
+        .ok(),
     };
     let Some((choice, room)) = next else { return false };
     if let Some(room) = ctx.exchange.as_mut().filter(|failed| failed.asked.is_some()).and_then(|e| e.room.take()) {

@@ -22,6 +22,7 @@ use crate::leg::Upload;
 use crate::metrics::GaugeGuard;
 
 use super::attempt::{Attempt, Attempts};
+use super::in_flight::Place;
 use super::limits::Held;
 use super::plan::Plan;
 use super::{Shared, Snapshot, finish};
@@ -56,6 +57,8 @@ pub struct Context {
     pub(super) protocol: Protocol,
     /// Its connection, if it came over HTTP/1.1.
     pub(super) client: Option<Arc<Client>>,
+    /// Its place among the requests under way.
+    pub(super) place: Option<Place>,
     /// Whose request it is, admitted or not.
     pub(super) key: Option<Arc<KeyEntry>>,
     pub(super) admitted: Option<Admitted>,
@@ -163,6 +166,7 @@ impl Context {
             operation: None,
             protocol: Protocol::OpenAi,
             client: None,
+            place: None,
             key: None,
             admitted: None,
             held: None,
@@ -204,6 +208,8 @@ impl Context {
             operation: self.operation,
             protocol: self.protocol,
             client: self.client.take(),
+            // What is read for nobody has a bound of its own.
+            place: self.place.take(),
             key: None,
             admitted: None,
             held: None,

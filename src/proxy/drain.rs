@@ -37,6 +37,11 @@ pub(crate) struct Drains(AtomicUsize);
 struct Running(Arc<Drains>);
 
 impl Drains {
+    /// Whether none runs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+
     fn enter(self: &Arc<Self>) -> Option<Running> {
         let entered = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < MAX_DRAINS).then_some(n + 1));
         entered.ok().map(|_| Running(self.clone()))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pingora_proxy::Session;
 
-use crate::front::{Client, Serve};
+use crate::front::{Client, Serve, Turned};
 
 use super::context::Context;
 use super::{Weir, exchange, finish, reply, request};
@@ -31,5 +31,9 @@ impl Serve for Weir {
             }
         };
         finish::ended(served.err().as_deref(), &mut ctx);
+    }
+
+    fn turned_away(&self, why: Turned) {
+        self.shared.metrics.turned_away(why);
     }
 }

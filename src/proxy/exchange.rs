@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant as Now};
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::config::{Durability, Timeouts};
-use crate::front::{Client, STALL};
+use crate::front::{Client, Patience, STALL};
 use crate::http1::Alarm;
 use crate::leg::{Exchange, Leg, Step};
 
@@ -80,11 +80,12 @@ async fn serve(
 ) -> Result<Served> {
     upstream::send(session.req_header(), ctx, exchange)?;
     let own = ctx.client.clone();
-    let mut alarm = Alarm::default();
+    let (mut alarm, mut patience) =
+        (Alarm::default(), Patience::new(ctx.snapshot.terms.write, ctx.snapshot.terms.min_rate));
     let asked = ctx.exchange.as_ref().and_then(|exchange| exchange.asked);
     let last = asked.map_or_else(clock::tokio_now, Instant::from_std);
     let mut wait = Wait { first_byte: timeouts.first_byte, idle: timeouts.idle, last };
-    let mut client = Side::of(own.as_ref(), session, &mut alarm);
+    let mut client = Side::of(own.as_ref(), session, &mut alarm, &mut patience);
     let head = loop {
         if let Some(head) = exchange.take_head()? {
             break head;
@@ -96,7 +97,7 @@ async fn serve(
         let _ = exchange.take_body();
         return Ok(Served::Replaced);
     }
-    let mut client = Side::of(own.as_ref(), session, &mut alarm);
+    let mut client = Side::of(own.as_ref(), session, &mut alarm, &mut patience);
     client.head(response::head(head, ctx), ctx).await?;
     match pass_on(exchange, &mut client, wait, ctx).await {
         Err(error) if *error.esource() == ErrorSource::Upstream => {
@@ -145,7 +146,7 @@ impl Wait {
     async fn for_either(&mut self, exchange: &mut Exchange, client: &mut Side<'_>, ctx: &mut Context) -> Result<()> {
         let event = match client {
             Side::Own(client) => self.own(exchange, client).await?,
-            Side::Pingora { session, alarm } => self.pingora(exchange, session, alarm).await?,
+            Side::Pingora { session, alarm, .. } => self.pingora(exchange, session, alarm).await?,
         };
         self.last = clock::tokio_now();
         match event {
@@ -237,14 +238,19 @@ impl From<Step> for Event {
 /// The client: of HTTP/1.1, whose connection is Weir's own, or of HTTP/2, which Pingora speaks.
 enum Side<'a> {
     Own(&'a Arc<Client>),
-    Pingora { session: &'a mut ServerSession, alarm: &'a mut Alarm },
+    Pingora { session: &'a mut ServerSession, alarm: &'a mut Alarm, patience: &'a mut Patience },
 }
 
 impl<'a> Side<'a> {
-    fn of(own: Option<&'a Arc<Client>>, session: &'a mut Session, alarm: &'a mut Alarm) -> Self {
+    fn of(
+        own: Option<&'a Arc<Client>>,
+        session: &'a mut Session,
+        alarm: &'a mut Alarm,
+        patience: &'a mut Patience,
+    ) -> Self {
         match own {
             Some(client) => Self::Own(client),
-            None => Self::Pingora { session: &mut session.downstream_session, alarm },
+            None => Self::Pingora { session: &mut session.downstream_session, alarm, patience },
         }
     }
 
@@ -270,11 +276,16 @@ impl<'a> Side<'a> {
                 }
                 Ok(())
             }
-            Self::Pingora { session, .. } => {
+            Self::Pingora { session, patience, .. } => {
                 if data.is_empty() && !end {
                     return Ok(());
                 }
-                session.write_response_body(data, end).await.map_err(Error::into_down)
+                // Pingora says when all of a piece has gone, not what the client has taken meanwhile.
+                let (begun, length) = (Now::now(), data.len());
+                session.set_write_timeout(Some(patience.left()));
+                session.write_response_body(data, end).await.map_err(Error::into_down)?;
+                patience.spent(begun.elapsed(), length);
+                Ok(())
             }
         }
     }

@@ -9,6 +9,7 @@ use weir_filters::refusal::Refusal;
 use weir_filters::usage::Usage;
 
 use crate::clock;
+use crate::front::Turned;
 use crate::ledger::{Outcome, Settlement};
 use crate::metrics::Observation;
 
@@ -17,8 +18,22 @@ use super::{limits, pricing};
 
 /// Notes why a request ended, as Pingora saw it. What is known already stands.
 pub(super) fn ended(error: Option<&Error>, ctx: &mut Context) {
-    if ctx.outcome.is_none() {
-        ctx.outcome = error.map(|error| blame(error, ctx.status != 0));
+    if ctx.outcome.is_none()
+        && let Some(error) = error
+    {
+        if let Some(why) = too_slow(error) {
+            ctx.shared.metrics.turned_away(why);
+        }
+        ctx.outcome = Some(blame(error, ctx.status != 0));
+    }
+}
+
+/// Whether the client was waited for for too long.
+fn too_slow(error: &Error) -> Option<Turned> {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Turned::LateBody),
+        (ErrorSource::Downstream, ErrorType::WriteTimedout) => Some(Turned::SlowReader),
+        _ => None,
     }
 }
 

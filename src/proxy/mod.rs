@@ -10,6 +10,7 @@ mod drive;
 mod exchange;
 mod explain;
 mod finish;
+mod in_flight;
 mod limits;
 mod plan;
 mod pricing;
@@ -30,6 +31,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::accounts::Accounts;
 use crate::channels::{Registry, Sticky};
+use crate::front::Census;
 use crate::ledger::Ledger;
 use crate::leg::Leg;
 use crate::metrics::Metrics;
@@ -38,6 +40,7 @@ pub use attempt::Attempt;
 pub use context::{Context, Stage};
 pub(crate) use drain::Drains;
 pub use explain::{Asked, Explanation, Upstream};
+pub(crate) use in_flight::InFlight;
 pub use snapshot::Snapshot;
 
 /// What all requests share.
@@ -56,6 +59,10 @@ pub(crate) struct Shared {
     pub(crate) conversations: Sticky,
     /// Answers that are read for nobody.
     pub(crate) drains: Arc<Drains>,
+    /// Requests under way.
+    pub(crate) in_flight: InFlight,
+    /// Connections of clients.
+    pub(crate) census: Arc<Census>,
 }
 
 /// The metering proxy, as a Pingora plugin.

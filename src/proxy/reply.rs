@@ -12,6 +12,7 @@ use weir_filters::models::{self, Listed};
 use weir_filters::protocol::Protocol;
 use weir_filters::refusal::Refusal;
 
+use crate::front::Turned;
 use crate::ledger::Outcome;
 use crate::metrics::AuthFailure;
 
@@ -29,6 +30,9 @@ pub(super) async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Re
     let headers = refusal.headers(ctx.protocol, ctx.arrived_ms);
     if let Some(failure) = auth_failure(&refusal) {
         ctx.shared.metrics.auth_failure(failure);
+    }
+    if refusal == Refusal::Overloaded {
+        ctx.shared.metrics.turned_away(Turned::Overload);
     }
     ctx.refused = Some(refusal);
     ctx.stage = Stage::Answered;

@@ -28,9 +28,9 @@ const SMALL_PIECE: usize = 8 * 1024;
 
 /// Pingora's first phase. `true`: the answer has been written here.
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
-    // Only HTTP/2 heeds it.
-    session.downstream_session.set_write_timeout(Some(STALL));
     let snapshot = ctx.snapshot.clone();
+    // Only HTTP/2 heeds it.
+    session.downstream_session.set_write_timeout(Some(snapshot.terms.write));
     let head = session.req_header();
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let path = uri.path();
@@ -41,6 +41,10 @@ pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<b
     }
     if method == Method::OPTIONS {
         return reply::preflight(session, ctx, &snapshot, path).await;
+    }
+    ctx.place = ctx.shared.in_flight.enter(snapshot.max_in_flight);
+    if ctx.place.is_none() {
+        return reply::refuse(session, ctx, Refusal::Overloaded).await;
     }
     match admit(session, ctx, &snapshot, &method, path).await {
         Ok(Admission::Forward) => Ok(false),

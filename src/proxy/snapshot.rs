@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
@@ -15,6 +15,8 @@ use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 use crate::accounts::Accounts;
 use crate::channels::{Channel, Channels, Registry};
 use crate::config::{self, Config, Durability, Identity, Unpriced, WhenFull};
+use crate::descriptors;
+use crate::front::{STALL, Terms};
 use crate::metrics::{Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
@@ -30,7 +32,8 @@ pub struct Snapshot {
     pub(super) models: Vec<Vec<Box<str>>>,
     pub(super) handles: Handles,
     pub(super) max_body: usize,
-    pub(crate) keepalive_timeout: Duration,
+    pub(crate) terms: Terms,
+    pub(super) max_in_flight: usize,
     pub(super) durability: Durability,
     pub(super) when_full: WhenFull,
     pub(super) estimates: Estimates,
@@ -89,7 +92,8 @@ impl Snapshot {
             models,
             handles,
             max_body: config.server.max_body,
-            keepalive_timeout: config.server.keepalive_timeout,
+            terms: terms(&config.server),
+            max_in_flight: or_share(config.server.edge.max_in_flight, &config.server),
             durability: config.ledger.durability,
             when_full: config.ledger.when_full,
             prices: config.prices.clone(),
@@ -136,6 +140,25 @@ impl Snapshot {
         }
         listed
     }
+}
+
+fn terms(server: &config::Server) -> Terms {
+    let edge = &server.edge;
+    Terms {
+        idle: server.keepalive_timeout,
+        head: edge.header_timeout,
+        max_head: edge.max_header,
+        body: STALL,
+        write: edge.write_timeout,
+        min_rate: edge.min_drain_rate as u64,
+        connections: or_share(edge.max_connections, server),
+        connections_of_one: edge.connections_per_ip,
+    }
+}
+
+/// What is written, or what there are descriptors for.
+fn or_share(written: usize, server: &config::Server) -> usize {
+    if written > 0 { written } else { descriptors::for_each_side(server.threads) }
 }
 
 fn configured_route(route: &config::Route) -> ConfiguredRoute {

@@ -1,10 +1,14 @@
 //! The way out: where the request goes, and what the upstream gets.
 
+use std::io;
+
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use pingora_core::{Error, ErrorType, OrErr, Result, RetryType};
+use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::RequestHeader;
+use weir_filters::refusal::Refusal;
 
+use crate::channels::NoAddress;
 use crate::clock;
 use crate::config::Timeouts;
 use crate::http1::{put_length, put_line};
@@ -17,13 +21,16 @@ use super::finish;
 /// Where the chosen channel is, and how long it may take.
 pub(super) async fn origin(ctx: &mut Context) -> Result<(Origin, Timeouts)> {
     let channel = &ctx.exchange.as_ref().ok_or_else(no_channel)?.channel;
-    let origin = channel
-        .origin()
-        .await
-        .or_err(ErrorType::ConnectError, "looking the upstream's name up")
-        .map_err(Error::into_up)
-        .inspect_err(|_| ctx.outcome = Some(Outcome::UpstreamError))?;
-    Ok((origin, channel.config().timeouts))
+    match channel.origin().await {
+        Ok(origin) => Ok((origin, channel.config().timeouts)),
+        Err(why) => {
+            if matches!(why, NoAddress::Forbidden(_)) {
+                ctx.snapshot.handles.channel(channel.index()).address_refused(&ctx.shared.metrics);
+            }
+            ctx.outcome = Some(Outcome::UpstreamError);
+            Err(Error::explain(ErrorType::ConnectError, why.to_string()).into_up())
+        }
+    }
 }
 
 fn no_channel() -> Box<Error> {
@@ -74,11 +81,22 @@ fn target(target: &str) -> Result<&[u8]> {
 /// The upstream could not be reached: its next address is tried by the next request.
 pub(super) fn not_connected(origin: &Origin, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
     error.retry = RetryType::Decided(false);
+    if is_ours(&error) {
+        log::error!("no connection to an upstream can be opened: {}", error.root_cause());
+        ctx.refused = Some(Refusal::Overloaded);
+        return error;
+    }
     if let Some(exchange) = &ctx.exchange {
         exchange.channel.is_unreachable(origin.address);
     }
     ctx.outcome = Some(finish::blame(&error, false));
     error
+}
+
+/// Whether it is this machine that has no connection to give: no descriptor, memory or port is left.
+fn is_ours(error: &Error) -> bool {
+    let system = error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    matches!(system, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL))
 }
 
 /// A try failed. One on a connection that had been idle is repeated if no byte of an answer came and
@@ -87,4 +105,25 @@ pub(super) fn failed(ctx: &Context, mut error: Box<Error>, reused: bool) -> Box<
     let resendable = ctx.exchange.as_ref().is_some_and(|exchange| exchange.more.is_none());
     error.retry.decide_reuse(reused && resendable && ctx.status == 0);
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_upstreams_fault() {
+        for (code, ours) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::EADDRNOTAVAIL, true),
+            (libc::ECONNREFUSED, false),
+            (libc::ETIMEDOUT, false),
+            (libc::EHOSTUNREACH, false),
+        ] {
+            let error = Error::because(ErrorType::ConnectError, "connecting", io::Error::from_raw_os_error(code));
+            assert_eq!(is_ours(&error.into_up()), ours, "{code}");
+        }
+        assert!(!is_ours(&Error::new(ErrorType::ConnectTimedout)));
+    }
 }

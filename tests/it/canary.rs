@@ -13,9 +13,14 @@ const METRICS: &str = "canary-metrics-token-18aa";
 const STRANGER: &str = "sk-canary-stranger-55d1";
 const SECOND: &str = "sk-canary-second-a7a7";
 const MISPLACED: &str = "sk-canary-misplaced-3c3c";
+/// Upstream keys that are given over the admin API, before and after a change.
+const MADE: &str = "sk-canary-made-0b0b";
+const CHANGED: &str = "sk-canary-changed-4e4e";
+/// In a URL, where no password may be.
+const PASSWORD: &str = "canary-password-6a21";
 
 fn secrets() -> Vec<String> {
-    let fixed = [UPSTREAM, ECHOED, ADMIN, METRICS, STRANGER, SECOND, MISPLACED];
+    let fixed = [UPSTREAM, ECHOED, ADMIN, METRICS, STRANGER, SECOND, MISPLACED, PASSWORD];
     let keys = ["canary", "canary-disabled", "canary-expired", "canary-limited"].map(secret_of);
     fixed.into_iter().map(str::to_owned).chain(keys).collect()
 }
@@ -133,6 +138,88 @@ async fn malformed(gateway: &Gateway, seen: &mut Seen) {
     }
 }
 
+/// Everything that is said and done over the admin API. Gives the keys that were made there: an answer that
+/// shows one is looked through for all others.
+async fn administration(gateway: &Gateway, seen: &mut Seen) -> Vec<String> {
+    let channel = json!({
+        "name": "made", "protocol": "openai", "base_url": "https://api.example.com", "models": ["made"],
+        "keys": [{ "name": "main", "value": MADE }],
+    });
+    let mut made = Vec::new();
+    let mut ask = async |method: &str, path: &str, body: Option<serde_json::Value>| {
+        let request = gateway
+            .admin_request(method, &format!("/admin/api/{path}"))
+            .header("authorization", format!("Bearer {ADMIN}"));
+        let answer = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let answer = answer.send().await;
+        let mut text = answer.text();
+        let id = serde_json::from_str(&text).unwrap_or(serde_json::Value::Null);
+        if let Some(key) = id["key"].as_str() {
+            text = text.replace(key, "");
+            made.push(key.to_owned());
+        }
+        seen.add(format!("{method} {path}"), text);
+        id["id"].as_str().unwrap_or_default().to_owned()
+    };
+    let id = ask("POST", "keys", Some(json!({ "name": "made-key" }))).await;
+    ask("POST", &format!("keys/{id}/rotate"), Some(json!({ "overlap": "1h" }))).await;
+    ask("PATCH", &format!("keys/{id}"), Some(json!({ "name": MISPLACED, "nmae": MISPLACED }))).await;
+    ask("POST", "users", Some(json!({ "name": "made-user", "passwrd": PASSWORD }))).await;
+    ask("POST", "channels", Some(channel.clone())).await;
+    ask("PATCH", "channels/made", Some(json!({ "keys": [{ "name": "main", "value": CHANGED }] }))).await;
+    for wrong in [
+        json!({ "keys": [{ "name": "main", "value": MISPLACED, "valeu": MISPLACED }] }),
+        json!({ "keys": [{ "name": "main", "value": [MISPLACED] }] }),
+        json!({ "base_url": format!("https://user:{PASSWORD}@api.example.com") }),
+        json!({ "base_url": format!("https://api.example.com?key={MISPLACED}") }),
+        json!({ MISPLACED: 1 }),
+    ] {
+        ask("PATCH", "channels/made", Some(wrong.clone())).await;
+        ask("POST", "channels", Some(wrong)).await;
+    }
+    for path in
+        ["keys", "users", "channels", "channels/made", "prices", "usage?by=channel", "usage?by=nothing", "nothing"]
+    {
+        ask("GET", path, None).await;
+    }
+    ask("DELETE", "channels/made", None).await;
+    ask("POST", "channels", Some(channel)).await;
+    made
+}
+
+/// The commands that a person runs beside the gateway, right and wrong.
+fn commands(gateway: &Gateway, seen: &mut Seen) {
+    for words in [&["check"][..], &["doctor"], &["usage", "--by", "channel", "--json"], &["reload"]] {
+        let output = gateway.command(words);
+        seen.add(format!("weir {}", words[0]), [output.stdout, output.stderr].concat());
+    }
+    let secret = secret_of("canary");
+    let url = format!("http://w/v1/chat/completions?key={secret}");
+    let bearer = format!("authorization: Bearer {secret}");
+    let body = r#"{"model":"gpt-4o","messages":[]}"#;
+    for curl in [
+        &[&*url, "-d", body][..],
+        &["http://w/v1/chat/completions", "-H", &bearer, "-d", body],
+        &["http://w/v1/models", "-H", &bearer, "-H", &format!("x-api-key: {SECOND}")],
+        &[&format!("http://user:{PASSWORD}@w/v1/models")],
+        &["http://w/v1/models", "-u", &format!("user:{PASSWORD}")],
+        &["http://w/v1/models", &format!("--oauth2-bearer={secret}")],
+        &["http://w/v1/models", "-H", &secret],
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["explain", "-c"])
+            .arg(gateway.config_file())
+            .arg("--")
+            .args(curl)
+            .output()
+            .expect("the command runs");
+        seen.add("weir explain", [output.stdout, output.stderr].concat());
+    }
+}
+
 #[tokio::test]
 async fn no_secret_is_in_any_log_file_metric_or_error() {
     let mock = mock();
@@ -153,13 +240,19 @@ async fn no_secret_is_in_any_log_file_metric_or_error() {
         .with("admin.token", ADMIN)
         .with("admin.metrics_token", METRICS)
         .with("server.max_body", 100_000)
-        .environment("WEIR_LOG", "debug")
+        .environment("WEIR_LOG", "trace")
         .tls(crate::support::Authority::new())
         .start()
         .await;
     let mut seen = Seen::default();
     operations(&gateway, &mut seen).await;
     malformed(&gateway, &mut seen).await;
+    let mut secrets = secrets();
+    secrets.extend(administration(&gateway, &mut seen).await);
+    // A private key is told by its lines.
+    let private = std::fs::read_to_string(gateway.config_file().with_file_name("server.key")).expect("a key");
+    secrets.extend(private.lines().filter(|line| !line.starts_with('-')).map(str::to_owned));
+    commands(&gateway, &mut seen);
 
     for token in [ADMIN, METRICS, STRANGER] {
         for (method, path) in [("GET", "/admin/api/usage?by=key"), ("GET", "/metrics"), ("POST", "/admin/api/reload")] {
@@ -176,6 +269,9 @@ async fn no_secret_is_in_any_log_file_metric_or_error() {
         format!("channels: []\nadmin: {{ token: [{MISPLACED}] }}"),
         format!("channels: []\nkeys: [{{ name: x, sha256: {MISPLACED} }}]"),
         format!("channels: []\nadmin: {{ token: '{MISPLACED}' , }}}}"),
+        format!(
+            "channels: [{{ name: x, protocol: openai, base_url: 'https://u:{PASSWORD}@h', models: [a], keys: [{{ name: m, value: v }}] }}]"
+        ),
     ] {
         gateway.write_text(&broken);
         let request =
@@ -187,17 +283,22 @@ async fn no_secret_is_in_any_log_file_metric_or_error() {
         seen.add("check", [output.stdout, output.stderr].concat());
     }
     gateway.rewrite(|_| ());
+    seen.add("metrics", gateway.metrics().await);
     gateway.stop().await;
 
     seen.add("stdout", gateway.stdout());
     seen.add("stderr", gateway.stderr());
     assert!(gateway.stderr().contains("DEBUG"), "the log was to say everything");
     seen.files(&gateway.data_dir());
+    // What the API was given to keep is kept in one document, which its owner alone may read.
+    seen.0.retain(|(what, _)| !what.ends_with("catalog/channels.json"));
+    // Elsewhere it must not be.
+    secrets.extend([MADE, CHANGED].map(str::to_owned));
     let total: usize = seen.0.iter().map(|(_, bytes)| bytes.len()).sum();
     assert!(total > 100_000 && seen.0.len() > 800, "there was something to look through");
     let mut hits = Vec::new();
     for (what, bytes) in &seen.0 {
-        for secret in secrets() {
+        for secret in &secrets {
             // One that the client itself sent as a model's name is its own text.
             if let Some(at) = bytes.windows(secret.len()).position(|window| window == secret.as_bytes()) {
                 let line = &bytes[at.saturating_sub(150)..(at + secret.len() + 20).min(bytes.len())];
@@ -205,5 +306,11 @@ async fn no_secret_is_in_any_log_file_metric_or_error() {
             }
         }
     }
+    println!(
+        "trust: {} texts of {total} octets looked through for {} secrets, {} hits",
+        seen.0.len(),
+        secrets.len(),
+        hits.len()
+    );
     assert!(hits.is_empty(), "{} hits:\n{}", hits.len(), hits[..hits.len().min(10)].join("\n"));
 }

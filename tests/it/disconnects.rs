@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use weir_filters::sse::Scanner;
 
 use crate::support::{
-    Channel, Gate, Gateway, Http, Raw, Script, Upstream, answer, anthropic, chunked, eventually, gateway, gemini,
+    Channel, Gate, Gateway, Http, Raw, Script, Upstream, answer, anthropic, chunked, eventually, gateway, gemini, many,
     openai, secret_of, upstream,
 };
 
@@ -171,7 +171,7 @@ async fn clients_that_leave_at_any_moment_leave_nothing_behind() {
         let upstream = upstream([script.chunk(event("two")).wait(3).chunk(report(7, 7)).last_chunk()]).await;
         let channel: Channel = openai(upstream.address()).with("max_concurrency", places);
         let gateway = gateway().channel(channel.with("on_disconnect", policy)).key("alice").start().await;
-        let count = 600_u64;
+        let count = many("WEIR_TRUST_LEAVERS", 600) as u64;
         for batch in 0..count / 30 {
             let leaving = (0..30).map(|n| {
                 let gateway = &gateway;
@@ -191,7 +191,22 @@ async fn clients_that_leave_at_any_moment_leave_nothing_behind() {
             (0..places).map(|_| async { gateway.post(CHAT).key("alice").body(STREAMED).send().await.status }),
         );
         assert_eq!(all.await, vec![200; places], "{policy}: every place came back");
+        let made = attempts(&gateway.metrics().await);
+        let settled = eventually("every attempt in the totals", async || {
+            let settled = gateway.usage("key").await.iter().filter_map(|row| row["requests"].as_u64()).sum::<u64>();
+            (settled >= made).then_some(settled)
+        });
+        assert_eq!(settled.await, made, "{policy}: each once");
+        println!(
+            "trust: {policy}: {count} clients left, {made} attempts, all settled once, {places} of {places} places back"
+        );
     }
+}
+
+/// Attempts of all ends, as the metrics count them.
+fn attempts(metrics: &str) -> u64 {
+    let lines = metrics.lines().filter(|line| line.starts_with("weir_upstream_attempts_total{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// The events of a stream, and whether it ended whole.

@@ -373,8 +373,8 @@ async fn a_channel_never_has_more_requests_than_it_takes_and_all_its_places_come
     small.now(slow());
     large.now(slow());
     let gateway = gateway()
-        .channel(channel("small", small.address(), 0).with("max_concurrency", 3))
-        .channel(channel("large", large.address(), 1).with("max_concurrency", 7))
+        .channel(channel("small", small.address(), 0).with("max_concurrency", 3).timeouts("5s", "5s"))
+        .channel(channel("large", large.address(), 1).with("max_concurrency", 7).timeouts("5s", "5s"))
         .key("alice")
         .start()
         .await;
@@ -394,9 +394,9 @@ async fn a_channel_never_has_more_requests_than_it_takes_and_all_its_places_come
     assert_eq!(answered(&gateway, 20).await, [("small".to_owned(), 20)].into());
 }
 
-/// An answer that takes a while.
+/// An answer that takes so long that two hundred requests are there before the first has one.
 fn slow() -> Script {
-    Script::default().wait(100).send(fine_bytes())
+    Script::default().wait(500).send(fine_bytes())
 }
 
 fn fine_bytes() -> Bytes {

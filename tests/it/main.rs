@@ -4,6 +4,7 @@
 
 mod support;
 
+mod addresses;
 mod admin;
 mod api_channels;
 mod api_keys;
@@ -19,6 +20,7 @@ mod crash;
 mod credentials;
 mod disconnects;
 mod doctor;
+mod edge;
 mod edges;
 mod editing;
 mod failover;
@@ -26,6 +28,7 @@ mod faults;
 mod fixture_costs;
 mod keep_alive;
 mod ledger;
+mod life;
 mod limits;
 mod load;
 mod models;
@@ -36,3 +39,4 @@ mod smuggling;
 mod streams;
 mod strict;
 mod tls;
+mod upgrade;

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pwd
+import resource
 import shutil
 import socket
 import subprocess
@@ -158,7 +159,7 @@ class HaProxy(local.Process):
         Path(self.folder.name, "haproxy.cfg").write_text(f"""\
 global
     nbthread 1
-    maxconn 20000
+    maxconn {most_connections()}
 defaults
     mode http
     timeout connect 3s
@@ -182,6 +183,12 @@ backend provider
     def __exit__(self, *_):
         super().__exit__()
         self.folder.cleanup()
+
+
+def most_connections() -> int:
+    """HAProxy does not start without two descriptors for each."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 20000 if most == resource.RLIM_INFINITY else min(20000, most // 2 - 100)
 
 
 def connects(address: str) -> bool:

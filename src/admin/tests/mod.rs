@@ -107,7 +107,7 @@ impl Bench {
         };
         let gateway = Arc::new(gateway);
         let state: Arc<dyn AdminState> = gateway.clone();
-        let handle = Admin::start_with(options, state, limits).unwrap();
+        let handle = Admin::start_with(options, None, state, limits).unwrap();
         Self { handle, gateway, http: reqwest::Client::new(), home }
     }
 

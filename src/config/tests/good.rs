@@ -1,6 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
+use weir_filters::address::Reach;
 use weir_filters::glob::Glob;
 use weir_filters::health::Cooldown;
 use weir_filters::limits::estimate::Estimates;
@@ -13,8 +14,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use super::super::{
-    Admin, BaseUrl, Channel, Cors, Durability, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route, Server,
-    Sticky, Timeouts, Tls, UpstreamKey, User, WhenFull,
+    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route,
+    Server, Sticky, Timeouts, Tls, UpstreamKey, User, WhenFull,
 };
 use super::{CHANNEL, DIGEST, good};
 
@@ -30,10 +31,27 @@ fn what_is_left_out_has_the_documented_default() {
             max_body: 33_554_432,
             grace_period: Duration::from_secs(300),
             keepalive_timeout: Duration::from_secs(75),
+            edge: Edge {
+                header_timeout: Duration::from_secs(10),
+                max_header: 65_536,
+                connections_per_ip: 0,
+                max_connections: 0,
+                max_in_flight: 0,
+                write_timeout: Duration::from_secs(60),
+                min_drain_rate: 128,
+            },
             upstream_ca: None,
         }
     );
-    assert_eq!(config.admin, Admin { address: ([127, 0, 0, 1], 8515).into(), token: None, metrics_token: None });
+    assert_eq!(
+        config.admin,
+        Admin {
+            address: ([127, 0, 0, 1], 8515).into(),
+            token: None,
+            metrics_token: None,
+            allow_private_upstreams: false,
+        }
+    );
     assert_eq!(config.data_dir.to_str(), Some("data"));
     assert_eq!(
         config.headers,
@@ -49,6 +67,7 @@ fn what_is_left_out_has_the_documented_default() {
             name: "miniai".into(),
             protocol: Protocol::OpenAi,
             base_url: BaseUrl { tls: false, host: "127.0.0.1".into(), port: 9001, path: String::new() },
+            reach: Reach::Declared,
             keys: vec![UpstreamKey { name: "main".into(), value: Secret::new("sk-canary-upstream") }],
             models: vec![Glob::new("gpt-*")],
             model_map: [].into(),
@@ -103,8 +122,15 @@ server:
   max_body: 1MiB
   grace_period: 0s
   keepalive_timeout: 1m30s
+  header_timeout: 5s
+  max_header: 8KiB
+  connections_per_ip: 100
+  max_connections: 5000
+  max_in_flight: 2000
+  write_timeout: 20s
+  min_drain_rate: 0
   upstream_ca: /etc/cert.pem
-admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape }}
+admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape, allow_private_upstreams: true }}
 data_dir: /var/lib/weir
 headers:
   strip_request: []
@@ -161,6 +187,15 @@ ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 
             max_body: 1_048_576,
             grace_period: Duration::ZERO,
             keepalive_timeout: Duration::from_secs(90),
+            edge: Edge {
+                header_timeout: Duration::from_secs(5),
+                max_header: 8_192,
+                connections_per_ip: 100,
+                max_connections: 5_000,
+                max_in_flight: 2_000,
+                write_timeout: Duration::from_secs(20),
+                min_drain_rate: 0,
+            },
             upstream_ca: Some("/etc/cert.pem".into()),
         }
     );
@@ -170,6 +205,7 @@ ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 
             address: ([127, 0, 0, 1], 9000).into(),
             token: Some(Secret::new("canary-secret")),
             metrics_token: Some(Secret::new("scrape")),
+            allow_private_upstreams: true,
         }
     );
     assert_eq!(config.data_dir.to_str(), Some("/var/lib/weir"), "it is not under the file's folder");
@@ -191,6 +227,7 @@ ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 
             name: "claude".into(),
             protocol: Protocol::Anthropic,
             base_url: BaseUrl { tls: true, host: "::1".into(), port: 443, path: "/prefix".into() },
+            reach: Reach::Declared,
             keys: vec![
                 UpstreamKey { name: "a".into(), value: Secret::new("s3cret") },
                 UpstreamKey { name: "b".into(), value: Secret::new("canary-secret") },

@@ -73,7 +73,6 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
                 "8:14: unknown field `attempt`; did you mean \"attempts\"?",
             ],
         ),
-        ("server: { header_timeout: 1s }", &["7:11: `header_timeout` is not supported by this version"]),
         ("users: [{ name: a, b }]", &["7:20: unknown field"]),
         ("server: {}\nserver: { threads: 1 }", &["8:1: `server` is given twice, first on line 7"]),
         ("<<: { a: b }", &["7:1: merge keys (`<<`) are not supported"]),
@@ -110,6 +109,16 @@ fn values_of_the_wrong_kind_are_refused() {
             ],
         ),
         ("server: { keepalive_timeout: 0s }", &["7:30: `keepalive_timeout` must be longer than nothing, not `0s`"]),
+        ("server: { header_timeout: 0s }", &["7:27: `header_timeout` must be longer than nothing, not `0s`"]),
+        ("server: { max_header: 100 }", &["7:23: `max_header` must be from 4KiB to 1MiB, not `100`"]),
+        ("server: { max_header: 2MiB }", &["7:23: `max_header` must be from 4KiB to 1MiB, not `2MiB`"]),
+        ("server: { connections_per_ip: -1 }", &["7:31: `connections_per_ip` must be a whole number from 0, not `-1`"]),
+        ("server: { max_in_flight: many }", &["7:26: `max_in_flight` must be a whole number from 0, not `many`"]),
+        (
+            "server: { min_drain_rate: 1k }",
+            &["7:27: `min_drain_rate` must be a size such as 64KiB, 32MiB, 1GB or a number of bytes, not `1k`; \
+                 did you mean \"1KiB\"?"],
+        ),
         ("server: { max_body: !big 1 }", &["7:21: `max_body` must be a single value, not a tagged value"]),
         ("listen: { address: 127.0.0.1:1 }", &["7:9: `listen` must be a list, not a mapping"]),
         ("listen: []", &["7:9: `listen` must not be an empty list"]),
@@ -209,6 +218,20 @@ fn channels_are_checked_as_a_whole() {
                 "7:78: `models` must not be an empty list",
                 "7:88: `keys` must not be an empty list",
                 "7:106: `inject_usage` has no effect: gemini reports usage unasked",
+            ],
+        ),
+        (
+            "  - { name: meta, protocol: openai, base_url: 'http://169.254.169.254', models: [a], keys: [{ name: k, value: v }] }",
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
+        ),
+        (
+            "  - { name: meta, protocol: openai, base_url: 'http://[64:ff9b::a9fe:a9fe]', models: [a], keys: [{ name: k, value: v }] }",
+            &["7:47: `base_url` leads to a metadata or link-local address, which no channel may"],
+        ),
+        (
+            "  - { name: octal, protocol: openai, base_url: 'http://0251.0376.0251.0376', models: [a], keys: [{ name: k, value: v }] }",
+            &[
+                "7:48: `base_url` must be a URL whose address is four plain decimal numbers, not `http://0251.0376.0251.0376`; other forms are read differently by different programs",
             ],
         ),
         (

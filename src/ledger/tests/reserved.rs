@@ -76,3 +76,48 @@ fn a_process_that_lives_settles_for_itself_while_another_waits_for_it() {
     drop(new);
     assert_eq!(requests(&scene.open()), 3);
 }
+
+#[test]
+fn a_neighbour_that_lives_is_not_taken_for_dead_after_two_upgrades() {
+    let scene = Scene::new();
+    let old = scene.open();
+    // It waits, and never looks by itself.
+    let drains = Scene {
+        when_locked: WhenLocked::Wait,
+        dir: Arc::clone(&scene.dir),
+        fold_every: Duration::from_secs(3600),
+        ..Scene::new()
+    };
+    let drains = drains.open();
+    drains.reserve(&settlement(1, now_ms()), WhenFull::Serve);
+    drains.reserve(&settlement(2, now_ms()), WhenFull::Serve);
+    let newest = Scene { when_locked: WhenLocked::Wait, dir: Arc::clone(&scene.dir), ..Scene::new() };
+    let newest = newest.open();
+    drop(old);
+    eventually("the newest leads", || newest.status().leads);
+    newest.inner.tick(false, Duration::ZERO);
+    assert_eq!(requests(&newest), 0, "the one between them still serves");
+    drains.append(&settlement(1, now_ms()));
+    assert_eq!((requests(&newest), newest.status().duplicates), (1, 0));
+    drop(drains);
+    eventually("what it left is settled", || requests(&newest) == 2);
+    drop(newest);
+    let left = std::fs::read_dir(scene.directory().join("processes")).unwrap().count();
+    assert_eq!((left, requests(&scene.open())), (0, 2));
+}
+
+#[test]
+fn a_process_that_was_replaced_does_not_take_the_ledger() {
+    let scene = Scene::new();
+    let old = scene.open();
+    let replaced = Scene { when_locked: WhenLocked::Wait, dir: Arc::clone(&scene.dir), ..Scene::new() };
+    let replaced = replaced.open();
+    replaced.stand_aside();
+    drop(old);
+    for _ in 0..3 {
+        replaced.inner.tick(false, Duration::ZERO);
+        assert!(!replaced.status().leads);
+    }
+    let newest = Scene { when_locked: WhenLocked::Wait, dir: Arc::clone(&scene.dir), ..Scene::new() };
+    assert!(newest.open().status().leads);
+}

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::client::{Client, Http, Request};
 use super::config::{Channel, Key};
@@ -33,7 +36,8 @@ pub(crate) struct GatewayBuilder {
 pub(crate) fn gateway() -> GatewayBuilder {
     let config = json!({
         "server": { "threads": 2, "grace_period": "1s" },
-        "admin": { "token": ADMIN_TOKEN },
+        // Upstreams of tests are at 127.0.0.1.
+        "admin": { "token": ADMIN_TOKEN, "allow_private_upstreams": true },
         "channels": [],
         "routes": [],
         "users": [],
@@ -101,6 +105,7 @@ impl GatewayBuilder {
             admin: unused(),
             home,
             child: None,
+            successors: Vec::new(),
             starts: 0,
         };
         gateway.config["data_dir"] = json!(gateway.data_dir());
@@ -122,6 +127,8 @@ pub(crate) struct Gateway {
     admin: SocketAddr,
     home: TempDir,
     child: Option<Child>,
+    /// The processes that took its place, one after the other.
+    successors: Vec<u32>,
     starts: usize,
 }
 
@@ -203,6 +210,11 @@ impl Gateway {
         self.home.path().join("data")
     }
 
+    /// Where it listens without TLS.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A client of this version of HTTP.
     pub(crate) fn over(&self, http: Http) -> Client {
         let address = if http.is_tls() { self.tls_address } else { self.address };
@@ -228,6 +240,18 @@ impl Gateway {
 
     pub(crate) async fn metrics(&self) -> String {
         self.admin_request("GET", "/metrics").send().await.text()
+    }
+
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.tls_address
+    }
+
+    /// A connection with TLS and without any HTTP on it yet. `protocol` is what its client can speak.
+    pub(crate) async fn encrypted(&self, protocol: Option<&str>) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.tls_address).await.expect("a connection");
+        let connector = self.authority.as_ref().expect("TLS").connector(protocol);
+        let name = ServerName::try_from("localhost").expect("a name");
+        connector.connect(name, stream).await.expect("a handshake")
     }
 
     /// A connection without any HTTP on it yet.
@@ -265,9 +289,38 @@ impl Gateway {
             .expect("the command runs")
     }
 
+    /// Runs `weir upgrade` with these arguments. What takes the gateway's place is the gateway from then on.
+    pub(crate) fn upgrade(&mut self, arguments: &[&str]) -> Output {
+        let output = self.command(&[&["upgrade"], arguments].concat());
+        if output.status.success() {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let pid = said.lines().last().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+            self.successors.push(pid.unwrap_or_else(|| panic!("no number of a process: {said}")));
+        }
+        output
+    }
+
+    /// The process that serves now.
+    pub(crate) fn pid(&self) -> u32 {
+        self.successors.last().copied().unwrap_or_else(|| self.child.as_ref().expect("a process").id())
+    }
+
+    /// Takes note of a successor that came without [`Gateway::upgrade`].
+    pub(crate) fn succeeded_by(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
+    /// Whether the process that serves now has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        match self.successors.last() {
+            Some(pid) => has_ended(*pid),
+            None => self.exit_status().is_some(),
+        }
+    }
+
     /// Sends a signal by its name, such as `HUP`.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("a process").id();
+        let pid = self.pid();
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("a shell");
         assert!(sent.success(), "kill -{name}");
     }
@@ -282,6 +335,9 @@ impl Gateway {
 
     /// Kills it: `kill -9`.
     pub(crate) fn kill(&mut self) {
+        for pid in self.successors.drain(..).filter(|pid| !has_ended(*pid)) {
+            let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+        }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -320,6 +376,12 @@ impl Drop for Gateway {
             eprintln!("--- stderr of the gateway\n{}\n---", lines[lines.len().saturating_sub(20)..].join("\n"));
         }
     }
+}
+
+/// Whether a process is gone, or nobody has asked yet how it ended.
+fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
 }
 
 fn push(list: &mut Value, item: Value) {

@@ -1,6 +1,6 @@
-//! The socket file in the data directory: its making, its permissions, its removal.
+//! A socket file in the data directory: its making, its permissions, its removal.
 //!
-//! Owns the file. Knows nothing of what is said over it.
+//! Owns the file. Knows nothing of what is said over it, nor of who listens.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -10,31 +10,52 @@ use std::path::{Path, PathBuf};
 
 /// A listening socket whose file only its owner may open, removed on drop.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     listener: UnixListener,
-    path: PathBuf,
-    identity: (u64, u64),
+    /// The file to be removed, if it is this one's to remove.
+    file: Option<(PathBuf, Identity)>,
 }
 
+/// Device and inode.
+type Identity = (u64, u64);
+
 impl Socket {
+    /// A socket whose file belongs to somebody else in this process.
+    pub(crate) fn lent(listener: UnixListener) -> Self {
+        Self { listener, file: None }
+    }
+
+    /// The socket at `path` that another process has handed over, with its file.
+    pub(crate) fn inherited(listener: UnixListener, path: &Path) -> io::Result<Self> {
+        let identity = identity(&fs::symlink_metadata(path)?);
+        Ok(Self { listener, file: Some((path.to_owned(), identity)) })
+    }
+
     /// The listener, for a runtime.
-    pub(super) fn listener(&self) -> io::Result<UnixListener> {
+    pub(crate) fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
+    }
+
+    /// Leaves the file to the process that listens there from now on.
+    pub(crate) fn leave_file(&mut self) {
+        self.file = None;
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // Another process may have put its own there since.
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == self.identity) {
-            let _ = fs::remove_file(&self.path);
+        if let Some((path, made)) = &self.file
+            && fs::symlink_metadata(path).is_ok_and(|file| identity(&file) == *made)
+        {
+            let _ = fs::remove_file(path);
         }
     }
 }
 
 /// Listens at `path`. A socket that a dead process left there is replaced; one that is alive, or any other file,
 /// is an error.
-pub(super) fn bind(path: &Path) -> io::Result<Socket> {
+pub(crate) fn bind(path: &Path) -> io::Result<Socket> {
     try_bind(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
@@ -53,7 +74,7 @@ fn try_bind(path: &Path) -> io::Result<Socket> {
     listener.set_nonblocking(true)?;
     let identity = identity(&fs::symlink_metadata(&born)?);
     fs::rename(&born, path)?;
-    Ok(Socket { listener, path: path.to_owned(), identity })
+    Ok(Socket { listener, file: Some((path.to_owned(), identity)) })
 }
 
 fn refuse_if_in_use(path: &Path) -> io::Result<()> {
@@ -72,7 +93,7 @@ fn refuse_if_in_use(path: &Path) -> io::Result<()> {
     }
 }
 
-fn identity(file: &Metadata) -> (u64, u64) {
+fn identity(file: &Metadata) -> Identity {
     (file.dev(), file.ino())
 }
 
@@ -131,5 +152,18 @@ mod tests {
         let _new = bind(&path).unwrap();
         drop(old);
         UnixStream::connect(&path).unwrap();
+    }
+    #[test]
+    fn a_file_that_was_left_or_is_lent_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("admin.sock");
+        let mut old = bind(&path).unwrap();
+        drop(Socket::lent(old.listener().unwrap()));
+        let new = Socket::inherited(old.listener().unwrap(), &path).unwrap();
+        old.leave_file();
+        drop(old);
+        UnixStream::connect(&path).unwrap();
+        drop(new);
+        assert!(!path.exists(), "whoever inherited the file removes it");
     }
 }
