@@ -7,6 +7,7 @@ import atexit
 import http.client
 import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -49,9 +50,15 @@ def tool(name, *places):
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nothing listens on, below those that the kernel gives to clients: none of them gets it meanwhile."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_for(what, look, seconds):

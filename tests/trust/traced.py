@@ -17,7 +17,9 @@ import threading
 import time
 from pathlib import Path
 
-from .servers import Weir, family, local, program
+import local
+
+from .servers import Weir, family, program
 
 # What journal, store and snapshot ask of the kernel. The question mark is for calls that a machine does not have.
 CALLS = ["openat", "write", "pwrite64", "fallocate", "ftruncate", "mmap", "fdatasync", "fsync", "sync_file_range",

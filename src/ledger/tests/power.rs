@@ -19,7 +19,7 @@ use crate::config::Durability;
 /// What a power cut may take beside the syncs under way: `SYNC_EVERY` of the journal.
 const WINDOW: Duration = Duration::from_millis(50);
 /// What a machine that builds and tests beside this one adds before a thread that is due runs; and one that does not.
-const LATE: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(30)];
+const LATE: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(30)];
 const CUTS: &str = "WEIR_TRUST_POWER_CUTS";
 
 /// A disk that remembers what was synced of each segment.
@@ -136,7 +136,7 @@ fn cut(durability: Durability, cuts: u64) -> (Duration, Duration, u64) {
         let scene = Scene { disk: disk.clone(), durability, segment_bytes, shards: 2, ..Scene::new() };
         let ledger = scene.open();
         let mut times: Vec<Instant> = Vec::new();
-        let until = Instant::now() + Duration::from_millis(60 + number * 37 % 240);
+        let until = Instant::now() + Duration::from_millis(150 + number * 137 % 500);
         while Instant::now() < until {
             let id = times.len() as u64;
             let position = ledger.append(&record(id));
