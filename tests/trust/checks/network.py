@@ -93,7 +93,7 @@ def faults(run: Run) -> Outcome:
             # Each attempt that was made is in the totals once; they are folded in the background.
             made = figure(side.process.metrics(), "weir_upstream_attempts_total")
             settled = 0
-            while (settled := sum(row["requests"] for row in side.process.usage())) != made and time.monotonic() < deadline + 5:
+            while (settled := sum(row["requests"] for row in side.process.usage("channel") if row["channel"])) != made and time.monotonic() < deadline + 5:
                 time.sleep(0.05)
             side.process.still_runs()
         rivals = {}
