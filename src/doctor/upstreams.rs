@@ -12,6 +12,7 @@ use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::upstreams::peer::{ALPN, HttpPeer};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use weir_filters::address::{Class, Reach};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -29,15 +30,17 @@ const MAX_ADDRESSES: usize = 4;
 const SOON: i64 = 14;
 const DAY: i64 = 86_400;
 
-/// Where channels go; those with one origin are looked at once.
-type Origins<'a> = BTreeMap<(&'a str, u16, bool), Vec<&'a str>>;
+/// Where channels go, by TLS and by whether they may go into the public network alone; those with one origin are
+/// looked at once.
+type Origins<'a> = BTreeMap<(&'a str, u16, bool, bool), Vec<&'a str>>;
 
 /// A finding for each origin, and one for each certificate that clients are shown.
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let mut origins = Origins::new();
     for channel in &config.channels {
         let BaseUrl { tls, host, port, .. } = &channel.base_url;
-        origins.entry((host, *port, *tls)).or_default().push(&channel.name);
+        let public = channel.reach == Reach::Public;
+        origins.entry((host, *port, *tls, public)).or_default().push(&channel.name);
     }
     let mut findings: Vec<Finding> =
         config.listen.iter().filter_map(|l| l.tls.as_ref()).map(|tls| own(&tls.certificate)).collect();
@@ -53,7 +56,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     };
     let mut options = ConnectorOptions::new(1);
     options.ca_file = config.server.upstream_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let needed = origins.keys().any(|(_, _, tls)| *tls);
+    let needed = origins.keys().any(|(_, _, tls, _)| *tls);
     // What cannot be used as authorities ends a gateway in the same place, by a panic.
     let transport = needed.then(|| catch_unwind(AssertUnwindSafe(|| TransportConnector::new(Some(options)))));
     let Some(transport) = transport.transpose().ok() else {
@@ -61,9 +64,10 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         findings.push(Finding::problem("channels", "the authorities for TLS cannot be used", advice));
         return findings;
     };
-    let look = |((host, port, tls), names): (&(&str, u16, bool), &Vec<&str>)| {
+    let look = |((host, port, tls, public), names): (&(&str, u16, bool, bool), &Vec<&str>)| {
         let what = format!("channel {}", names.join(", "));
-        look(what, (*host).to_owned(), *port, transport.as_ref().filter(|_| *tls))
+        let reach = if *public { Reach::Public } else { Reach::Declared };
+        look(what, (*host).to_owned(), *port, reach, transport.as_ref().filter(|_| *tls))
     };
     let looks = futures::stream::iter(origins.iter().map(look)).buffered(AT_ONCE);
     findings.extend(runtime.block_on(looks.collect::<Vec<Finding>>()));
@@ -72,7 +76,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn look(what: String, host: String, port: u16, transport: Option<&TransportConnector>) -> Finding {
+async fn look(what: String, host: String, port: u16, reach: Reach, transport: Option<&TransportConnector>) -> Finding {
     let (begun, place) = (Instant::now(), format!("{host}:{port}"));
     let addresses: Vec<SocketAddr> = match timeout(PATIENCE, lookup_host((host.as_str(), port))).await {
         Ok(Ok(found)) => found.take(MAX_ADDRESSES).collect(),
@@ -86,6 +90,14 @@ async fn look(what: String, host: String, port: u16, transport: Option<&Transpor
         Err(_) => return Finding::problem(what, format!("{place}: the name server does not answer"), "see to DNS"),
     };
     let named = begun.elapsed();
+    // Nothing is connected to that a request would not be sent to.
+    let mut classes = addresses.iter().map(|address| Class::of(address.ip()));
+    if let Some(class) = classes.find(|class| !reach.permits(*class)) {
+        let found = format!("{place} leads to {class}, which this channel may not reach");
+        let advice =
+            "correct `base_url`; `admin.allow_private_upstreams` lets channels of the API into private networks";
+        return Finding::problem(what, found, advice);
+    }
     let (mut refused, mut connected) = (Vec::new(), None);
     for address in &addresses {
         let begun = Instant::now();
@@ -214,5 +226,22 @@ mod tests {
         std::fs::write(&file, certificate().pem()).unwrap();
         let finding = own(&file);
         assert!(finding.level == Level::Ok && finding.found.contains(" until 2030-03-01, "), "{finding:?}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_no_request_goes_to_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (host, reach, level) in [
+            ("127.0.0.1", Reach::Declared, Level::Ok),
+            ("127.0.0.1", Reach::Public, Level::Problem),
+            ("169.254.169.254", Reach::Declared, Level::Problem),
+        ] {
+            let finding = look("channel c".into(), host.into(), port, reach, None).await;
+            assert_eq!(finding.level, level, "{finding:?}");
+            assert_eq!(finding.found.contains("may not reach"), level == Level::Problem, "{finding:?}");
+        }
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_ok() && listener.accept().is_err(), "one connection, of the one that may");
     }
 }
