@@ -9,6 +9,7 @@ import time
 
 from hpack import Decoder, Encoder
 
+from .sides import CHAT
 from .wire import dial
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -132,10 +133,9 @@ def bytes_of(text) -> bytes:
     return text if isinstance(text, bytes) else text.encode("latin-1")
 
 
-def request(path: str, key: str, length: int | None = None) -> list[tuple[bytes, bytes]]:
-    """A head as a library would send it."""
-    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"weir.test"), (b":path", path.encode()),
-              (b"authorization", f"Bearer {key}".encode()), (b"content-type", b"application/json")]
-    if length is not None:
-        fields.append((b"content-length", b"%d" % length))
-    return fields
+def head(key: str, length: int | None = None, **over: bytes | None) -> list[tuple[bytes, bytes]]:
+    """A request's fields as a library would send them; `over` replaces pseudo-headers, or leaves them out."""
+    pseudo = {"method": b"POST", "scheme": b"http", "authority": b"weir.test", "path": CHAT.encode(), **over}
+    fields = [(b":" + name.encode(), value) for name, value in pseudo.items() if value is not None]
+    fields += [(b"authorization", f"Bearer {key}".encode()), (b"content-type", b"application/json")]
+    return fields + ([(b"content-length", b"%d" % length)] if length is not None else [])

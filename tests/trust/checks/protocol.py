@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import struct
 import subprocess
 import tempfile
 import threading
@@ -15,7 +14,8 @@ import local
 
 from .. import cargo, http2, sides, wire
 from ..board import Outcome, Run, Unable, check
-from ..http2 import Connection, Ended, frame
+from ..floods import FLOODS
+from ..http2 import Connection, Ended, frame, head
 from ..servers import resident_kib
 from ..sides import BODY, CHAT, STREAMED
 
@@ -26,22 +26,14 @@ MARK = b"x-injected"
 SMUGGLED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: smuggled\r\nx-injected: 1\r\ncontent-length: 0\r\n\r\n"
 
 
-def head(key: str, length: int | None = len(BODY), **over: bytes | None) -> list[tuple[bytes, bytes]]:
-    """A request's fields; `over` replaces pseudo-headers, or leaves them out."""
-    pseudo = {"method": b"POST", "scheme": b"http", "authority": b"weir.test", "path": CHAT.encode(), **over}
-    fields = [(b":" + name.encode(), value) for name, value in pseudo.items() if value is not None]
-    fields += [(b"authorization", f"Bearer {key}".encode()), (b"content-type", b"application/json")]
-    return fields + ([(b"content-length", b"%d" % length)] if length is not None else [])
-
-
 def crooked(key: str) -> list[tuple[str, list[tuple[bytes, bytes]], bytes]]:
     """Requests that RFC 9113 calls malformed, and some that only look it: name, fields, body."""
-    plain = head(key)
+    plain = head(key, len(BODY))
     cases = [
-        ("transfer-encoding", [*head(key, None), (b"transfer-encoding", b"chunked")], b"0\r\n\r\n" + SMUGGLED),
+        ("transfer-encoding", [*head(key), (b"transfer-encoding", b"chunked")], b"0\r\n\r\n" + SMUGGLED),
         ("transfer-encoding beside a length", [*plain, (b"transfer-encoding", b"chunked")], BODY),
-        ("a name that hides transfer-encoding", [*head(key, None), (b"x-a: 1\r\ntransfer-encoding", b"chunked")], b"0\r\n\r\n" + SMUGGLED),
-        ("a value that hides transfer-encoding", [*head(key, None), (b"x-a", b"1\r\ntransfer-encoding: chunked")], b"0\r\n\r\n" + SMUGGLED),
+        ("a name that hides transfer-encoding", [*head(key), (b"x-a: 1\r\ntransfer-encoding", b"chunked")], b"0\r\n\r\n" + SMUGGLED),
+        ("a value that hides transfer-encoding", [*head(key), (b"x-a", b"1\r\ntransfer-encoding: chunked")], b"0\r\n\r\n" + SMUGGLED),
         ("connection", [*plain, (b"connection", b"close, x-injected"), (b"x-hop", b"1")], BODY),
         ("keep-alive", [*plain, (b"keep-alive", b"timeout=5")], BODY),
         ("proxy-connection", [*plain, (b"proxy-connection", b"close")], BODY),
@@ -56,36 +48,36 @@ def crooked(key: str) -> list[tuple[str, list[tuple[bytes, bytes]], bytes]]:
         ("a pseudo-header after a field", [*plain, (b":path", b"/v1/models")], BODY),
         ("the same length twice", [*plain, (b"content-length", b"%d" % len(BODY))], BODY),
         ("two lengths", [*plain, (b"content-length", b"0")], BODY),
-        ("a list of lengths", [*head(key, None), (b"content-length", b"%d, 0" % len(BODY))], BODY),
+        ("a list of lengths", [*head(key), (b"content-length", b"%d, 0" % len(BODY))], BODY),
         ("a length below the body", head(key, 2), b"{}" + SMUGGLED),
         ("a length of nothing before a body", head(key, 0), SMUGGLED),
         ("a length above the body", head(key, len(BODY) + 50), BODY),
         ("a length and no body", head(key, 50), b""),
-        ("a length below zero", [*head(key, None), (b"content-length", b"-1")], BODY),
-        ("a length with a sign", [*head(key, None), (b"content-length", b"+%d" % len(BODY))], BODY),
-        ("a length in hex", [*head(key, None), (b"content-length", b"0x10")], BODY),
-        ("a length beyond 64 bits", [*head(key, None), (b"content-length", b"9" * 30)], BODY),
+        ("a length below zero", [*head(key), (b"content-length", b"-1")], BODY),
+        ("a length with a sign", [*head(key), (b"content-length", b"+%d" % len(BODY))], BODY),
+        ("a length in hex", [*head(key), (b"content-length", b"0x10")], BODY),
+        ("a length beyond 64 bits", [*head(key), (b"content-length", b"9" * 30)], BODY),
         ("a request for a body", head(key, len(SMUGGLED)), SMUGGLED),
         ("another host", [*plain, (b"host", b"x-injected")], BODY),
         ("two hosts", [*plain, (b"host", b"weir.test"), (b"host", b"x-injected")], BODY),
-        ("no method", head(key, method=None), BODY),
-        ("no path", head(key, path=None), BODY),
-        ("no scheme", head(key, scheme=None), BODY),
-        ("no authority", head(key, authority=None), BODY),
-        ("an empty path", head(key, path=b""), BODY),
-        ("an empty method", head(key, method=b""), BODY),
-        ("a path of *", head(key, path=b"*"), BODY),
-        ("a path without /", head(key, path=b"v1/chat/completions"), BODY),
-        ("a whole URL", head(key, path=b"http://x-injected/v1/chat/completions"), BODY),
-        ("a user in the authority", head(key, authority=b"x-injected@weir.test"), BODY),
-        ("a path in the authority", head(key, authority=b"weir.test/x-injected"), BODY),
+        ("no method", head(key, len(BODY), method=None), BODY),
+        ("no path", head(key, len(BODY), path=None), BODY),
+        ("no scheme", head(key, len(BODY), scheme=None), BODY),
+        ("no authority", head(key, len(BODY), authority=None), BODY),
+        ("an empty path", head(key, len(BODY), path=b""), BODY),
+        ("an empty method", head(key, len(BODY), method=b""), BODY),
+        ("a path of *", head(key, len(BODY), path=b"*"), BODY),
+        ("a path without /", head(key, len(BODY), path=b"v1/chat/completions"), BODY),
+        ("a whole URL", head(key, len(BODY), path=b"http://x-injected/v1/chat/completions"), BODY),
+        ("a user in the authority", head(key, len(BODY), authority=b"x-injected@weir.test"), BODY),
+        ("a path in the authority", head(key, len(BODY), authority=b"weir.test/x-injected"), BODY),
         ("CONNECT", [(b":method", b"CONNECT"), (b":authority", b"127.0.0.1:22")], b""),
         ("extended CONNECT", [*head(key, None, method=b"CONNECT"), (b":protocol", b"websocket")], b""),
-        ("a method with a target", head(key, method=b"POST /v1/chat/completions HTTP/1.1\r\nx-injected: 1\r\n\r\nGET"), BODY),
+        ("a method with a target", head(key, len(BODY), method=b"POST /v1/chat/completions HTTP/1.1\r\nx-injected: 1\r\n\r\nGET"), BODY),
         ("cookies in crumbs", [*plain, (b"cookie", b"a=1"), (b"cookie", b"b=2\r\nx-injected: 1")], BODY),
         ("300 fields", [*plain, *((b"x-%d" % n, b"1") for n in range(300))], BODY),
         ("a field of 60 KiB", [*plain, (b"x-long", b"a" * 15_000)] + [(b"x-l%d" % n, b"a" * 15_000) for n in range(3)], BODY),
-        ("a length in a name", [*head(key, None), (b"content-length: 0\r\nx-a", b"1")], SMUGGLED),
+        ("a length in a name", [*head(key), (b"content-length: 0\r\nx-a", b"1")], SMUGGLED),
         ("an expectation", [*plain, (b"expect", b"100-continue")], BODY),
         ("settings in a field", [*plain, (b"http2-settings", b"AAMAAABkAARAAAAAAAIAAAAA")], BODY),
     ]
@@ -98,15 +90,15 @@ def swept(key: str, octets: list[bytes]) -> list[tuple[str, list[tuple[bytes, by
     cases = []
     for octet in octets:
         places = {
-            "value": [*head(key), (b"x-a", b"1" + octet + MARK + b": 1")],
-            "a value's end": [*head(key), (b"x-a", b"1" + octet)],
-            "a value's begin": [*head(key), (b"x-a", octet + MARK + b": 1")],
-            "name": [*head(key), (b"x-a" + octet + MARK, b"1")],
-            "path": head(key, path=CHAT.encode() + octet + MARK + b": 1"),
-            "query": head(key, path=CHAT.encode() + b"?a=1" + octet + MARK + b": 1"),
-            "method": head(key, method=b"POST" + octet + MARK),
-            "authority": head(key, authority=b"weir.test" + octet + MARK),
-            "scheme": head(key, scheme=b"http" + octet + MARK),
+            "value": [*head(key, len(BODY)), (b"x-a", b"1" + octet + MARK + b": 1")],
+            "a value's end": [*head(key, len(BODY)), (b"x-a", b"1" + octet)],
+            "a value's begin": [*head(key, len(BODY)), (b"x-a", octet + MARK + b": 1")],
+            "name": [*head(key, len(BODY)), (b"x-a" + octet + MARK, b"1")],
+            "path": head(key, len(BODY), path=CHAT.encode() + octet + MARK + b": 1"),
+            "query": head(key, len(BODY), path=CHAT.encode() + b"?a=1" + octet + MARK + b": 1"),
+            "method": head(key, len(BODY), method=b"POST" + octet + MARK),
+            "authority": head(key, len(BODY), authority=b"weir.test" + octet + MARK),
+            "scheme": head(key, len(BODY), scheme=b"http" + octet + MARK),
         }
         cases += [(f"{octet!r} in {place}", fields, BODY) for place, fields in places.items()]
     return cases
@@ -182,7 +174,7 @@ def downgrade(run: Run) -> Outcome:
         with wire.Upstream() as upstream, open_side(upstream.address) as side:
             cases = crooked(side.key) + swept(side.key, octets)
             # Before all else: a plain one is served, or nothing is tested.
-            well, _, _ = downgraded(side, upstream, [("plain", head(side.key), BODY)])
+            well, _, _ = downgraded(side, upstream, [("plain", head(side.key, len(BODY)), BODY)])
             if well != 1:
                 return Outcome(False, f"{side.name} does not serve a plain request")
             served, refused, injected = downgraded(side, upstream, cases)
@@ -195,119 +187,6 @@ def downgrade(run: Run) -> Outcome:
     return Outcome(passed, figures, rivals, note="; ".join(first[:3]))
 
 
-# Floods of HTTP/2. Each sends until it is told to stop or is thrown out, and gives how many frames it sent.
-
-
-def until(stop: threading.Event, send, batch: int = 50) -> int:
-    sent = 0
-    try:
-        while not stop.is_set():
-            send()
-            sent += batch
-    except (Ended, OSError):
-        pass
-    return sent
-
-
-def rapid_reset(connection, side, stop):
-    def send():
-        data = b""
-        for _ in range(50):
-            stream = connection.stream()
-            data += connection.head(head(side.key, None), stream, end=False)
-            data += frame(http2.RST_STREAM, 0, stream, struct.pack(">I", 8))
-        connection.send(data)
-
-    return until(stop, send, 100)
-
-
-def made_to_reset(connection, side, stop):
-    """CVE-2025-8671: the server is made to reset streams itself."""
-
-    def send():
-        data = b""
-        for _ in range(50):
-            stream = connection.stream()
-            data += connection.head(head(side.key, None), stream, end=False)
-            data += frame(http2.WINDOW_UPDATE, 0, stream, struct.pack(">I", 0))
-        connection.send(data)
-
-    return until(stop, send, 100)
-
-
-def continuation(connection, side, stop):
-    block = b"".join(connection.encoder.encode([(b"x-%d" % n, b"a" * 500)], huffman=False) for n in range(20))
-    connection.send(frame(http2.HEADERS, 0, 1, connection.encoder.encode(head(side.key, None))))
-    return until(stop, lambda: connection.send(frame(http2.CONTINUATION, 0, 1, block)), 1)
-
-
-def empty_continuation(connection, side, stop):
-    connection.send(frame(http2.HEADERS, 0, 1, connection.encoder.encode(head(side.key, None))))
-    return until(stop, lambda: connection.send(frame(http2.CONTINUATION, 0, 1) * 50))
-
-
-def empty_data(connection, side, stop):
-    connection.send(connection.head(head(side.key, None), 1, end=False))
-    return until(stop, lambda: connection.send(frame(http2.DATA, 0, 1) * 50))
-
-
-def small_data(connection, side, stop):
-    connection.send(connection.head(head(side.key, None), 1, end=False))
-    return until(stop, lambda: connection.send(frame(http2.DATA, 0, 1, b" ") * 50))
-
-
-def settings_flood(connection, side, stop):
-    return until(stop, lambda: connection.send(http2.settings(window=65535) * 50))
-
-
-def ping_flood(connection, side, stop):
-    return until(stop, lambda: connection.send(frame(http2.PING, 0, 0, b"12345678") * 50))
-
-
-def priority_flood(connection, side, stop):
-    def send():
-        connection.send(b"".join(frame(http2.PRIORITY, 0, 2 * n + 1, struct.pack(">IB", 2 * n + 3, 7)) for n in range(50)))
-
-    return until(stop, send)
-
-
-def header_bomb(connection, side, stop):
-    """One long field, entered once and named thousands of times."""
-    fields = b"".join(http2.literal(name, value) for name, value in head(side.key, None))
-    bomb = fields + http2.literal(b"x-bomb", b"a" * 3000, indexed=True) + b"\xbe" * 8000
-
-    def send():
-        connection.send(frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, connection.stream(), bomb))
-
-    return until(stop, send, 1)
-
-
-def closed_windows(connection, side, stop):
-    """Answers that are asked for and never taken."""
-    connection.send(http2.settings(window=0))
-    asked = 0
-    for _ in range(100):
-        stream = connection.stream()
-        connection.send(connection.head(head(side.key, len(STREAMED)), stream, end=False))
-        connection.send(frame(http2.DATA, http2.END_STREAM, stream, STREAMED))
-        asked += 2
-    return asked + until(stop, lambda: (connection.send(frame(http2.PING, 0, 0, b"12345678")), time.sleep(0.05)), 1)
-
-
-def crumbs_of_window(connection, side, stop):
-    """One octet at a time."""
-    connection.send(http2.settings(window=1))
-    streams = []
-    for _ in range(50):
-        streams.append(connection.stream())
-        connection.send(connection.head(head(side.key, len(STREAMED)), streams[-1], end=False))
-        connection.send(frame(http2.DATA, http2.END_STREAM, streams[-1], STREAMED))
-    grant = b"".join(frame(http2.WINDOW_UPDATE, 0, stream, struct.pack(">I", 1)) for stream in streams)
-    return until(stop, lambda: connection.send(grant))
-
-
-FLOODS = [rapid_reset, made_to_reset, continuation, empty_continuation, empty_data, small_data, settings_flood, ping_flood,
-          priority_flood, header_bomb, closed_windows, crumbs_of_window]
 # At a time, of one kind.
 FLOODERS = 4
 MOST_KIB = 50 * 1024
