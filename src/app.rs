@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -113,6 +114,7 @@ pub enum StartError {
 pub struct Gateway {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    is_replaced: Arc<AtomicBool>,
 }
 
 impl Gateway {
@@ -159,7 +161,7 @@ impl Gateway {
             drains: Arc::default(),
         });
         let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
-        Ok(Self { shared, control })
+        Ok(Self { shared, control, is_replaced: Arc::default() })
     }
 
     /// The ledger.
@@ -185,7 +187,8 @@ impl Gateway {
         proxy.server_options = Some(options);
         proxy.handle_init_modules();
         let shared = self.shared.clone();
-        let front = Front::new(plugin, proxy, move || shared.live.load().keepalive_timeout);
+        let front = Front::new(plugin, proxy, move || shared.live.load().keepalive_timeout)
+            .unhurried_by(self.is_replaced.clone());
         let mut service = Listening::new(front);
         for listen in &config.listen {
             let Some(tls) = &listen.tls else {
@@ -237,6 +240,11 @@ impl Gateway {
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
         Ok((Unopened::new(options, state), made))
+    }
+
+    /// To be set once another process serves: clients that are here need not hurry then.
+    pub(crate) fn is_replaced(&self) -> &Arc<AtomicBool> {
+        &self.is_replaced
     }
 
     /// Answers that are read for nobody.

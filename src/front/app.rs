@@ -4,6 +4,7 @@ use std::future::{Future, pending, poll_fn};
 use std::io::Cursor;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a connection that waits is still listened to when the service is to stop. A client that has just
 /// connected, or that sends its next request while its connection is being closed, would otherwise get no answer.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
+/// The same when another process serves already, and nobody waits for the end of this one: time for a client that is
+/// slow to send its next request, and so to be told that the connection closes.
+const LAST_REQUEST_UNHURRIED: Duration = Duration::from_secs(3);
 /// How long a client whose request made no sense is listened to, so that it sees why.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -48,6 +52,7 @@ pub struct Front<S, P> {
     plugin: S,
     http2: Arc<P>,
     idle: Arc<dyn Fn() -> Duration + Send + Sync>,
+    is_unhurried: Arc<AtomicBool>,
 }
 
 /// What a task keeps from one connection to the next.
@@ -64,7 +69,9 @@ struct Stopping<'a>(Option<Pin<&'a mut (dyn Future<Output = ()> + Send)>>);
 
 impl<S: Clone, P> Clone for Front<S, P> {
     fn clone(&self) -> Self {
-        Self { plugin: self.plugin.clone(), http2: self.http2.clone(), idle: self.idle.clone() }
+        let Self { plugin, http2, idle, is_unhurried } = self;
+        let (http2, idle, is_unhurried) = (http2.clone(), idle.clone(), is_unhurried.clone());
+        Self { plugin: plugin.clone(), http2, idle, is_unhurried }
     }
 }
 
@@ -76,7 +83,16 @@ where
     /// In front of `plugin`, and of `http2`, which is Pingora's proxy with the same plugin in it. `idle`
     /// says how long a connection may wait for its next request.
     pub(crate) fn new(plugin: S, http2: P, idle: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self { plugin, http2: Arc::new(http2), idle: Arc::new(idle) }
+        Self { plugin, http2: Arc::new(http2), idle: Arc::new(idle), is_unhurried: Arc::default() }
+    }
+
+    /// `is_unhurried` says whether connections have more time to end than they have at a stop.
+    pub(crate) fn unhurried_by(self, is_unhurried: Arc<AtomicBool>) -> Self {
+        Self { is_unhurried, ..self }
+    }
+
+    fn last_request(&self) -> Duration {
+        if self.is_unhurried.load(Ordering::Acquire) { LAST_REQUEST_UNHURRIED } else { LAST_REQUEST }
     }
 
     /// Takes a seat and serves the connections that are given to it, of which `socket` is the first.
@@ -114,7 +130,7 @@ where
                 match waited.await {
                     Some(next) => next,
                     // Boxed: every connection would hold its room.
-                    None => Box::pin(timeout(LAST_REQUEST, next)).await.unwrap_or(Next::End),
+                    None => Box::pin(timeout(self.last_request(), next)).await.unwrap_or(Next::End),
                 }
             };
             match next {
