@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -116,6 +117,7 @@ pub enum StartError {
 pub struct Gateway {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    is_replaced: Arc<AtomicBool>,
 }
 
 impl Gateway {
@@ -166,7 +168,7 @@ impl Gateway {
             census: Arc::default(),
         });
         let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
-        Ok(Self { shared, control })
+        Ok(Self { shared, control, is_replaced: Arc::default() })
     }
 
     /// The ledger.
@@ -198,7 +200,8 @@ impl Gateway {
         proxy.handle_init_modules();
         let shared = self.shared.clone();
         let census = shared.census.clone();
-        let front = Front::new(plugin, proxy, census, move || shared.live.load().terms);
+        let front =
+            Front::new(plugin, proxy, census, move || shared.live.load().terms).unhurried_by(self.is_replaced.clone());
         let mut service = Listening::new(front);
         for listen in &config.listen {
             let Some(tls) = &listen.tls else {
@@ -249,6 +252,11 @@ impl Gateway {
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
         Ok((Unopened::new(options, state), made))
+    }
+
+    /// To be set once another process serves: clients that are here need not hurry then.
+    pub(crate) fn is_replaced(&self) -> &Arc<AtomicBool> {
+        &self.is_replaced
     }
 
     /// Answers that are read for nobody.

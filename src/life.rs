@@ -59,7 +59,7 @@ struct Process {
     /// Whether it accepts nobody any more.
     is_ending: AtomicBool,
     /// Whether another process has taken its place.
-    is_replaced: AtomicBool,
+    is_replaced: Arc<AtomicBool>,
     /// Why it had to end.
     failure: Mutex<Option<LifeError>>,
 }
@@ -146,7 +146,7 @@ fn make(
         stop: Stop::default(),
         notify: Notify::new(environment),
         is_ending: AtomicBool::new(false),
-        is_replaced: AtomicBool::new(false),
+        is_replaced: gateway.is_replaced().clone(),
         failure: Mutex::default(),
     });
     let successor = Successor::of_this_process(path, &config.data_dir).map_err(LifeError::System)?;

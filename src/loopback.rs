@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::config::Listen;
 use crate::systemd::Notify;
 
-/// What is asked: it needs no key, asks no upstream and is not counted.
+/// What is asked: it needs no key, asks no upstream and is in no ledger.
 const REQUEST: &[u8] = b"HEAD / HTTP/1.1\r\nhost: localhost\r\nuser-agent: weir-watchdog\r\nconnection: close\r\n\r\n";
 
 /// With what every answer begins. Any will do: a gateway that refuses for want of room is alive.

@@ -5,6 +5,7 @@ use std::io::Cursor;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a connection that waits is still listened to when the service is to stop. A client that has just
 /// connected, or that sends its next request while its connection is being closed, would otherwise get no answer.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
+/// The same when another process serves already, and nobody waits for the end of this one: time for a client that is
+/// slow to send its next request, and so to be told that the connection closes.
+const LAST_REQUEST_UNHURRIED: Duration = Duration::from_secs(3);
 /// How long a client whose request made no sense is listened to, so that it sees why.
 const LINGER: Duration = Duration::from_secs(2);
 /// A client speaks another version of HTTP than it has agreed to.
@@ -55,6 +59,7 @@ pub struct Front<S, P> {
     http2: Arc<P>,
     census: Arc<Census>,
     terms: Arc<dyn Fn() -> Terms + Send + Sync>,
+    is_unhurried: Arc<AtomicBool>,
 }
 
 /// What a connection's client may speak.
@@ -87,6 +92,7 @@ impl<S: Clone, P> Clone for Front<S, P> {
             http2: self.http2.clone(),
             census: self.census.clone(),
             terms: self.terms.clone(),
+            is_unhurried: self.is_unhurried.clone(),
         }
     }
 }
@@ -104,7 +110,17 @@ where
         census: Arc<Census>,
         terms: impl Fn() -> Terms + Send + Sync + 'static,
     ) -> Self {
-        Self { plugin, http2: Arc::new(http2), census, terms: Arc::new(terms) }
+        let (http2, terms) = (Arc::new(http2), Arc::new(terms));
+        Self { plugin, http2, census, terms, is_unhurried: Arc::default() }
+    }
+
+    /// `is_unhurried` says whether connections have more time to end than they have at a stop.
+    pub(crate) fn unhurried_by(self, is_unhurried: Arc<AtomicBool>) -> Self {
+        Self { is_unhurried, ..self }
+    }
+
+    fn last_request(&self) -> Duration {
+        if self.is_unhurried.load(Ordering::Acquire) { LAST_REQUEST_UNHURRIED } else { LAST_REQUEST }
     }
 
     /// Counts a connection from `address`. `None`: there are too many.
@@ -181,7 +197,7 @@ where
                 match waited.await {
                     Some(next) => next,
                     // Boxed: every connection would hold its room.
-                    None => Box::pin(timeout(LAST_REQUEST, next)).await.unwrap_or(Next::End),
+                    None => Box::pin(timeout(self.last_request(), next)).await.unwrap_or(Next::End),
                 }
             };
             match next {

@@ -188,6 +188,27 @@ async fn systemd_is_told_when_it_serves_that_it_lives_and_when_it_stops() {
 }
 
 #[tokio::test]
+async fn the_watchdog_asks_a_listener_with_tls_too() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("notify");
+    let mut gateway = gateway()
+        .tls(Authority::new())
+        .environment("NOTIFY_SOCKET", path.to_str().unwrap())
+        .environment("WATCHDOG_USEC", "300000")
+        .start()
+        .await;
+    gateway.stop().await;
+    gateway.rewrite(|config| config["listen"].as_array_mut().expect("a list").reverse());
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    gateway.start().await;
+    for _ in 0..3 {
+        told(&systemd, "WATCHDOG=1");
+    }
+    gateway.stop().await;
+    assert!(!gateway.stderr().contains("ERROR"), "{}", gateway.stderr());
+}
+
+#[tokio::test]
 async fn systemd_is_told_which_process_is_the_main_one_after_an_upgrade() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("notify");

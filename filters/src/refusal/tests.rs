@@ -89,7 +89,7 @@ fn each_refusal_has_its_status_and_its_words_in_each_protocol() {
         ("body_too_large", 413, (invalid, None, None), "request_too_large", "INVALID_ARGUMENT"),
         ("body_incomplete", 408, (invalid, None, None), invalid, "INVALID_ARGUMENT"),
         ("overloaded", 503, ("server_error", None, Some("overloaded")), "overloaded_error", "UNAVAILABLE"),
-        ("ledger_full", 503, ("server_error", None, None), "api_error", "UNAVAILABLE"),
+        ("ledger_full", 503, ("server_error", None, None), "overloaded_error", "UNAVAILABLE"),
         ("not_found", 404, (invalid, None, Some("unknown_url")), "not_found_error", "NOT_FOUND"),
         ("not_canonical", 400, (invalid, None, None), invalid, "INVALID_ARGUMENT"),
         ("method_not_allowed", 405, (invalid, None, Some("method_not_supported")), invalid, "INVALID_ARGUMENT"),
