@@ -1,8 +1,6 @@
 """Clients that are too slow, too many or too fast."""
 
-import csv
 import json
-import os
 import subprocess
 import tempfile
 import threading
@@ -11,7 +9,8 @@ from pathlib import Path
 
 from ..board import Outcome, Run, check
 from ..load import (
-    STREAM, Client, Provider, ask, connect, haproxy, limited, metric, nginx, quantile, readable, streams_of_http2, until,
+    STREAM, Client, Provider, ask, connect, haproxy, limited, metric, nginx, quantile, readable, slowhttptest, streams_of_http2,
+    until,
 )
 from ..servers import KEY, Weir, program, resident_kib
 
@@ -42,7 +41,7 @@ def slow_headers(run: Run) -> Outcome:
         quiet = latencies(server.address, run.many(SAMPLES_SECONDS, 2))
         ages = [0.0]
         watcher = threading.Thread(target=lambda: ages.append(trickled(server.address, 20, limit + 2)))
-        with slowhttptest(server.address, ["-H", "-c", run.many(1000, 300), "-r", "500", "-i", "2", "-l", seconds + 4,
+        with slowhttptest(["-H", "-c", run.many(1000, 300), "-r", "500", "-i", "2", "-l", seconds + 4,
                                            "-u", f"http://{server.address}/v1/models"]) as flood:
             watcher.start()
             time.sleep(1)
@@ -95,7 +94,7 @@ def slow_body(run: Run) -> Outcome:
             Client(server.address).ask()
             before = most = resident_kib(server)
             url = f"http://{server.address}{path}?key={KEY}"
-            with slowhttptest(server.address, [*words, "-c", clients, "-r", "250", "-l", seconds, "-u", url]) as flood:
+            with slowhttptest([*words, "-c", clients, "-r", "250", "-l", seconds, "-u", url]) as flood:
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
                     most = max(most, resident_kib(server))
@@ -369,34 +368,3 @@ def trickled(address: str, heads: int, seconds: float) -> float:
             oldest = max(oldest, time.monotonic() - begun)
         stream.close()
     return oldest
-
-
-class slowhttptest:  # noqa: N801: it is the program's name
-    """slowhttptest, running; its figures are read from its own file."""
-
-    def __init__(self, address: str, words: list):
-        self.folder = tempfile.TemporaryDirectory(prefix="weir-trust-")
-        self.begun = time.monotonic()
-        self.child = subprocess.Popen(
-            [program("slowhttptest"), "-g", "-o", f"{self.folder.name}/slow", "-p", "3", *map(str, words)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=self.folder.name, env=os.environ,
-        )
-
-    def __enter__(self):
-        return self
-
-    def left_after(self, seconds: int) -> int:
-        """How many of its connections were still open so many seconds after the start. It ends when none is."""
-        self.child.wait(120)
-        rows = list(csv.DictReader(Path(self.folder.name, "slow.csv").open()))
-        rows = [{name.strip().lower(): int(value) for name, value in row.items()} for row in rows]
-        after = [row["connected"] for row in rows if row["seconds"] >= seconds]
-        if not any(row["connected"] for row in rows):
-            raise RuntimeError("slowhttptest has opened nothing")
-        return after[0] if after else 0
-
-    def __exit__(self, *_):
-        if self.child.poll() is None:
-            self.child.terminate()
-            self.child.wait(20)
-        self.folder.cleanup()
