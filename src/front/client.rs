@@ -226,29 +226,26 @@ impl Client {
         .await;
     }
 
-    /// The next piece of the request's body; `None` at its end.
+    /// The next piece of the request's body; `None` at its end. Whoever is waited for for too long gets an error.
     pub(crate) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
-        self.lock().poll_body(cx)
+        let c = &mut *self.lock();
+        let before = c.body_bytes;
+        let piece = c.poll_body(cx);
+        if piece.is_ready() {
+            c.sending.moved(c.body_bytes - before);
+            c.sending.stop(clock::tokio_now());
+            return piece;
+        }
+        let due = c.sending.wait(clock::tokio_now(), 0);
+        c.alarm.poll(cx, due).map(|()| {
+            c.keep_alive = false;
+            Err(Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body").into_down())
+        })
     }
 
-    /// [`Client::poll_body`], for as long as a client may pause.
+    /// [`Client::poll_body`], to wait for.
     pub(crate) async fn body(&self) -> Result<Option<Bytes>> {
-        poll_fn(|cx| {
-            let c = &mut *self.lock();
-            let before = c.body_bytes;
-            let piece = c.poll_body(cx);
-            if piece.is_ready() {
-                c.sending.moved(c.body_bytes - before);
-                c.sending.stop(clock::tokio_now());
-                return piece;
-            }
-            let due = c.sending.wait(clock::tokio_now(), 0);
-            c.alarm.poll(cx, due).map(|()| {
-                c.keep_alive = false;
-                Err(Error::explain(ErrorType::ReadTimedout, "the client stopped sending its body").into_down())
-            })
-        })
-        .await
+        poll_fn(|cx| self.poll_body(cx)).await
     }
 
     /// Ready when the client has left although its answer is not whole. What else it sends is the

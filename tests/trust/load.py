@@ -4,9 +4,12 @@ Knows nothing of what a check demands.
 """
 
 import asyncio
+import csv
 import re
 import select
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,7 +18,7 @@ import h2.config
 import h2.connection
 import h2.settings
 
-from .servers import KEY, HaProxy, Nginx
+from .servers import KEY, HaProxy, Nginx, program
 
 # A byte of the body for every client, so that no two answers are alike in length only.
 PLAIN = b'{"id":"1","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
@@ -250,3 +253,33 @@ def until(look, seconds: float, step: float = 0.1) -> float | None:
             return time.monotonic() - begun
         time.sleep(step)
     return None
+
+
+class slowhttptest:  # noqa: N801: it is the program's name
+    """slowhttptest, running; its figures are read from its own file."""
+
+    def __init__(self, words: list):
+        self.folder = tempfile.TemporaryDirectory(prefix="weir-trust-")
+        self.child = subprocess.Popen(
+            [program("slowhttptest"), "-g", "-o", f"{self.folder.name}/slow", "-p", "3", *map(str, words)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=self.folder.name,
+        )
+
+    def __enter__(self):
+        return self
+
+    def left_after(self, seconds: int) -> int:
+        """How many of its connections were still open so many seconds after the start. It ends when none is."""
+        self.child.wait(120)
+        rows = list(csv.DictReader(Path(self.folder.name, "slow.csv").open()))
+        rows = [{name.strip().lower(): int(value) for name, value in row.items()} for row in rows]
+        after = [row["connected"] for row in rows if row["seconds"] >= seconds]
+        if not any(row["connected"] for row in rows):
+            raise RuntimeError("slowhttptest has opened nothing")
+        return after[0] if after else 0
+
+    def __exit__(self, *_):
+        if self.child.poll() is None:
+            self.child.terminate()
+            self.child.wait(20)
+        self.folder.cleanup()
