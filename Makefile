@@ -103,8 +103,10 @@ install: ## Install the program, its units for systemd, and a first configuratio
 	@program=$(TARGET)/release/weir
 	[[ -x $$program ]] || { echo 'there is no program yet: make release' >&2; exit 1; }
 	install -D -m 755 "$$program" "$(DESTDIR)$(PREFIX)/bin/weir"
+	install -d "$(DESTDIR)$(UNITS)"
 	for unit in weir.service weir.socket; do
-		install -D -m 644 <(sed 's|/usr/local|$(PREFIX)|g' "systemd/$$unit") "$(DESTDIR)$(UNITS)/$$unit"
+		sed 's|/usr/local|$(PREFIX)|g' "systemd/$$unit" > "$(DESTDIR)$(UNITS)/$$unit"
+		chmod 644 "$(DESTDIR)$(UNITS)/$$unit"
 	done
 	install -D -m 644 systemd/README.md "$(DESTDIR)$(PREFIX)/share/doc/weir/README.md"
 	for file in weir.yaml prices.yaml; do
