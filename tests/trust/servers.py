@@ -69,11 +69,6 @@ class Weir(local.Process):
         """The rows of the admin API."""
         return local.usage(self.admin, TOKEN, by)
 
-    def command(self, *words, timeout=60):
-        """Runs `weir WORDS -c …` and gives what it printed; the caller looks at the exit code."""
-        command = [str(local.WEIR), *words, "-c", str(self.configuration)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-
     def metrics(self) -> str:
         return local.request(self.admin, "GET", "/metrics")[2].decode()
 
