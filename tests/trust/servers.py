@@ -11,7 +11,6 @@ import pwd
 import resource
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
