@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::{Duration, Instant as Now};
+use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
@@ -281,7 +281,7 @@ impl<'a> Side<'a> {
                     return Ok(());
                 }
                 // Pingora says when all of a piece has gone, not what the client has taken meanwhile.
-                let (begun, length) = (Now::now(), data.len());
+                let (begun, length) = (StdInstant::now(), data.len());
                 session.set_write_timeout(Some(patience.left()));
                 session.write_response_body(data, end).await.map_err(Error::into_down)?;
                 patience.spent(begun.elapsed(), length);
