@@ -13,12 +13,12 @@ import re
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import local
 
+from .clients import Clients
 from .servers import Weir, family, program
 
 # What journal, store and snapshot ask of the kernel. The question mark is for calls that a machine does not have.
@@ -84,25 +84,14 @@ class Traced(Weir):
         super().__exit__(*arguments)
 
 
-class Load:
+class Load(Clients):
     """Clients that ask one request after the other, each for a model that no other request names."""
 
     def __init__(self, name: str, address: str):
+        super().__init__(range(CLIENTS))
         self.address, self.name = address, name
         # Models whose answers were had whole.
         self.whole: set[str] = set()
-        self.stopped = threading.Event()
-        self.threads = [threading.Thread(target=self.ask, args=(number,)) for number in range(CLIENTS)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
 
     def ask(self, client: int):
         connection = http.client.HTTPConnection(self.address, timeout=5)

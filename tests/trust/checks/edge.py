@@ -30,7 +30,7 @@ SAMPLES_SECONDS = 5
     "slow headers",
     how="slowhttptest -H: 1,000 heads that never end, while one good client asks every 10 ms; and 20 heads of our own that get "
         "a byte every 0.3 s, over which it is timed when they are closed",
-    demand="closed ≤ 10 s (and the step of the measurement); good traffic's p99 < 2×, or within 5 ms",
+    demand="closed ≤ 10 s (and the step of the measurement); good traffic's p99 < 2×",
 )
 def slow_headers(run: Run) -> Outcome:
     # CI has less time than a head has.
@@ -66,9 +66,11 @@ def slow_headers(run: Run) -> Outcome:
                 rivals["HAProxy"] = figure(measure(server))
     age, quiet, busy, left = mine
     # In a second or two on a machine that also builds, a hundredth of the requests says little.
-    steady = busy < (max(2 * quiet, 0.005) if run.long else 1.0)
-    passed = 0 < age <= limit + 0.6 and left == 0 and steady and late >= run.many(1000, 300)
-    return Outcome(passed, figure(mine), rivals, "" if passed else f"{late:.0f} were counted as late")
+    steady = busy < (2 * quiet if run.long else 1.0)
+    # A close shows at the next byte that is sent; in CI the sender itself may come late.
+    passed = 0 < age <= limit + (0.3 if run.long else 0.6) and left == 0 and steady and late >= run.many(1000, 300)
+    note = f"{late:.0f} were counted as late; good traffic's p99 grew {busy / quiet:.1f}-fold"
+    return Outcome(passed, figure(mine), rivals, "" if passed else note)
 
 
 @check(

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import local
 
 from .. import cargo
 from ..board import Outcome, Run, Unable, check
+from ..clients import Clients
 from ..servers import KEY, Weir
 from ..traced import Site, Sums, chosen, points
 
@@ -228,25 +228,14 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-class Traffic:
+class Traffic(Clients):
     """Requests of a key without a budget and of one with, side by side; statuses are counted."""
 
     def __init__(self, address: str, before: "Traffic | None" = None):
+        super().__init__([KEY, LIMITED])
         self.address = address
         # It goes on counting where another one, before another gateway, stopped.
         self.statuses: dict[str, dict[int, int]] = before.statuses if before else {KEY: {}, LIMITED: {}}
-        self.stopped = threading.Event()
-        self.threads = [threading.Thread(target=self.ask, args=(key,)) for key in self.statuses]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
 
     def ask(self, key: str):
         body = json.dumps({"model": "gpt-4o", "max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]})
