@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::rustls::CipherSuite;
+use tokio_rustls::rustls::crypto::ring::cipher_suite;
 
 use crate::support::{
     Authority, Gateway, Http, Upstream, answer, chunked, eventually, gateway, openai, raw_answer, secret_of, upstream,
@@ -37,6 +39,24 @@ async fn closed(stream: &mut (impl AsyncReadExt + Unpin)) -> (String, Duration) 
     // A reset is a close too.
     drop(read.expect("a close in time"));
     (String::from_utf8_lossy(&got).into_owned(), start.elapsed())
+}
+
+#[tokio::test]
+async fn whichever_cipher_a_client_likes_best_the_gateway_s_own_order_decides() {
+    let builder = gateway().channel(openai("127.0.0.1:9".parse().unwrap())).key("alice").tls(Authority::new());
+    let gateway = builder.start().await;
+    let of_version_1_2 = [
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    ];
+    let of_version_1_3 = [
+        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        cipher_suite::TLS13_AES_256_GCM_SHA384,
+    ];
+    assert_eq!(gateway.cipher_for(of_version_1_2.to_vec()).await, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384);
+    assert_eq!(gateway.cipher_for(of_version_1_3.to_vec()).await, CipherSuite::TLS13_AES_256_GCM_SHA384);
 }
 
 #[tokio::test]

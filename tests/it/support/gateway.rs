@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{CipherSuite, SupportedCipherSuite};
 
 use super::client::{Client, Http, Request};
 use super::config::{Channel, Key};
@@ -248,8 +250,18 @@ impl Gateway {
 
     /// A connection with TLS and without any HTTP on it yet. `protocol` is what its client can speak.
     pub(crate) async fn encrypted(&self, protocol: Option<&str>) -> TlsStream<TcpStream> {
+        self.handshake(self.authority.as_ref().expect("TLS").connector(protocol)).await
+    }
+
+    /// The cipher that is agreed on with a client that likes these best.
+    pub(crate) async fn cipher_for(&self, preferred: Vec<SupportedCipherSuite>) -> CipherSuite {
+        let connector = self.authority.as_ref().expect("TLS").connector_that_prefers(preferred);
+        let stream = self.handshake(connector).await;
+        stream.get_ref().1.negotiated_cipher_suite().expect("a cipher").suite()
+    }
+
+    async fn handshake(&self, connector: TlsConnector) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.tls_address).await.expect("a connection");
-        let connector = self.authority.as_ref().expect("TLS").connector(protocol);
         let name = ServerName::try_from("localhost").expect("a name");
         connector.connect(name, stream).await.expect("a handshake")
     }

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An authority that has certified `localhost` and `127.0.0.1`.
@@ -43,15 +44,24 @@ impl Authority {
 
     /// The client's side of TLS, which trusts this authority alone. `protocol`: what it offers by ALPN.
     pub(crate) fn connector(&self, protocol: Option<&str>) -> TlsConnector {
+        let mut config = self.client(default_provider());
+        config.alpn_protocols = protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    /// The same for a client that likes these ciphers best, the first one most.
+    pub(crate) fn connector_that_prefers(&self, cipher_suites: Vec<SupportedCipherSuite>) -> TlsConnector {
+        TlsConnector::from(Arc::new(self.client(CryptoProvider { cipher_suites, ..default_provider() })))
+    }
+
+    fn client(&self, provider: CryptoProvider) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM")).expect("a certificate");
-        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
-        TlsConnector::from(Arc::new(config))
+            .with_no_client_auth()
     }
 
     /// The server's side of TLS, HTTP/1.1 only.
