@@ -9,6 +9,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 600
+TRAIN ?= yes
 PREFIX ?= /usr/local
 DESTDIR ?=
 UNITS ?= /etc/systemd/system
@@ -72,16 +73,14 @@ bench: bench-programs ## Compare Weir with nginx, HAProxy and Envoy: benches/REA
 bench-growth: bench-programs ## Cost as keys, channels, streams and threads grow: benches/README.md
 	@$(TARGET)/venv-bench/bin/python -m benches.growth --rounds $(GROWTH_ROUNDS) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) $(BENCH_OPTIONS)
 
-bench-programs: setup
+bench-programs: release
 	@tests/setup.sh bench
 	"$(TARGET)/venv-bench/bin/python" -m unittest benches.compare.tests benches.growth.tests
-	$(CARGO) build --locked --release --bin weir
 	CARGO_TARGET_DIR="$(abspath $(TARGET))/bench/load" $(CARGO) build --locked --release --manifest-path benches/load/Cargo.toml
 
 # TRUST_ONLY=1,9 runs only these, and replaces only their lines.
-trust: setup ## What an operator may believe, tested in full: tests/trust/README.md
+trust: release ## What an operator may believe, tested in full: tests/trust/README.md
 	@tests/setup.sh trust external scanners deny fuzz
-	$(CARGO) build --locked --release --bin weir
 	cd tests && WEIR_BIN="$(abspath $(TARGET))/release/weir" CARGO_TARGET_DIR="$(abspath $(TARGET))" \
 		"$(abspath $(TARGET))/venv-trust/bin/python" -m trust --long $(if $(TRUST_ONLY),--only $(TRUST_ONLY))
 
@@ -95,8 +94,10 @@ check: setup ## Formatting, lints, documentation, licences
 build: setup ## Build for development
 	@$(CARGO) build --locked
 
-release: setup ## Build for use
-	@$(CARGO) build --locked --release
+# Twice: the first build records what the second is laid out for. TRAIN=no makes only the second, without that.
+release: setup ## Build for use: benches/README.md, "The build"
+	@[[ $(TRAIN) == no ]] || tests/setup.sh train
+	TRAIN=$(TRAIN) CARGO=$(CARGO) benches/train/build.sh
 
 # PREFIX and DESTDIR as everywhere. What is in /etc/weir is left as it is.
 install: ## Install the program, its units for systemd, and a first configuration

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is lacking, and only that: tests/setup.sh build|external|bench|trust|scanners|deny|fuzz ...
+# Installs what is lacking, and only that: tests/setup.sh build|train|external|bench|trust|scanners|deny|fuzz ...
 #
 # Programs that Debian has come from Debian. The rest goes below the build's own folder, where
 # `make clean` removes it; one of the right version that is already on the PATH is used instead.
@@ -47,6 +47,12 @@ crate() {
 # What the crates with C in them are built with.
 build() {
     packages build-essential cmake ca-certificates
+}
+
+# What reads the profile of a build that was made to record one. Without it a build is only slower.
+train() {
+    interpreter
+    type -P llvm-profdata-19 >/dev/null || packages llvm-19 || say 'there is no llvm-19 to be had'
 }
 
 # The providers' SDKs, vidaimock, promtool, curl, and what looks at the unit for systemd.
@@ -148,10 +154,10 @@ fuzz() {
     crate cargo-fuzz "$CARGO_FUZZ" 'cargo fuzz'
 }
 
-[[ $# -gt 0 ]] || { say 'what for? build, external, bench, trust, scanners, deny or fuzz'; exit 2; }
+[[ $# -gt 0 ]] || { say 'what for? build, train, external, bench, trust, scanners, deny or fuzz'; exit 2; }
 for part in "$@"; do
     case $part in
-        build | external | bench | trust | scanners | deny | fuzz) "$part" ;;
+        build | train | external | bench | trust | scanners | deny | fuzz) "$part" ;;
         *)
             say "there is no part '$part'"
             exit 2
