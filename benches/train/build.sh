@@ -21,15 +21,18 @@ sources() {
         sort -z | xargs -0 sha256sum
 }
 
+# Each step says itself what went wrong.
 record() {
     say 'building to record what is used'
     # With any other setting of cargo's the functions would have other names, and the profile none of the second build's.
-    RUSTFLAGS="-Cprofile-generate=$FOLDER/raw" CARGO_TARGET_DIR=$FOLDER "$CARGO" build --locked --release --bin weir
-    CARGO_TARGET_DIR=$TARGET/bench/load "$CARGO" build --locked --release --manifest-path benches/load/Cargo.toml
-    # Macros that ran while it was built have written theirs.
-    rm -rf "$FOLDER/raw"
-    python3 -m benches.train "$FOLDER/release/weir"
-    llvm-profdata-19 merge -o "$PROFILE" "$FOLDER"/raw/*.profraw
+    RUSTFLAGS="-Cprofile-generate=$FOLDER/raw" CARGO_TARGET_DIR=$FOLDER \
+        "$CARGO" build --locked --release --bin weir &&
+        CARGO_TARGET_DIR=$TARGET/bench/load \
+            "$CARGO" build --locked --release --manifest-path benches/load/Cargo.toml &&
+        # Macros that ran while it was built have written theirs.
+        rm -rf "$FOLDER/raw" &&
+        python3 -m benches.train "$FOLDER/release/weir" &&
+        llvm-profdata-19 merge -o "$PROFILE" "$FOLDER"/raw/*.profraw
 }
 
 if [[ ${TRAIN:-yes} == no ]]; then
