@@ -35,16 +35,17 @@ record() {
         llvm-profdata-19 merge -o "$PROFILE" "$FOLDER"/raw/*.profraw
 }
 
-if [[ ${TRAIN:-yes} == no ]]; then
+plain() {
+    [[ -z ${1:-} ]] || say "$1: this build goes without a profile"
     exec "$CARGO" build --locked --release --bin weir
-fi
+}
+
+[[ ${TRAIN:-yes} != no ]] || plain
+type -P llvm-profdata-19 >/dev/null || plain 'there is no llvm-profdata-19'
 mkdir -p "$FOLDER"
 current=$(sources | sha256sum)
 if [[ ! -e $PROFILE || $(cat "$FOLDER/of" 2>/dev/null) != "$current" ]]; then
-    if ! record; then
-        say 'no profile could be recorded: this build goes without'
-        exec "$CARGO" build --locked --release --bin weir
-    fi
+    record || plain 'what is used could not be recorded'
     printf '%s' "$current" > "$FOLDER/of"
 fi
 # What was never run is not made smaller for it: no training runs all.
