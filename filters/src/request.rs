@@ -10,6 +10,7 @@
 mod collect;
 mod edit;
 mod lexer;
+mod skim;
 #[cfg(test)]
 mod tests;
 

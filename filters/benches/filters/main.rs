@@ -193,8 +193,11 @@ fn requests() -> Vec<Case> {
             }
         }
     }));
-    for (name, messages) in [("small", 1), ("100k", 200)] {
-        let text = "Explain, in two sentences, what a weir is and \\\"why\\\" rivers have them. ".repeat(7);
+    // Prose with an escape every 30 bytes, and an image, which has none.
+    let prose = "Explain, in two sentences, what a weir is and \\\"why\\\" rivers have them. ".repeat(7);
+    for (name, messages, text) in
+        [("small", 1, prose.as_str()), ("100k", 200, &prose), ("100k_image", 1, &"iVBO".repeat(25_000))]
+    {
         let message = format!("{{\"role\":\"user\",\"content\":\"{text}\"}}");
         let body = format!(
             "{{\"messages\":[{}],\"model\":\"gpt-4o-mini\",\"temperature\":0.7,\"max_tokens\":256,\"stream\":true}}",

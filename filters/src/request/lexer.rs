@@ -3,9 +3,8 @@
 //! Owns: where the reading stands, the nesting, and which byte may come next (RFC 8259).
 //! Refuses to know: which members matter; it tells a [`Visitor`] what begins and ends, and where.
 
+use super::skim::skim;
 use super::{BodyError, MAX_DEPTH};
-use crate::text::{every, zeros};
-use memchr::memchr2;
 
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
@@ -135,7 +134,7 @@ impl Lexer {
     /// Reads a string's bytes up to and with the next quote or backslash; says how many were read.
     #[inline]
     fn string_run(&mut self, role: Role, rest: &[u8], visitor: &mut impl Visitor) -> Result<usize, BodyError> {
-        let end = run_len(rest);
+        let end = skim(rest);
         let run = &rest[..end];
         let Some(&stop) = rest.get(end) else {
             visitor.text(run);
@@ -277,41 +276,6 @@ impl Lexer {
     fn unexpected<T>(&self) -> Result<T, BodyError> {
         Err(BodyError::NotJson { offset: self.offset })
     }
-}
-
-/// How many bytes come before the next quote, backslash or control character. Most strings are shorter than
-/// what calls of vector code cost: the first bytes are looked at here, eight at a time.
-#[inline]
-fn run_len(bytes: &[u8]) -> usize {
-    const WORDS: usize = 3;
-    const BLOCK: usize = 8 * 1024;
-    let mut at = 0;
-    while at < WORDS * 8
-        && let Some(word) = bytes[at..].first_chunk::<8>()
-    {
-        let word = u64::from_le_bytes(*word);
-        // In a word the lowest of these is right.
-        let controls = word.wrapping_sub(every(b' ')) & !word & every(0x80);
-        let stops = controls | zeros(word ^ every(b'"')) | zeros(word ^ every(b'\\'));
-        if stops != 0 {
-            return at + stops.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    // Blocks stay in the nearest cache between the two looks at each.
-    for block in bytes[at..].chunks(BLOCK) {
-        let stop = memchr2(b'"', b'\\', block);
-        let run = &block[..stop.unwrap_or(block.len())];
-        // Without an early exit the compiler makes vector code of it; the place is looked for only on failure.
-        if run.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
-            return at + run.iter().position(|byte| *byte < b' ').unwrap_or(run.len());
-        }
-        at += run.len();
-        if stop.is_some() {
-            break;
-        }
-    }
-    at
 }
 
 /// The open containers: a bit each, set for an object.
