@@ -22,14 +22,15 @@ class Cut(Exception):
 
 class Load:
     """`streams` clients that stream again and again, `fresh` that connect anew each time, `kept` that keep their
-    connection. Within `with` they run; `outcome` is what happened to them."""
+    connection, each after a `pause`. Within `with` they run; `outcome` is what happened to them."""
 
     def __init__(self, address: str, key: str, streams: int, fresh: int = 2, kept: int = 2, words: int = 20,
-                 delay_ms: int = 100):
+                 delay_ms: int = 100, pause: float = 0.005):
         self.host, port = address.rsplit(":", 1)
         self.port, self.key = int(port), key
         self.counts = {"stream": streams, "fresh": fresh, "kept": kept}
         self.pace = {"x-mock-words": str(words), "x-mock-delay-ms": str(delay_ms)}
+        self.pause = pause
         self.open = 0
         self.done, self.refused, self.cut = Counter(), 0, 0
         self.hashes = Counter()
@@ -76,7 +77,7 @@ class Load:
     async def fresh(self, number: int):
         while not self.over:
             await self.attempt("fresh", self.once({}, {}))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(self.pause)
 
     async def keep(self, number: int):
         connection = None
@@ -92,7 +93,7 @@ class Load:
 
             if not await self.attempt("kept", again()):
                 connection = None
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(self.pause)
         if connection:
             connection[1].close()
 
