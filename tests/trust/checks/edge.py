@@ -65,7 +65,7 @@ def slow_headers(run: Run) -> Outcome:
         weir = stack.enter_context(Weir(provider.address, extra={} if run.long else {"server": {"header_timeout": f"{limit}s"}}))
         servers = {"Weir": weir}
         if run.long:
-            servers["nginx"] = stack.enter_context(nginx(provider.address, f"client_header_timeout {HEAD_SECONDS}s;"))
+            servers["nginx"] = stack.enter_context(nginx(provider.address, f"client_header_timeout {HEAD_SECONDS}s; keepalive_requests 1000000;"))
             servers["HAProxy"] = stack.enter_context(haproxy(provider.address))
         closed = {name: closing(server) for name, server in servers.items()}
         late = metric(weir, 'weir_clients_turned_away_total{reason="late_head"}')
