@@ -236,7 +236,7 @@ pub fn decode_segment(bytes: &[u8], mut each: impl FnMut(Result<Settlement, Corr
     };
     scan(&bytes[HEADER_LEN..], HEADER, header.salt, Extent::Sealed, |at, found| {
         // A reservation is no settlement, and no damage either if it can be read.
-        if found.is_ok_and(|payload| Reserved::decode(payload).is_ok()) {
+        if found.is_ok_and(is_reservation) {
             return;
         }
         each(found.and_then(|payload| {
@@ -258,6 +258,12 @@ pub fn segment_around(payloads: &[Vec<u8>]) -> Vec<u8> {
         bytes.extend_from_slice(&frame);
     }
     bytes
+}
+
+/// Whether a payload is a reservation: [`decode_segment`] passes over it.
+#[doc(hidden)]
+pub fn is_reservation(payload: &[u8]) -> bool {
+    Reserved::decode(payload).is_ok()
 }
 
 impl Malformed {

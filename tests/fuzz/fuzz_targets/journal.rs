@@ -1,9 +1,9 @@
-//! Any payloads in a journal segment, then any damage to it: no panic, each sound frame is a record or
-//! a report, and damage to one frame takes no other with it.
+//! Any payloads in a journal segment, then any damage to it: no panic, each sound frame is a record, a
+//! reservation or a report, and damage to one frame takes no other with it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weir::ledger::{decode_segment, segment_around};
+use weir::ledger::{decode_segment, is_reservation, segment_around};
 
 fuzz_target!(|input: (Vec<Vec<u8>>, Vec<(u16, u8)>, Vec<u8>)| {
     let (payloads, damage, raw) = input;
@@ -16,7 +16,8 @@ fuzz_target!(|input: (Vec<Vec<u8>>, Vec<(u16, u8)>, Vec<u8>)| {
     };
     let mut segment = segment_around(&payloads);
     let (records, reports) = count(&segment);
-    assert_eq!(records + reports, payloads.len());
+    let reservations = payloads.iter().filter(|payload| is_reservation(payload)).count();
+    assert_eq!(records + reports + reservations, payloads.len());
 
     let size = segment.len();
     for (at, with) in &damage {
