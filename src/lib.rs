@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod admin;
 mod app;
+mod audit;
 pub mod catalog;
 pub mod channels;
 pub mod cli;

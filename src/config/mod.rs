@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of YAML (that is `raw`), of the rules between values (`validate`), or of who uses it.
 
+mod audit;
 mod check;
 mod edge;
 mod expand;
@@ -39,6 +40,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
+pub use audit::{Audit, Bodies, Delivery, Files, FullDisk, History, Login, Loki, LokiFormat, Nsq, NsqFormat};
 pub use check::{Checked, check};
 pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
@@ -78,6 +80,8 @@ pub struct Config {
     pub prices: Option<Arc<PriceTable>>,
     /// What becomes of a request whose model has no price.
     pub unpriced: Unpriced,
+    /// What is recorded of requests, and where the records go.
+    pub audit: Audit,
 }
 
 /// A listener of the data plane.

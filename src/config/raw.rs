@@ -15,6 +15,9 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
+use super::audit::RawAudit;
+#[cfg(test)]
+use super::audit::{AUDIT, FILES, HISTORY, LOKI, NSQ};
 use super::edge::RawEdge;
 use super::failover::{COOLDOWN, RETRY, RawFailover, RawSticky, STICKY};
 use super::limits::{self, RawLimits};
@@ -43,6 +46,7 @@ pub(super) struct RawConfig {
     pub(super) sticky: Option<RawSticky>,
     pub(super) prices: Option<At<PathBuf>>,
     pub(super) unpriced: Option<At<Unpriced>>,
+    pub(super) audit: RawAudit,
 }
 
 #[derive(Debug)]
@@ -181,8 +185,9 @@ const ROOT: Fields = Fields {
         "sticky",
         "prices",
         "unpriced",
+        "audit",
     ],
-    later: &["audit"],
+    later: &[],
 };
 const LISTEN: Fields = Fields { known: &["address", "tls"], later: &[] };
 const TLS: Fields = Fields { known: &["certificate", "private_key"], later: &[] };
@@ -241,7 +246,7 @@ const LEDGER: Fields = Fields { known: &["durability", "when_full", "keep_minute
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
-pub(super) const ALL_FIELDS: [&Fields; 20] = [
+pub(super) const ALL_FIELDS: [&Fields; 25] = [
     &ROOT,
     &LISTEN,
     &TLS,
@@ -262,6 +267,11 @@ pub(super) const ALL_FIELDS: [&Fields; 20] = [
     &RETRY,
     &COOLDOWN,
     &STICKY,
+    &AUDIT,
+    &FILES,
+    &HISTORY,
+    &LOKI,
+    &NSQ,
 ];
 
 impl RawConfig {
@@ -286,6 +296,7 @@ impl RawConfig {
                 let s = r.section(at, &STICKY);
                 RawSticky::read(r, &s)
             }),
+            audit: RawAudit::read(r, &root),
         }
     }
 }
@@ -330,7 +341,7 @@ impl RawAdmin {
 }
 
 impl RawSecret {
-    fn read(r: &mut Reader<'_>, s: &Section, field: &'static str, file: &'static str) -> Self {
+    pub(super) fn read(r: &mut Reader<'_>, s: &Section, field: &'static str, file: &'static str) -> Self {
         let value = s.entry(field).and_then(|at| match r.tree.kind(at) {
             // `token:` with nothing behind it is an empty secret, not one that was left out.
             Kind::Null => Some(At { value: Secret::new(""), at }),
@@ -460,7 +471,7 @@ impl RawLedger {
 }
 
 /// A mapping in a mapping; left out, it is one without fields.
-fn subsection(r: &mut Reader<'_>, parent: &Section, name: &str, fields: &Fields) -> Section {
+pub(super) fn subsection(r: &mut Reader<'_>, parent: &Section, name: &str, fields: &Fields) -> Section {
     match r.optional(parent, name) {
         Some(at) => r.section(at, fields),
         None => Section::absent(parent.at),
@@ -480,7 +491,7 @@ fn items<T>(
 }
 
 /// A path, not read yet. It is not repeated: a secret may have been written in its place.
-fn path(word: Word<'_>) -> Parsed<PathBuf> {
+pub(super) fn path(word: Word<'_>) -> Parsed<PathBuf> {
     if word.text.is_empty() {
         Err(Complaint::new("must not be empty"))
     } else if word.text.contains(char::is_control) {

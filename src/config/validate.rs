@@ -83,6 +83,7 @@ pub(super) fn validate(
         unpriced: check.unpriced(raw.unpriced.as_ref(), raw.prices.is_some()),
         estimates: raw.estimates,
         sticky: raw.sticky.map(RawSticky::checked),
+        audit: check.audit(raw.audit),
     };
     check.r.report.is_empty().then_some(config)
 }

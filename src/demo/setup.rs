@@ -19,8 +19,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Route, Server, Timeouts,
-    Unpriced, UpstreamKey, User, WhenFull,
+    Admin, Audit, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Route, Server,
+    Timeouts, Unpriced, UpstreamKey, User, WhenFull,
 };
 use crate::draw;
 
@@ -125,6 +125,7 @@ pub fn config(
         estimates: Estimates::default(),
         prices: None,
         unpriced: Unpriced::Allow,
+        audit: Audit::default(),
         ledger: Ledger {
             durability: Durability::Relaxed,
             when_full: WhenFull::Serve,

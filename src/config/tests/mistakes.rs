@@ -65,7 +65,6 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
                 "8:22: unknown field `qqq`",
             ],
         ),
-        ("unpriced: allow\naudit: {}", &["8:1: `audit` is not supported by this version"]),
         (
             "    probe: { every: 30m }\n    retry: { attempt: 2 }",
             &[
