@@ -38,6 +38,7 @@ pub mod meter;
 pub mod models;
 pub mod price;
 pub mod protocol;
+pub mod record;
 pub mod refusal;
 pub mod request;
 pub mod retry;

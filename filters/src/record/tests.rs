@@ -1,0 +1,290 @@
+//! Records from their outside: what is put is one JSON object with every field.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::usage::Source;
+
+/// The names of all fields, in their order.
+const FIELDS: [&str; 41] = [
+    "schema_version",
+    "id",
+    "time",
+    "node",
+    "key_id",
+    "key_name",
+    "user",
+    "route",
+    "operation",
+    "protocol",
+    "channel",
+    "channel_key",
+    "model_requested",
+    "model_upstream",
+    "model_reported",
+    "stream",
+    "status",
+    "outcome",
+    "error",
+    "attempts",
+    "events",
+    "request_bytes",
+    "response_bytes",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "usage_source",
+    "usage_raw",
+    "cost_nano_usd",
+    "duration_ms",
+    "ttft_ms",
+    "overhead_us",
+    "client_ip",
+    "user_agent",
+    "traceparent",
+    "request_headers",
+    "request_body",
+    "response_headers",
+    "response_body",
+];
+
+fn record<'a>() -> Record<'a> {
+    Record {
+        id: 0xab,
+        time_ms: 1_764_530_404_123,
+        node: "edge/0123456789abcdef",
+        key_id: "k_1",
+        key_name: "alice-laptop",
+        user: "alice",
+        route: "/v1/chat/completions",
+        operation: "openai.chat",
+        protocol: "openai",
+        channel: "miniai",
+        channel_key: "main",
+        model_requested: "gpt-4o",
+        model_upstream: "miniai-large",
+        model_reported: "miniai-large-2026",
+        stream: true,
+        status: 200,
+        outcome: "ok",
+        error: "",
+        events: 5,
+        request_bytes: 300,
+        response_bytes: 2000,
+        usage: Usage {
+            input_uncached: 10,
+            cache_read: 4,
+            cache_write_5m: 1,
+            cache_write_1h: 2,
+            output: 9,
+            reasoning: 3,
+            source: Source::Upstream,
+        },
+        usage_raw: "{\"prompt_tokens\":17}",
+        cost_nano_usd: 12_345,
+        duration_us: 1_234_500,
+        first_token_us: Some(7),
+        overhead_us: Some(42),
+    }
+}
+
+fn nothing<'a>() -> Record<'a> {
+    Record {
+        key_id: "",
+        key_name: "",
+        user: "",
+        route: "",
+        operation: "",
+        channel: "",
+        channel_key: "",
+        model_requested: "",
+        model_upstream: "",
+        model_reported: "",
+        status: 0,
+        usage: Usage::default(),
+        usage_raw: "",
+        first_token_us: None,
+        overhead_us: None,
+        ..record()
+    }
+}
+
+fn lines<'a>(lines: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
+    lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+}
+
+fn headers(all: &[(&str, &str)], query: Option<&str>) -> Value {
+    let mut out = Vec::new();
+    put_headers(&mut out, lines(all), &Credentials::of(lines(all), query));
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[test]
+fn every_field_is_there_in_its_order() {
+    let mut out = Vec::new();
+    let mut head = Vec::new();
+    let sent = [("Content-Type", "application/json")];
+    put_request_head(&mut head, b"::1", b"curl/8", b"", Some((lines(&sent), &Credentials::default())));
+    let attempts = [
+        AttemptRecord { channel: "a", channel_key: "k", outcome: "timeout", status: 0, duration_us: 1500 },
+        AttemptRecord { channel: "miniai", channel_key: "main", outcome: "ok", status: 200, duration_us: 2 },
+    ];
+    let head = Head { request: &head, response_headers: b"{\"a\":\"b\"}" };
+    let places = record().put(attempts.into_iter(), &head, &mut out);
+    assert_eq!((&out[places.request..][..4], &out[places.response..]), (&b"null"[..], &b"null}\n"[..]));
+    let text = String::from_utf8(out).unwrap();
+    let expected = json!({
+        "schema_version": SCHEMA_VERSION, "id": "000000000000000000000000000000ab", "time": "2025-11-30T19:20:04.123Z",
+        "node": "edge/0123456789abcdef", "key_id": "k_1", "key_name": "alice-laptop", "user": "alice",
+        "route": "/v1/chat/completions", "operation": "openai.chat", "protocol": "openai", "channel": "miniai",
+        "channel_key": "main", "model_requested": "gpt-4o", "model_upstream": "miniai-large",
+        "model_reported": "miniai-large-2026", "stream": true, "status": 200, "outcome": "ok", "error": null,
+        "attempts": [
+            {"channel": "a", "channel_key": "k", "outcome": "timeout", "status": null, "duration_ms": 1.5},
+            {"channel": "miniai", "channel_key": "main", "outcome": "ok", "status": 200, "duration_ms": 0.002},
+        ],
+        "events": 5, "request_bytes": 300, "response_bytes": 2000, "input_tokens": 17, "output_tokens": 9,
+        "cache_read_tokens": 4, "cache_write_tokens": 3, "reasoning_tokens": 3, "usage_source": "upstream",
+        "usage_raw": "{\"prompt_tokens\":17}", "cost_nano_usd": 12345, "duration_ms": 1234.5, "ttft_ms": 0.007,
+        "overhead_us": 42, "client_ip": "::1", "user_agent": "curl/8", "traceparent": null,
+        "request_headers": {"content-type": "application/json"}, "request_body": null,
+        "response_headers": {"a": "b"}, "response_body": null,
+    });
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+    let mut from = 0;
+    for name in FIELDS {
+        let at = text[from..].find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name} is out of order"));
+        from += at;
+    }
+    assert_eq!(expected.as_object().unwrap().len(), FIELDS.len());
+}
+
+#[test]
+fn what_is_absent_is_null_and_an_empty_list_is_a_list() {
+    let mut out = Vec::new();
+    let mut head = Vec::new();
+    put_request_head(&mut head, b"", b"", b"", None::<(std::iter::Empty<_>, _)>);
+    nothing().put([].into_iter(), &Head { request: &head, response_headers: b"" }, &mut out);
+    let value: Value = serde_json::from_slice(&out).unwrap();
+    for name in [
+        "key_id",
+        "key_name",
+        "user",
+        "route",
+        "operation",
+        "channel",
+        "channel_key",
+        "model_requested",
+        "model_upstream",
+        "model_reported",
+        "status",
+        "error",
+        "usage_raw",
+        "ttft_ms",
+        "overhead_us",
+        "client_ip",
+        "user_agent",
+        "traceparent",
+        "request_headers",
+        "request_body",
+        "response_headers",
+        "response_body",
+    ] {
+        assert_eq!(value[name], Value::Null, "{name}");
+    }
+    assert_eq!((&value["attempts"], &value["usage_source"]), (&json!([]), &json!("none")));
+    assert_eq!(value.as_object().unwrap().len(), FIELDS.len());
+}
+
+#[test]
+fn values_are_shown_only_of_names_that_are_known() {
+    let shown = headers(
+        &[
+            ("Accept", "*/*"),
+            ("X-Stainless-Lang", "python"),
+            ("Authorization", "Bearer sk-canary-1"),
+            ("x-api-key", "sk-canary-1"),
+            ("Cookie", "session=canary"),
+            ("x-unknown", "canary"),
+            ("anthropic-beta", "a"),
+            ("Anthropic-Beta", "b"),
+            ("X-Unknown", "canary"),
+        ],
+        None,
+    );
+    let expected = json!({
+        "accept": "*/*", "x-stainless-lang": "python", "authorization": "[redacted]", "x-api-key": "[redacted]",
+        "cookie": "[redacted]", "x-unknown": "[redacted]", "anthropic-beta": "a, b",
+    });
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_credential_is_hidden_wherever_it_is_repeated() {
+    let all = [
+        ("user-agent", "tool sk-canary-1/2 sk-canary-1"),
+        ("accept", "text/sk-canary-2"),
+        ("host", "sk-canary-3.example"),
+        ("origin", "http://short-1"),
+        ("authorization", "Bearer  sk-canary-1"),
+        ("x-goog-api-key", "sk-canary-2"),
+        ("api-key", "short-1"),
+    ];
+    let shown = headers(&all, Some("a=b&key=sk-canary-3&alt=sse"));
+    assert_eq!(shown["user-agent"], "tool [redacted]/2 [redacted]");
+    assert_eq!((&shown["accept"], &shown["host"]), (&json!("text/[redacted]"), &json!("[redacted].example")));
+    assert_eq!(shown["origin"], "http://short-1", "seven bytes are found in anything");
+    assert_eq!(format!("{:?}", Credentials::of(lines(&all), None)), "Credentials(…)");
+}
+
+#[test]
+fn long_texts_are_cut() {
+    let mut out = Vec::new();
+    let long = "é".repeat(MAX_TEXT);
+    let mut head = Vec::new();
+    put_request_head(&mut head, b"", long.as_bytes(), b"", None::<(std::iter::Empty<_>, _)>);
+    let record = Record { model_requested: &long, ..record() };
+    record.put([].into_iter(), &Head { request: &head, response_headers: b"" }, &mut out);
+    let value: Value = serde_json::from_slice(&out).unwrap();
+    for name in ["model_requested", "user_agent"] {
+        assert_eq!(value[name], "é".repeat(MAX_TEXT / 2), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_head_gives_an_object_of_texts(
+        all in prop::collection::vec((".{0,12}", prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+        agent in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
+        let lines = all.iter().map(|(name, value)| (name.as_bytes(), &value[..]));
+        let mut out = vec![b'{'];
+        out.extend_from_slice(b"\"x\":1");
+        put_request_head(&mut out, b"::1", &agent, &agent, Some((lines.clone(), &Credentials::of(lines, None))));
+        out.push(b'}');
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        let shown = value["request_headers"].as_object().unwrap();
+        prop_assert!(shown.values().all(Value::is_string));
+    }
+
+    #[test]
+    fn any_texts_give_one_line(key: String, model: String, raw: String, node: String, numbers: [u64; 4]) {
+        let record = Record {
+            key_name: &key, model_requested: &model, usage_raw: &raw, node: &node,
+            duration_us: numbers[0], cost_nano_usd: numbers[1], time_ms: numbers[2], overhead_us: Some(numbers[3]),
+            ..record()
+        };
+        let mut head = Vec::new();
+        put_request_head(&mut head, b"", b"", b"", None::<(std::iter::Empty<_>, _)>);
+        let mut out = Vec::new();
+        record.put([].into_iter(), &Head { request: &head, response_headers: b"" }, &mut out);
+        prop_assert_eq!(memchr::memchr_iter(b'\n', &out).collect::<Vec<_>>(), [out.len() - 1]);
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        prop_assert_eq!(value.as_object().unwrap().len(), FIELDS.len());
+        prop_assert_eq!(value["cost_nano_usd"].as_u64(), Some(numbers[1]));
+        if !key.is_empty() { prop_assert_eq!(value["key_name"].as_str(), Some(&*key)); }
+    }
+}
