@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod balance;
 pub mod boundary;

@@ -93,12 +93,17 @@ struct State {
 }
 
 /// A queue and the figures of its sink.
+#[cfg(test)]
 pub(crate) fn queue() -> (Giver, Taker) {
-    queue_of(MAX_BYTES)
+    queue_of(MAX_BYTES, Arc::default())
 }
 
-pub(crate) fn queue_of(max_bytes: usize) -> (Giver, Taker) {
-    let stats = Arc::new(SinkStats::default());
+/// A queue whose sink goes on counting in `stats`.
+pub(crate) fn queue_into(stats: Arc<SinkStats>) -> (Giver, Taker) {
+    queue_of(MAX_BYTES, stats)
+}
+
+fn queue_of(max_bytes: usize, stats: Arc<SinkStats>) -> (Giver, Taker) {
     let shared = Arc::new(Shared { state: Mutex::default(), more: Condvar::new(), stats, max_bytes });
     (Giver(shared.clone()), Taker(shared))
 }
@@ -216,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_dropped_and_counted_and_one_batch_always_has_room() {
-        let (giver, taker) = queue_of(1);
+        let (giver, taker) = queue_of(1, Arc::default());
         let batch = Arc::new(batch_of([("{}", 1), ("{}", 2)]));
         giver.give(&batch);
         giver.give(&batch);

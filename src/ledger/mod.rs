@@ -47,6 +47,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use counters::Counters;
 pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, is_reservation, segment_around};
+pub(crate) use priority::stand_back;
 pub use query::{By, KeyTotal, OperationTotal, Spends, Step, UsageQuery, UsageRow};
 pub use read_only::{ReadOnlyLedger, read_only, try_store};
 pub use record::{Outcome, Settlement};

@@ -1,0 +1,182 @@
+//! The sinks that there are, and what each was told.
+//!
+//! Owns when a sink begins and ends: one whose settings are the same after a reload goes on as if nothing had been.
+//! What a sink does is its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::config;
+use crate::ledger::stand_back;
+
+use super::batch::Batch;
+use super::files::{FileSink, Reopen, What};
+use super::queue::{Giver, SinkStats, Taker, queue_into};
+
+/// How long all sinks together have at the end for what they hold.
+const LAST_WORDS: Duration = Duration::from_secs(8);
+
+/// How a sink is doing. Records that it was given = delivered + failed + dropped + waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkFigures {
+    /// Its name.
+    pub sink: &'static str,
+    /// Records that it has written, or the other side has taken.
+    pub delivered: u64,
+    /// Records that the other side has refused.
+    pub failed: u64,
+    /// Records that were lost for want of room.
+    pub dropped: u64,
+    /// Records that it still has to deliver.
+    pub waiting: u64,
+}
+
+/// What a sink was begun with.
+#[derive(Clone, Debug, PartialEq)]
+enum Setting {
+    Jsonl(config::Files),
+    Access(config::Files),
+}
+
+impl Setting {
+    /// Those that `config` wants.
+    fn all(config: &config::Audit) -> Vec<Self> {
+        let files = config.jsonl.clone().map(Setting::Jsonl);
+        let access = config.access_log.clone().map(Setting::Access);
+        [files, access].into_iter().flatten().collect()
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Setting::Jsonl(_) => "jsonl",
+            Setting::Access(_) => "access_log",
+        }
+    }
+}
+
+struct Sink {
+    setting: Setting,
+    giver: Giver,
+    thread: JoinHandle<()>,
+}
+
+/// All sinks.
+pub(super) struct Sinks {
+    data_dir: PathBuf,
+    reopen: Reopen,
+    running: Vec<Sink>,
+    /// Those that were ended and may not be done yet.
+    ending: Vec<JoinHandle<()>>,
+    /// Of every sink that there ever was: figures never fall.
+    stats: Vec<(&'static str, Arc<SinkStats>)>,
+}
+
+impl Sinks {
+    /// None.
+    pub(super) fn new(data_dir: &Path, reopen: &Reopen) -> Self {
+        let (running, ending, stats) = (Vec::new(), Vec::new(), Vec::new());
+        Self { data_dir: data_dir.to_owned(), reopen: reopen.clone(), running, ending, stats }
+    }
+
+    /// Ends those that are not wanted any more, or not as they are, and begins those that are new.
+    pub(super) fn apply(&mut self, config: &config::Audit) {
+        let wanted = Setting::all(config);
+        for sink in std::mem::take(&mut self.running) {
+            if wanted.contains(&sink.setting) {
+                self.running.push(sink);
+            } else {
+                // Its queue is closed with its giver: what waits is still delivered.
+                self.ending.push(sink.thread);
+            }
+        }
+        self.ending.retain(|thread| !thread.is_finished());
+        for setting in wanted {
+            if !self.running.iter().any(|sink| sink.setting == setting) {
+                self.begin(setting);
+            }
+        }
+    }
+
+    fn begin(&mut self, setting: Setting) {
+        let (giver, taker) = queue_into(self.stats_of(setting.name()));
+        let run = self.sink(&setting);
+        let spawned = Builder::new().name(format!("weir-{}", setting.name())).spawn(move || {
+            stand_back();
+            run(taker);
+        });
+        match spawned {
+            Ok(thread) => self.running.push(Sink { setting, giver, thread }),
+            Err(e) => log::error!("audit: {} cannot begin: {e}", setting.name()),
+        }
+    }
+
+    /// What a sink does on its thread.
+    fn sink(&self, setting: &Setting) -> Box<dyn FnOnce(Taker) + Send> {
+        let file = |files: &config::Files, what| {
+            let sink = FileSink::new(files, what, &self.data_dir, &self.reopen);
+            Box::new(move |taker: Taker| sink.run(&taker))
+        };
+        match setting {
+            Setting::Jsonl(files) => file(files, What::Records),
+            Setting::Access(files) => file(files, What::Access),
+        }
+    }
+
+    fn stats_of(&mut self, name: &'static str) -> Arc<SinkStats> {
+        if let Some((_, stats)) = self.stats.iter().find(|(other, _)| *other == name) {
+            return stats.clone();
+        }
+        let stats = Arc::<SinkStats>::default();
+        self.stats.push((name, stats.clone()));
+        stats
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether lines of the access log are wanted.
+    pub(super) fn give(&self, batch: &Arc<Batch>) {
+        for sink in &self.running {
+            sink.giver.give(batch);
+        }
+    }
+
+    /// Counts records that none of the sinks has been given.
+    pub(super) fn lose(&self, records: u64) {
+        for sink in &self.running {
+            let stats = sink.giver.stats();
+            stats.find(records);
+            stats.drop_records(records);
+        }
+        log::warn!("audit: {records} records were lost: the gateway's threads left more than could be collected");
+    }
+
+    pub(super) fn figures(&self) -> Vec<SinkFigures> {
+        let figures = |(sink, stats): &(&'static str, Arc<SinkStats>)| {
+            let [delivered, failed, dropped, waiting] =
+                [&stats.delivered, &stats.failed, &stats.dropped, &stats.waiting].map(|n| n.load(Ordering::Relaxed));
+            SinkFigures { sink, delivered, failed, dropped, waiting }
+        };
+        self.stats.iter().map(figures).collect()
+    }
+
+    /// Ends all. Who is not done in time is left behind.
+    pub(super) fn end_all(&mut self) {
+        let due = Instant::now() + LAST_WORDS;
+        self.ending.extend(self.running.drain(..).map(|sink| sink.thread));
+        while self.ending.iter().any(|thread| !thread.is_finished()) && Instant::now() < due {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for thread in self.ending.drain(..) {
+            if !thread.is_finished() {
+                log::warn!("audit: a sink is not done in time; what it holds is lost, or in its spool");
+            } else if thread.join().is_err() {
+                log::error!("audit: a sink had panicked");
+            }
+        }
+    }
+}
