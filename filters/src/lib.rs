@@ -34,6 +34,7 @@ pub mod limits;
 pub mod meter;
 pub mod models;
 pub mod moment;
+pub mod outcome;
 pub mod price;
 pub mod protocol;
 pub mod refusal;
