@@ -16,7 +16,8 @@
 //! [`boundary`] whether a stream that breaks off can still be told so. How far an upstream's host may lead is
 //! said by [`address`].
 //!
-//! What is recorded of a request is written as JSON by [`json`].
+//! What is recorded of a request is put together by [`record`], as JSON that [`json`] writes, or as a line of an
+//! [`access`] log. What other gateways, or Weir itself, wrote down of requests is read by [`import`].
 
 #![forbid(unsafe_code)]
 
@@ -32,11 +33,14 @@ pub mod decode;
 pub mod glob;
 pub mod headers;
 pub mod health;
+pub mod import;
 pub mod json;
 pub mod key;
 pub mod limits;
 pub mod meter;
 pub mod models;
+pub mod moment;
+pub mod outcome;
 pub mod price;
 pub mod protocol;
 pub mod record;

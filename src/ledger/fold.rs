@@ -4,7 +4,8 @@
 //! The offset of a segment moves in the same state as the totals, and both are written in one batch,
 //! so a record counts once however often the process dies. Within one process a record that was
 //! appended twice by mistake is recognised by its id, as long as it is among the last
-//! [`RECENT_IDS`]; the window is not written, because nothing in the ledger appends twice.
+//! [`RECENT_IDS`]; the window is not written, because nothing in the ledger appends twice. What is
+//! imported may come again at any time: those ids are a part of the totals (see [`super::imported`]).
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,6 +17,7 @@ use ahash::AHashSet;
 
 use super::batch::Batch;
 use super::codec::{Malformed, RecordRef};
+use super::imported::settlement_in;
 use super::journal::files::{self, SegmentId};
 use super::journal::segment::{Corrupt, Extent, HEADER, HEADER_LEN, Header, scan};
 use super::journal::{Head, SEGMENT_BYTES};
@@ -209,13 +211,17 @@ impl Folder {
             }
             return;
         }
-        let read = RecordRef::decode_but_dims(payload).and_then(|record| {
-            // Dimensions that have a series were read when it was made.
-            let series = self.view.find(record.dims);
-            let known = series.is_some() || record.operation().is_some();
-            if known { Ok((record, series)) } else { Err(Malformed::Shape) }
-        });
-        match read {
+        if let Some(settlement) = settlement_in(payload) {
+            match self.read(settlement) {
+                Ok((record, series)) if self.view.import(record.id) => {
+                    self.view.gather(&mut self.batch, &record, series);
+                }
+                Ok(_) => self.view.note_duplicate(),
+                Err(why) => self.report(id, why.at(at, payload)),
+            }
+            return;
+        }
+        match self.read(payload) {
             Ok((record, series)) if self.recent.insert(record.id) => {
                 self.view.under_way.end(record.id);
                 self.view.gather(&mut self.batch, &record, series);
@@ -226,6 +232,15 @@ impl Folder {
             }
             Err(why) => self.report(id, why.at(at, payload)),
         }
+    }
+
+    /// A settlement, and its series if it has one already.
+    fn read<'a>(&self, settlement: &'a [u8]) -> Result<(RecordRef<'a>, Option<u32>), Malformed> {
+        let record = RecordRef::decode_but_dims(settlement)?;
+        // Dimensions that have a series were read when it was made.
+        let series = self.view.find(record.dims);
+        let known = series.is_some() || record.operation().is_some();
+        if known { Ok((record, series)) } else { Err(Malformed::Shape) }
     }
 
     fn report(&mut self, id: SegmentId, corrupt: Corrupt) {

@@ -18,6 +18,8 @@ mod counters;
 #[cfg(test)]
 mod fixtures;
 mod fold;
+mod id;
+mod imported;
 mod journal;
 mod keeper;
 mod keys;
@@ -44,7 +46,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ahash::AHashSet;
+
 pub use counters::Counters;
+pub use id::LedgerId;
 pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, is_reservation, segment_around};
 pub(crate) use priority::stand_back;
@@ -144,7 +149,10 @@ pub struct LedgerStatus {
 ///
 /// Questions take milliseconds of CPU and a lock: ask them off the data plane's threads.
 pub struct Ledger {
+    id: LedgerId,
     inner: Arc<Inner>,
+    /// One import at a time: what one has written the next one knows.
+    importing: Mutex<()>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -183,6 +191,7 @@ impl Ledger {
         std::fs::create_dir_all(&options.directory)?;
         let journal_directory = options.directory.join("journal");
         let Tuning { segment_bytes, fold_every, store_every, disk } = tuning;
+        let is_new = id::is_new(&options.directory)?;
         let mut keeper = Keeper::new(&options.directory, store_every);
         let mut led = keeper.lead()?;
         let deadline = Instant::now() + LOCK_LINGERS;
@@ -195,6 +204,8 @@ impl Ledger {
             (None, WhenLocked::Refuse) => return Err(LedgerError::Locked),
             (None, WhenLocked::Wait) => keeper.follow()?.unwrap_or_default(),
         };
+        // While another process holds the ledger it is that one's, however empty it looks.
+        let id = LedgerId::open(&options.directory, is_new && keeper.leads())?;
         let journal = Journal::open(&journal_directory, options.shards, segment_bytes, disk, |shard| {
             view.highest_seq(shard).saturating_add(1)
         })?;
@@ -215,7 +226,12 @@ impl Ledger {
             priority::stand_back();
             inner.run_fold(fold_every);
         })?;
-        Ok(Self { inner, threads: Mutex::new(Some(Threads { sync, fold })) })
+        Ok(Self { id, inner, importing: Mutex::default(), threads: Mutex::new(Some(Threads { sync, fold })) })
+    }
+
+    /// What tells this ledger from all others, for as long as its counters are there.
+    pub fn id(&self) -> LedgerId {
+        self.id
     }
 
     /// Writes a settlement: when this returns, kill -9 does not lose it. What the disk refuses is
@@ -235,6 +251,32 @@ impl Ledger {
             WhenFull::Refuse => Otherwise::Forget,
         };
         self.inner.journal.reserve(self.inner.alive.instance, thought, otherwise) || when_full == WhenFull::Serve
+    }
+
+    /// Writes settlements of requests that were not served here, each of which counts once however often it is
+    /// imported; says of each whether it is new. When this returns, kill -9 does not lose it. Takes as long as the disk
+    /// and the fold take: for threads that may block.
+    ///
+    /// # Errors
+    /// What the disk says if it takes no more; what was written until then counts, and is known when it is imported
+    /// again.
+    pub fn import<T: AsRef<str>>(&self, settlements: &[Settlement<T>]) -> io::Result<Vec<bool>> {
+        let _alone = lock(&self.importing);
+        let mut is_new = self.inner.not_imported(settlements.iter().map(|s| s.id));
+        let mut within = AHashSet::new();
+        let mut last = None;
+        for (settlement, is_new) in settlements.iter().zip(&mut is_new) {
+            *is_new &= within.insert(settlement.id);
+            if *is_new {
+                last = Some(self.inner.journal.import(settlement)?);
+            }
+        }
+        match last {
+            Some(last) if !futures::executor::block_on(self.synced(last)) => {
+                Err(io::Error::other("what was written could not be synced"))
+            }
+            _ => Ok(is_new),
+        }
     }
 
     /// With [`Durability::Strict`], waits until the record is on the disk; otherwise returns at once.

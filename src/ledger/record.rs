@@ -2,51 +2,10 @@
 
 use std::sync::Arc;
 
+pub use weir_filters::outcome::Outcome;
 use weir_filters::price::NanoUsd;
 use weir_filters::route::Operation;
 use weir_filters::usage::Usage;
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Outcome {
-    /// The client has the whole answer, whatever its status.
-    Ok = 0,
-    /// The client left before the answer was whole.
-    ClientAbort = 1,
-    /// The upstream broke off in the middle of its answer.
-    UpstreamAbort = 2,
-    /// Weir refused the request: credential, permission, shape or size.
-    Refused = 3,
-    /// No answer could be had from the upstream, or its status was 5xx.
-    UpstreamError = 4,
-    /// The upstream was too slow.
-    Timeout = 5,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Outcome; 6] = [
-        Outcome::Ok,
-        Outcome::ClientAbort,
-        Outcome::UpstreamAbort,
-        Outcome::Refused,
-        Outcome::UpstreamError,
-        Outcome::Timeout,
-    ];
-
-    /// The name used in records.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Outcome::Ok => "ok",
-            Outcome::ClientAbort => "client_abort",
-            Outcome::UpstreamAbort => "upstream_abort",
-            Outcome::Refused => "refused",
-            Outcome::UpstreamError => "upstream_error",
-            Outcome::Timeout => "timeout",
-        }
-    }
-}
 
 /// What is known of a request once it has ended, for whatever reason.
 ///

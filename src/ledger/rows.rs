@@ -16,8 +16,11 @@ pub(crate) type Row = (Vec<u8>, Option<Vec<u8>>);
 /// The key of the row that makes a set of rows complete. It sorts first.
 pub(crate) const META: &[u8] = b"!";
 
-/// Since format 2 counters end with the requests without a price; rows of both may stand together.
-const FORMAT: u64 = 2;
+/// Since format 2 counters end with the requests without a price; rows of both may stand together. Format 3 has rows of
+/// imported ids, and how many there are at the end of its meta row; it is written once there are any, so that a ledger
+/// into which nothing was imported can still be read by the release before.
+const FORMAT: u64 = 3;
+const WITHOUT_IMPORTS: u64 = 2;
 const FIRST_FORMAT: u64 = 1;
 
 /// Why rows are not totals.
@@ -52,6 +55,7 @@ impl View {
             .chain(self.offsets.keys().copied().map(Change::Offset))
             .chain(self.floors.keys().copied().map(Change::Floor))
             .chain((!self.under_way.is_empty()).then_some(Change::UnderWay))
+            .chain(self.imported.chunks().map(Change::Imported))
             .map(move |change| self.row(change, &mut value))
     }
 
@@ -63,12 +67,16 @@ impl View {
         let kept = match change {
             Change::Meta => {
                 key.extend_from_slice(META);
-                for n in [FORMAT, self.meta.folded, self.meta.corrupt, self.meta.duplicates] {
+                let format = if self.imported.is_empty() { WITHOUT_IMPORTS } else { FORMAT };
+                for n in [format, self.meta.folded, self.meta.corrupt, self.meta.duplicates] {
                     put_int(value, n);
                 }
                 for grain in Grain::ALL {
                     put_int(value, self.kept_from(grain).into());
                     put_int(value, self.cells[grain as usize].len() as u64);
+                }
+                if format == FORMAT {
+                    put_int(value, self.imported.len() as u64);
                 }
                 true
             }
@@ -107,6 +115,12 @@ impl View {
                 self.under_way.encode(value);
                 !self.under_way.is_empty()
             }
+            Change::Imported(chunk) => {
+                key.push(b'i');
+                key.extend_from_slice(&chunk.to_be_bytes());
+                self.imported.encode(chunk, value);
+                true
+            }
         };
         (key, kept.then(|| value.as_slice().to_vec()))
     }
@@ -118,6 +132,7 @@ impl View {
         let mut lens = None;
         let mut series: Vec<(u32, Vec<u8>)> = Vec::new();
         let mut keys = Vec::new();
+        let mut imported: Vec<(u32, Vec<u8>)> = Vec::new();
         for (key, value) in rows {
             let bad = || BadRows(format!("row {key:02x?} cannot be read"));
             let mut r = Reader::new(&value);
@@ -144,6 +159,10 @@ impl View {
                     view.floors.insert(shard, r.int().ok_or_else(bad)?);
                 }
                 b'r' => view.under_way = UnderWay::decode(&mut r).ok_or_else(bad)?,
+                b'i' => {
+                    let chunk = k.array().map(u32::from_be_bytes).ok_or_else(bad)?;
+                    imported.push((chunk, r.take(value.len()).unwrap_or_default().to_vec()));
+                }
                 tag => {
                     let grain = Grain::ALL.into_iter().find(|g| grain_tag(*g) == tag).ok_or_else(bad)?;
                     let bucket = k.array().map(u32::from_be_bytes).ok_or_else(bad)?;
@@ -156,9 +175,17 @@ impl View {
                 return Err(bad());
             }
         }
-        let Some(lens) = lens else { return Ok(None) };
+        let Some((lens, imports)) = lens else { return Ok(None) };
         if view.cells.each_ref().map(|cells| cells.len() as u64) != lens {
             return Err(BadRows("cells are missing, or too many".to_owned()));
+        }
+        imported.sort_unstable();
+        for (chunk, ids) in imported {
+            let read = view.imported.decode(chunk, &mut Reader::new(&ids));
+            read.ok_or_else(|| BadRows(format!("imported ids {chunk} cannot be read or are out of order")))?;
+        }
+        if view.imported.len() as u64 != imports {
+            return Err(BadRows("imported ids are missing, or too many".to_owned()));
         }
         series.sort_unstable();
         for (expected, (number, dims)) in series.iter().enumerate() {
@@ -174,8 +201,8 @@ impl View {
         Ok(Some(view))
     }
 
-    /// The answer is how many cells there are of each grain.
-    fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<[u64; 3], BadRows> {
+    /// The answer is how many cells there are of each grain, and how many imported ids.
+    fn read_meta(&mut self, r: &mut Reader<'_>) -> Result<([u64; 3], u64), BadRows> {
         let mut int = || r.int().ok_or_else(|| BadRows("the meta row cannot be read".to_owned()));
         let format = int()?;
         if !(FIRST_FORMAT..=FORMAT).contains(&format) {
@@ -187,8 +214,9 @@ impl View {
             *from = u32::try_from(int()?).map_err(|_| BadRows("a bucket is out of range".to_owned()))?;
             *len = int()?;
         }
+        let imports = if format < FORMAT { 0 } else { int()? };
         self.set_kept_from(pruned);
-        Ok(lens)
+        Ok((lens, imports))
     }
 
     /// Days and keys are kept for ever, so either must add up to the records counted; and every cell
@@ -296,7 +324,7 @@ mod tests {
         }
 
         #[test]
-        fn any_rows_are_read_without_a_panic(all: Vec<(Vec<u8>, Vec<u8>)>, tag in prop::sample::select(&b"!skofrMHD"[..])) {
+        fn any_rows_are_read_without_a_panic(all: Vec<(Vec<u8>, Vec<u8>)>, tag in prop::sample::select(&b"!skofriMHD"[..])) {
             let tagged = all.into_iter().map(|(mut k, v)| { k.insert(0, tag); (k, v) });
             let _ = View::from_rows(tagged);
         }
@@ -312,6 +340,30 @@ mod tests {
         }
         let unfinished = all.iter().filter(|(k, _)| k != META).cloned();
         assert!(View::from_rows(unfinished).unwrap().is_none());
+    }
+
+    #[test]
+    fn imported_ids_are_rows_once_there_are_any_and_none_may_be_missing() {
+        let mut view = folded(&[super::super::fixtures::settlement(1, 5)]);
+        let meta = |view: &View| rows(view).into_iter().find(|(key, _)| key == META).unwrap().1;
+        assert_eq!(meta(&view)[0], 2, "the release before can read it");
+        for id in 0..300 {
+            assert!(view.import(id) && !view.import(id));
+        }
+        let all = rows(&view);
+        assert_eq!((meta(&view)[0], all.iter().filter(|(key, _)| key[0] == b'i').count()), (3, 2));
+        let back = View::from_rows(all.clone()).unwrap().unwrap();
+        assert_eq!(rows(&back), all);
+        assert!((0..300).all(|id| back.is_imported(id)) && !back.is_imported(300));
+        for missing in [b"i\0\0\0\0", b"i\0\0\0\x01"] {
+            let part = all.iter().filter(|(key, _)| key != missing).cloned();
+            assert!(View::from_rows(part).is_err(), "{missing:?}");
+        }
+        view.take_changes();
+        view.import(300);
+        let mut changed: Vec<_> = view.changed_rows().into_iter().map(|(key, _)| key).collect();
+        changed.sort();
+        assert_eq!(changed, [META, b"i\0\0\0\x01"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod disk;
+mod imported;
 mod interleavings;
 mod power;
 mod rebuild;

@@ -10,6 +10,7 @@ use ahash::{AHashMap, AHashSet};
 
 use super::codec::Dims;
 use super::counters::Counters;
+use super::imported::Imported;
 use super::journal::files::SegmentId;
 use super::keys::Keys;
 use super::record::Settlement;
@@ -89,6 +90,8 @@ pub(crate) enum Change {
     Offset(SegmentId),
     Floor(u16),
     UnderWay,
+    /// A chunk of ids.
+    Imported(u32),
 }
 
 /// All totals, and how much of the journal is in them.
@@ -108,6 +111,8 @@ pub(crate) struct View {
     pub(crate) floors: BTreeMap<u16, u64>,
     /// What was reserved and is not settled.
     pub(super) under_way: UnderWay,
+    /// What was imported.
+    pub(super) imported: Imported,
     /// Buckets before these are pruned: late records do not bring them back.
     pruned: [u32; 3],
     changes: AHashSet<Change>,
@@ -136,6 +141,18 @@ impl View {
         let (left, unreadable) = self.under_way.left_by(instances);
         (0..unreadable).for_each(|_| self.note_corrupt());
         (left, unreadable)
+    }
+
+    /// Whether a record with this id was imported.
+    pub(crate) fn is_imported(&self, id: u128) -> bool {
+        self.imported.contains(id)
+    }
+
+    /// Notes that a record is imported; whether it is for the first time.
+    pub(crate) fn import(&mut self, id: u128) -> bool {
+        let chunk = self.imported.insert(id);
+        self.changes.extend(chunk.map(Change::Imported));
+        chunk.is_some()
     }
 
     /// Notes a record that was counted before.

@@ -120,6 +120,13 @@ impl Inner {
         self.catch_up(None, Duration::ZERO);
     }
 
+    /// Which of `ids` were never imported, by all that is in the journal at the call.
+    pub(super) fn not_imported(&self, ids: impl Iterator<Item = u128>) -> Vec<bool> {
+        self.catch_up(None, Duration::ZERO);
+        let folder = lock(&self.folder);
+        ids.map(|id| !folder.view.is_imported(id)).collect()
+    }
+
     /// Becomes the writer of totals if nobody else is; otherwise keeps up with the one who is.
     fn take_over(&self, keeper: &mut Keeper) {
         if keeper.leads() {

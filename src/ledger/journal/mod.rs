@@ -22,7 +22,7 @@ use std::thread::Thread;
 use tokio::sync::Notify;
 
 use super::record::Settlement;
-use super::{codec, reserved};
+use super::{codec, imported, reserved};
 use files::{Disk, SegmentId};
 use shard::{Appended, Otherwise, Place, Shard};
 
@@ -123,6 +123,26 @@ impl Journal {
             codec::encode(thought, frame);
         };
         self.write(otherwise, encode).1
+    }
+
+    /// Writes `s` as an import. What the disk refuses is forgotten: whoever imports has it still.
+    pub(crate) fn import<T: AsRef<str>>(&self, s: &Settlement<T>) -> io::Result<Position> {
+        let index = self.shard_of_thread();
+        let encode = |frame: &mut Vec<u8>| {
+            imported::begin(frame);
+            codec::encode(s, frame);
+        };
+        let (outcome, ticket) = {
+            let mut shard = self.lock(index);
+            let outcome = shard.append(&self.place(index), Otherwise::Forget, encode);
+            (outcome, shard.tickets)
+        };
+        // After a refusal, too: then the syncing thread tries the disk again.
+        self.mark_dirty();
+        match outcome {
+            Appended::Refused(error) => Err(error.unwrap_or_else(|| io::Error::other("the journal cannot be written"))),
+            _ => Ok(Position { shard: index, ticket }),
+        }
     }
 
     /// Where the record is, and whether it is not forgotten.

@@ -10,6 +10,7 @@
 use std::fmt;
 
 use super::super::codec::{MAX_PAYLOAD, Malformed, RecordRef};
+use super::super::imported;
 use super::super::record::Settlement;
 use super::super::reserved::Reserved;
 use super::super::wire::Reader;
@@ -240,7 +241,8 @@ pub fn decode_segment(bytes: &[u8], mut each: impl FnMut(Result<Settlement, Corr
             return;
         }
         each(found.and_then(|payload| {
-            let record = RecordRef::decode(payload).and_then(|r| r.to_settlement().ok_or(Malformed::Shape));
+            let settlement = imported::settlement_in(payload).unwrap_or(payload);
+            let record = RecordRef::decode(settlement).and_then(|r| r.to_settlement().ok_or(Malformed::Shape));
             record.map_err(|why| why.at(at, payload))
         }));
     });

@@ -13,15 +13,15 @@ use super::super::journal::window::Window;
 use super::scene::{Scene, eventually, requests};
 use crate::config::{Durability, WhenFull};
 
-const WELL: u8 = 0;
+pub(super) const WELL: u8 = 0;
 /// Half of the record is written, then the disk is full.
-const FULL: u8 = 1;
+pub(super) const FULL: u8 = 1;
 /// Writes fail with an input/output error.
 const BROKEN: u8 = 2;
 /// Writes succeed and syncs fail.
 const NO_SYNC: u8 = 3;
 
-struct Failing(AtomicU8);
+pub(super) struct Failing(pub(super) AtomicU8);
 
 impl Disk for Failing {
     fn create(&self, journal: &Path, header: Header, bytes: u64) -> io::Result<File> {
@@ -50,7 +50,7 @@ impl Disk for Failing {
     }
 }
 
-fn failing() -> (Scene, Arc<Failing>) {
+pub(super) fn failing() -> (Scene, Arc<Failing>) {
     let disk = Arc::new(Failing(AtomicU8::new(WELL)));
     (Scene { disk: disk.clone(), ..Scene::new() }, disk)
 }
