@@ -20,6 +20,7 @@ use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
 use crate::admin::{self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, Unopened, UsageError};
+use crate::audit::Audit;
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
@@ -134,7 +135,8 @@ impl Gateway {
         let path = config.data_dir.clone();
         // Who used what is nobody else's business.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        let failed = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+        made.map_err(failed)?;
         let ledger = Ledger::open(LedgerOptions {
             directory: path.clone(),
             shards: config.server.threads,
@@ -149,8 +151,10 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let (ledger, accounts) = (Arc::new(ledger), Arc::new(Accounts::new()));
         accounts.apply(&limited(&merged), &ledger, now_ms());
+        let audit = Audit::start(config.server.threads, &config.data_dir).map_err(failed)?;
+        audit.apply(&config.audit);
         let registry = Registry::default();
-        let snapshot = Snapshot::new(1, &merged, &metrics, &accounts, &registry);
+        let snapshot = Snapshot::new(1, &merged, &metrics, &accounts, &registry, Some(ledger.id()));
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
         let mut connector = ConnectorOptions::new(NO_POOL);
@@ -159,6 +163,7 @@ impl Gateway {
             live: ArcSwap::from_pointee(snapshot),
             ledger,
             metrics,
+            audit,
             accounts,
             leg: Leg::new(Some(connector)),
             registry,
@@ -299,6 +304,7 @@ impl Gateway {
         server.add_service(service);
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         self.shared.ledger.close();
+        self.shared.audit.close();
         Ok(())
     }
 }
@@ -371,6 +377,7 @@ impl AdminState for State {
     fn metrics(&self) -> String {
         let (status, metrics) = (self.shared.ledger.status(), &self.shared.metrics);
         metrics.set_ledger(&status);
+        metrics.set_sinks(&self.shared.audit.figures());
         metrics.set_connections(self.shared.census.connections());
         metrics.set_requests_in_flight(self.shared.in_flight.count());
         self.shared.live.load().show_health(Instant::now());

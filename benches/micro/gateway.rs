@@ -141,6 +141,7 @@ fn pin(channels: usize) -> impl FnMut() {
         &Metrics::new(),
         &Accounts::new(),
         &Registry::default(),
+        None,
     ));
     move || {
         let pinned: Arc<Snapshot> = live.load_full();

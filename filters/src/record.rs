@@ -199,13 +199,15 @@ impl AttemptRecord<'_> {
 
 /// Puts what a request's head says: who asks, with which program, as part of which trace, and its header lines,
 /// if they are to be shown. `user_agent` and `traceparent` have been freed of credentials.
-pub fn put_request_head<'h>(
+pub fn put_request_head<'h, I>(
     out: &mut Vec<u8>,
     client_ip: &[u8],
     user_agent: &[u8],
     traceparent: &[u8],
-    headers: Option<(impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone, &Credentials<'_>)>,
-) {
+    headers: Option<(impl Fn() -> I, &Credentials<'_>)>,
+) where
+    I: Iterator<Item = (&'h [u8], &'h [u8])>,
+{
     for (name, value) in
         [(&b",\"client_ip\":"[..], client_ip), (b",\"user_agent\":", user_agent), (b",\"traceparent\":", traceparent)]
     {

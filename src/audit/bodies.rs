@@ -6,7 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use weir_filters::decode::Encoding;
+use weir_filters::meter::Shape;
 use weir_filters::record::BodyPlaces;
+use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{Audit, Bodies};
@@ -56,13 +59,22 @@ pub(crate) struct Part {
     pub(crate) total: u64,
     /// Whether some of it was not kept.
     pub(crate) is_cut: bool,
+    pub(crate) layout: Layout,
     cap: usize,
     room: Arc<Room>,
 }
 
+/// How a body is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) shape: Shape,
+    pub(crate) encoding: Encoding,
+}
+
 impl Part {
     fn new(cap: usize, room: Arc<Room>) -> Self {
-        Self { bytes: Vec::new(), total: 0, is_cut: false, cap, room }
+        let layout = Layout { shape: Shape::Json, encoding: Encoding::Identity };
+        Self { bytes: Vec::new(), total: 0, is_cut: false, layout, cap, room }
     }
 
     /// Keeps what there is room for.
@@ -122,6 +134,7 @@ impl Capture {
 pub(crate) struct Kept {
     /// Where they stand in the lines.
     pub(crate) places: BodyPlaces,
+    pub(crate) operation: Option<Operation>,
     pub(crate) capture: Box<Capture>,
 }
 

@@ -29,7 +29,7 @@ use std::thread::{Builder, JoinHandle};
 use crate::config;
 
 pub(crate) use batch::{Entry, term};
-pub(crate) use bodies::{Caps, Capture, Room};
+pub(crate) use bodies::{Caps, Capture, Kept, Layout, Room};
 pub use live::{Following, Heard, Records};
 pub(crate) use node::node_name;
 pub(crate) use shards::Left;

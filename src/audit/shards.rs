@@ -45,6 +45,12 @@ impl Left {
         self.batch.size() + self.body_bytes
     }
 
+    /// Keeps the bodies of the record that was put last.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        self.body_bytes += kept.capture.size();
+        self.bodies.push(kept);
+    }
+
     /// Ready to be used again; its memory stays.
     pub(crate) fn clear(&mut self) {
         self.batch.lines.clear();

@@ -53,7 +53,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let snapshot = Snapshot::new(1, &config, &Metrics::new(), &Accounts::new(), &Registry::default());
+    let snapshot = Snapshot::new(1, &config, &Metrics::new(), &Accounts::new(), &Registry::default(), None);
     let explanation = snapshot.explain(&asked, now_ms());
     print!("{}", told(&asked, &explanation, &config));
     ExitCode::from(u8::from(explanation.refusal.is_some()))
@@ -223,7 +223,7 @@ keys:
         let sha256 = weir_filters::key::KeyDigest::of("wk-canary").to_string();
         let config = crate::config::parse(&CONFIG.replace("SHA", &sha256), Path::new("weir.yaml"), &|_| None);
         let config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let snapshot = Snapshot::new(1, &config, &Metrics::new(), &Accounts::new(), &Registry::default());
+        let snapshot = Snapshot::new(1, &config, &Metrics::new(), &Accounts::new(), &Registry::default(), None);
         let asked = curl(text).unwrap();
         let explanation = snapshot.explain(&asked, 1_800_000_000_000);
         let text = told(&asked, &explanation, &config);

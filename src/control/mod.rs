@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
+use crate::audit::Heard;
 use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
@@ -73,6 +74,8 @@ impl Control {
         if self.is_frozen() {
             return Err(vec![FROZEN.to_owned()]);
         }
+        // Whoever has moved the files of records says so by this, be the configuration good or bad.
+        self.shared.audit.reopen();
         let metrics = &self.shared.metrics;
         let loaded = config::load(path, &|name| std::env::var(name).ok());
         let loaded = loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect());
@@ -220,10 +223,12 @@ impl Control {
     }
 
     fn put_in_force(&self, config: &Config) -> u64 {
-        let Shared { live, ledger, metrics, accounts, registry, .. } = &*self.shared;
+        let Shared { live, ledger, metrics, audit, accounts, registry, .. } = &*self.shared;
         let version = live.load().version() + 1;
         accounts.apply(&limited(config), ledger, now_ms());
-        live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry)));
+        live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry, Some(ledger.id()))));
+        audit.apply(&config.audit);
+        audit.tell(&Heard::ConfigReloaded(version));
         metrics.set_config_version(version);
         log::info!("configuration {version} is in force");
         version

@@ -139,10 +139,10 @@ where
         let mut stopping = pin!(stopped(shutdown.clone()));
         let mut kit = Kit::new(&shutdown, stopping.as_mut());
         let mut next = Some(first);
-        while let Some(Arrival { socket, counted }) = next.take() {
+        while let Some(Arrival { socket, from, counted }) = next.take() {
             let due = self.first_head_due();
             match TcpStream::from_std(socket) {
-                Ok(socket) => self.converse(Box::new(Plain(socket)), Speech::Any, due, &mut kit).await,
+                Ok(socket) => self.converse(Box::new(Plain(socket)), from, Speech::Any, due, &mut kit).await,
                 Err(e) => log::error!("a connection cannot be watched: {e}"),
             }
             drop(counted);
@@ -159,7 +159,7 @@ where
 
     /// Serves a connection whose client first encrypts it.
     pub(super) async fn encrypted(self, acceptor: Arc<Acceptor>, arrival: Arrival, shutdown: ShutdownWatch) {
-        let Arrival { socket, counted: _counted } = arrival;
+        let Arrival { socket, from, counted: _counted } = arrival;
         // One deadline for handshake and head: whoever is slow is slow in either.
         let due = self.first_head_due();
         let socket = match TcpStream::from_std(socket) {
@@ -174,7 +174,7 @@ where
             _ => Speech::Http1,
         };
         let mut stopping = pin!(stopped(shutdown.clone()));
-        self.converse(Box::new(stream), speech, due, &mut Kit::new(&shutdown, stopping.as_mut())).await;
+        self.converse(Box::new(stream), from, speech, due, &mut Kit::new(&shutdown, stopping.as_mut())).await;
     }
 
     /// By when the first head of a connection that begins now has to be whole.
@@ -183,8 +183,8 @@ where
     }
 
     /// Serves a connection to its end; its first head has to be whole by `due`.
-    async fn converse(&self, stream: Stream, speech: Speech, due: Instant, kit: &mut Kit<'_>) {
-        let client = Arc::new(Client::new(stream, std::mem::take(&mut kit.alarm)));
+    async fn converse(&self, stream: Stream, from: Option<IpAddr>, speech: Speech, due: Instant, kit: &mut Kit<'_>) {
+        let client = Arc::new(Client::new(stream, from, std::mem::take(&mut kit.alarm)));
         let mut first = Some(due);
         loop {
             let next = {

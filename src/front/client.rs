@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -38,7 +39,10 @@ pub(crate) const STALL: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A connection.
-pub struct Client(Mutex<Connection>);
+pub struct Client {
+    address: Option<IpAddr>,
+    connection: Mutex<Connection>,
+}
 
 struct Connection {
     /// `None` once it was handed on.
@@ -76,8 +80,8 @@ const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Client {
     /// `alarm` may have served another connection of this task.
-    pub(super) fn new(stream: Stream, alarm: Alarm) -> Self {
-        Self(Mutex::new(Connection {
+    pub(super) fn new(stream: Stream, address: Option<IpAddr>, alarm: Alarm) -> Self {
+        let connection = Mutex::new(Connection {
             stream: Some(stream),
             input: BytesMut::new(),
             searched: 0,
@@ -89,11 +93,17 @@ impl Client {
             alarm,
             taking: Patience::new(STALL, 0),
             sending: Patience::new(STALL, 0),
-        }))
+        });
+        Self { address, connection }
+    }
+
+    /// Where it comes from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next request: its first byte in the time for idle connections, its whole head in the time for heads

@@ -141,8 +141,9 @@ async fn accept<S, P>(
             match acceptfrom_with(listener.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 // Who is too many sees a close.
                 Ok((socket, from)) => {
-                    if let Some(counted) = front.admit(address_of(from)) {
-                        let arrival = Arrival { socket: socket.into(), counted };
+                    let from = address_of(from);
+                    if let Some(counted) = front.admit(from) {
+                        let arrival = Arrival { socket: socket.into(), from, counted };
                         serve(arrival, &front, door.tls.as_ref(), &seats, &shutdown);
                     }
                 }

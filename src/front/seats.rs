@@ -5,7 +5,7 @@
 //! the next connection is given to it. Owns who sits where; refuses to know what is said.
 
 use std::cell::Cell;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -19,6 +19,8 @@ const MAX_FREE: usize = 64;
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) socket: TcpStream,
+    /// Where it comes from.
+    pub(super) from: Option<IpAddr>,
     /// Held for as long as the connection is.
     pub(super) counted: Counted,
 }
@@ -167,7 +169,7 @@ mod tests {
     fn stream() -> Arrival {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        Arrival { socket, counted: Arc::new(Census::default()).enter(None, &room(1, 0)).unwrap() }
+        Arrival { socket, from: None, counted: Arc::new(Census::default()).enter(None, &room(1, 0)).unwrap() }
     }
 
     fn poll(seat: &mut Seat) -> Poll<Arrival> {

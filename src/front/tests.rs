@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(30);
 
 fn connection() -> (Client, DuplexStream) {
     let (near, far) = duplex(64 * 1024);
-    (Client::new(Box::new(near), Alarm::default()), far)
+    (Client::new(Box::new(near), None, Alarm::default()), far)
 }
 
 /// So long for idleness, and for a head.
@@ -194,7 +194,7 @@ async fn a_client_that_takes_nothing_is_left_and_one_that_is_slow_is_held_to_a_r
         [(0, 60 * SECOND, 1, true), (100_000, TICK, 10, true), (100, TICK, 100, false)]
     {
         let (near, mut far) = duplex(100);
-        let client = Client::new(Box::new(near), Alarm::default());
+        let client = Client::new(Box::new(near), None, Alarm::default());
         far.write_all(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n").await.unwrap();
         let terms = Terms { write: 5 * TICK, min_rate, ..room(1, 0) };
         assert!(matches!(client.next(&terms, None).await, Next::Request(_)));
@@ -298,7 +298,7 @@ async fn a_client_that_leaves_is_noticed_and_one_that_goes_on_is_not_read_withou
 #[tokio::test]
 async fn a_large_piece_is_written_whole_to_a_client_that_takes_it_in_bits() {
     let (near, mut far) = duplex(1000);
-    let client = Client::new(Box::new(near), Alarm::default());
+    let client = Client::new(Box::new(near), None, Alarm::default());
     far.write_all(b"GET / HTTP/1.1\r\nhost: w\r\n\r\n").await.unwrap();
     request(&client).await;
     let large: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();

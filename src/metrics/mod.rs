@@ -14,6 +14,7 @@ mod handles;
 mod histogram;
 mod ledger;
 mod limits;
+mod sinks;
 #[cfg(test)]
 mod tests;
 
@@ -122,6 +123,7 @@ pub struct Metrics {
     limits: limits::LimitMetrics,
     edge: edge::EdgeMetrics,
     ledger: ledger::LedgerMetrics,
+    sinks: sinks::SinkMetrics,
     streams_active: IntGauge,
     drains_active: IntGauge,
     drains: [IntCounter; Drained::ALL.len()],
@@ -163,6 +165,7 @@ impl Metrics {
             limits: limits::LimitMetrics::declare(&declare)?,
             edge: edge::EdgeMetrics::declare(&declare)?,
             ledger: ledger::LedgerMetrics::declare(&declare)?,
+            sinks: sinks::SinkMetrics::declare(&declare)?,
             drains_active: declare
                 .gauge("weir_drains_active", "Answers that are read although their client has left.")?,
             drains: Drained::ALL.map(|result| families.drains.child(&[], &[result.name()])),

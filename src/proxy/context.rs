@@ -25,6 +25,7 @@ use super::attempt::{Attempt, Attempts};
 use super::in_flight::Place;
 use super::limits::Held;
 use super::plan::Plan;
+use super::record::Notes;
 use super::{Shared, Snapshot, finish};
 
 /// How far a request has come.
@@ -78,6 +79,12 @@ pub struct Context {
     pub(super) images: u64,
     /// Time spent in Weir's own code before the upstream was asked.
     pub(super) overhead: Duration,
+    /// What was noted for its record, if there is to be one.
+    pub(super) notes: Option<Notes>,
+    /// What went wrong, in one word, if that is known better than its outcome says.
+    pub(super) error: Option<&'static str>,
+    /// Bytes of an answer of Weir's own.
+    pub(super) own_bytes: u64,
 }
 
 /// What is known once a channel is chosen.
@@ -181,6 +188,9 @@ impl Context {
             reads: false,
             images: 0,
             overhead: Duration::ZERO,
+            notes: None,
+            error: None,
+            own_bytes: 0,
         }
     }
 
@@ -224,6 +234,9 @@ impl Context {
             outcome: self.outcome,
             reads: self.reads,
             overhead: self.overhead,
+            notes: None,
+            error: self.error,
+            own_bytes: self.own_bytes,
         };
         std::mem::replace(self, stays)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pingora_core::{Error, ErrorSource, ErrorType};
 use weir_filters::limits::Use;
+use weir_filters::meter::Reading;
 use weir_filters::price::NanoUsd;
 use weir_filters::refusal::Refusal;
 use weir_filters::usage::Usage;
@@ -14,7 +15,7 @@ use crate::ledger::{Outcome, Settlement};
 use crate::metrics::Observation;
 
 use super::context::{Context, Stage};
-use super::{limits, pricing};
+use super::{limits, pricing, record};
 
 /// Notes why a request ended, as Pingora saw it. What is known already stands.
 pub(super) fn ended(error: Option<&Error>, ctx: &mut Context) {
@@ -77,7 +78,7 @@ pub(super) fn settle(ctx: &mut Context) {
         unpriced: false,
     };
     let mut delivered = false;
-    let mut response_bytes = 0;
+    let mut read = None;
     if let Some(exchange) = &mut ctx.exchange {
         observation.channel = Some(exchange.channel.index());
         observation.model = snapshot.model_label(exchange.channel.index(), &ctx.model);
@@ -95,12 +96,26 @@ pub(super) fn settle(ctx: &mut Context) {
                 observation.usage = reading.usage;
                 observation.invalid = reading.invalid;
             }
-            response_bytes = reading.body_bytes;
+            read = Some(reading);
         }
     }
     let priced = pricing::priced(ctx, snapshot, &observation.usage, delivered);
     (observation.cost, observation.unpriced) = (priced.cost, priced.unpriced);
     ctx.shared.metrics.observe(&snapshot.handles, &observation);
+    count(ctx, &observation, read.as_ref(), priced, answered_here);
+    record::leave(ctx, &observation, read.as_ref());
+}
+
+/// Writes the request down in the ledger, if it is one that counts there.
+fn count(
+    ctx: &mut Context,
+    observation: &Observation,
+    read: Option<&Reading>,
+    priced: pricing::Priced,
+    answered_here: bool,
+) {
+    let snapshot = &ctx.snapshot;
+    let outcome = observation.outcome;
     if answered_here && outcome != Outcome::Refused {
         return;
     }
@@ -112,7 +127,7 @@ pub(super) fn settle(ctx: &mut Context) {
     let settlement = Settlement::<&str> {
         id: ctx.id,
         time_ms: ctx.arrived_ms,
-        duration_us: micros(duration),
+        duration_us: micros(observation.duration),
         first_token_us: observation.first_token.map(micros),
         key_id: &key.id,
         key_name: &key.name,
@@ -126,7 +141,7 @@ pub(super) fn settle(ctx: &mut Context) {
         stream: observation.stream,
         events: observation.events,
         request_bytes: ctx.request_bytes,
-        response_bytes,
+        response_bytes: read.map_or(0, |reading| reading.body_bytes),
         usage: observation.usage,
         cost: priced.cost,
         price_version: priced.version,
@@ -158,6 +173,6 @@ fn outcome(ctx: &Context) -> Outcome {
     })
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

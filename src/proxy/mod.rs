@@ -14,6 +14,7 @@ mod in_flight;
 mod limits;
 mod plan;
 mod pricing;
+mod record;
 mod reply;
 mod request;
 mod response;
@@ -30,6 +31,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::accounts::Accounts;
+use crate::audit::Audit;
 use crate::channels::{Registry, Sticky};
 use crate::front::Census;
 use crate::ledger::Ledger;
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwap<Snapshot>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Records of requests.
+    pub(crate) audit: Audit,
     /// What keys, users and channels have used of their limits.
     pub(crate) accounts: Arc<Accounts>,
     /// The way to the upstreams.

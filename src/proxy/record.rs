@@ -92,8 +92,8 @@ pub(super) fn arrived(session: &Session, ctx: &mut Context) {
 
 fn note_head(head: &RequestHeader, address: Option<IpAddr>, ctx: &Context, notes: &mut Notes) {
     let settings = &ctx.snapshot.audit;
-    let lines = head.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-    let credentials = Credentials::of(lines.clone(), head.uri.query());
+    let lines = || lines_of(&head.headers);
+    let credentials = Credentials::of(lines(), head.uri.query());
     let value = |name: &HeaderName| head.headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
     let agent = credentials.hide(value(&USER_AGENT));
     let out = &mut notes.bytes;
@@ -125,14 +125,17 @@ fn note_head(head: &RequestHeader, address: Option<IpAddr>, ctx: &Context, notes
     }
 }
 
+fn lines_of(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+}
+
 fn encoding(headers: &HeaderMap) -> Encoding {
     Encoding::of(headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()))
 }
 
 /// The model as it may be recorded: without the request's own credential, should somebody send it as one.
 pub(super) fn without_credentials(model: &str, head: &RequestHeader) -> Option<String> {
-    let lines = head.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-    let credentials = Credentials::of(lines, head.uri.query());
+    let credentials = Credentials::of(lines_of(&head.headers), head.uri.query());
     match credentials.hide(model.as_bytes()) {
         std::borrow::Cow::Borrowed(_) => None,
         std::borrow::Cow::Owned(hidden) => Some(String::from_utf8_lossy(&hidden).into_owned()),
@@ -144,7 +147,7 @@ pub(super) fn answered(lines: &Lines, layout: Layout, ctx: &mut Context) {
     let Some(notes) = &mut ctx.notes else { return };
     notes.bytes.truncate(notes.head);
     if ctx.snapshot.audit.headers {
-        put_headers(&mut notes.bytes, lines.iter(), &Credentials::default());
+        put_headers(&mut notes.bytes, || lines.iter(), &Credentials::default());
     }
     if let Some(capture) = &mut notes.capture {
         capture.response.layout = layout;
@@ -178,9 +181,8 @@ pub(super) fn leave(ctx: &mut Context, observed: &Observation, reading: Option<&
     let route = ctx.route.map_or("", |route| &*snapshot.route_names[route]);
     let (key_id, key_name, user) = ctx.key.as_ref().map_or(("", "", ""), |key| (&*key.id, &*key.name, &*key.user));
     let exchange = ctx.exchange.as_ref();
-    let (channel, channel_key) = exchange.map_or(("", ""), |exchange| {
-        (&**exchange.channel.name(), &*exchange.channel.key(exchange.key).name)
-    });
+    let (channel, channel_key) =
+        exchange.map_or(("", ""), |exchange| (&**exchange.channel.name(), &*exchange.channel.key(exchange.key).name));
     let mut word = [0; 10];
     let response_bytes = reading.map_or(ctx.own_bytes, |reading| reading.body_bytes);
     let record = Record {

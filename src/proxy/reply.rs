@@ -17,7 +17,7 @@ use crate::ledger::Outcome;
 use crate::metrics::AuthFailure;
 
 use super::context::{Context, Stage};
-use super::{Snapshot, finish};
+use super::{Snapshot, finish, record};
 
 /// How much of a body that nobody wants is read and thrown away, so that its sender gets to see the
 /// answer before it sees the connection close.
@@ -163,6 +163,7 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
             _ => Refusal::UpstreamBroken,
         },
     };
+    ctx.error = Some(refusal.reason());
     let code = refusal.status();
     if answered {
         if !session.as_mut().is_body_done() {
@@ -192,6 +193,8 @@ async fn write(
     body: Bytes,
 ) -> Result<()> {
     ctx.status = status;
+    ctx.own_bytes = body.len() as u64;
+    record::received(&body, &mut ctx.notes);
     // Counted before it leaves, as an upstream's answer is: what a client was told is in the journal.
     finish::settle(ctx);
     let mut header = ResponseHeader::build(status, Some(headers.len() + 6))?;

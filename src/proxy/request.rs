@@ -20,7 +20,7 @@ use crate::leg::Upload;
 
 use super::attempt::{self, Way};
 use super::context::{Context, Stage};
-use super::{Snapshot, reply};
+use super::{Snapshot, record, reply};
 
 /// Pieces of a body smaller than this are joined: a client that sends single bytes would otherwise
 /// cost a hundred times their number in memory.
@@ -28,6 +28,7 @@ const SMALL_PIECE: usize = 8 * 1024;
 
 /// Pingora's first phase. `true`: the answer has been written here.
 pub(super) async fn arrive(session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    record::arrived(session, ctx);
     let snapshot = ctx.snapshot.clone();
     // Only HTTP/2 heeds it.
     session.downstream_session.set_write_timeout(Some(snapshot.terms.write));
@@ -106,7 +107,8 @@ async fn admit(
     let waited = clock::now().saturating_duration_since(before_body);
     let model = route.model.or_else(|| Some(&*body.facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
     if let Some(model) = &model {
-        ctx.model = model.clone();
+        let recorded = record::without_credentials(model, session.req_header());
+        ctx.model = recorded.map_or_else(|| model.clone(), Arc::from);
     }
     check_model(&route, &admitted, model.as_deref())?;
     let way = Way { route: &route, path, query: query.as_deref(), model: model.as_deref() };
@@ -171,6 +173,7 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
             return Err(Refusal::BodyTooLarge { limit }.into());
         }
         scanner.feed(&piece);
+        record::sent(&piece, ctx);
         if piece.len() >= SMALL_PIECE || read == piece.len() {
             pieces.extend((!small.is_empty()).then(|| small.split().freeze()));
             pieces.push(piece);
@@ -229,6 +232,7 @@ fn broken(error: Box<Error>) -> Stop {
 /// Counts a body that streams, and stops one that exceeds the cap.
 pub(super) fn more_body(data: &Bytes, ctx: &mut Context) -> Result<()> {
     ctx.request_bytes += data.len() as u64;
+    record::sent(data, ctx);
     let limit = ctx.snapshot.max_body;
     if ctx.request_bytes > limit as u64 {
         ctx.refused = Some(Refusal::BodyTooLarge { limit });

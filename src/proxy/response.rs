@@ -12,14 +12,15 @@ use weir_filters::limits::told;
 use weir_filters::meter::{Meter, Shape};
 use weir_filters::refusal::Refusal;
 
+use crate::audit::Layout;
 use crate::clock;
 use crate::config::Durability;
 use crate::http1::{Lines, Response, put_line};
 use crate::ledger::Outcome;
 
 use super::context::{Context, Exchange};
-use super::finish;
 use super::limits::Held;
+use super::{finish, record};
 
 /// The head as the client gets it.
 pub(super) struct Head {
@@ -68,6 +69,7 @@ pub(super) fn head(mut head: Response, ctx: &mut Context) -> Head {
     let may_say_more = shape == Shape::Sse && encoding == Encoding::Identity && head.length.is_none();
     exchange.boundary = (may_say_more && head.status.is_success()).then(Boundary::new);
     exchange.left_to_hold = head.length;
+    record::answered(&head.lines, Layout { shape, encoding }, ctx);
     Head::new(head)
 }
 
@@ -143,6 +145,7 @@ pub(super) fn body(data: Bytes, end: bool, ctx: &mut Context) -> Bytes {
                 exchange.first_token = Some(clock::now().saturating_duration_since(arrived));
             }
         }
+        record::received(&passed, &mut ctx.notes);
         passed = pass(exchange, passed, strict);
     }
     if end && !exchange.complete {
@@ -198,16 +201,17 @@ pub(super) async fn end(ctx: &mut Context) -> Bytes {
 pub(super) async fn last_words(error: &Error, ctx: &mut Context) -> Option<Bytes> {
     let end = ctx.exchange.as_ref()?.boundary.as_ref()?.end_event()?;
     finish::ended(Some(error), ctx);
+    let refusal = match ctx.outcome {
+        Some(Outcome::Timeout) => Refusal::UpstreamTimeout,
+        _ => Refusal::UpstreamBroken,
+    };
+    ctx.error = Some(refusal.reason());
     finish::settle(ctx);
     if ctx.snapshot.durability == Durability::Strict
         && let Some(position) = ctx.exchange.as_ref().and_then(|exchange| exchange.position)
     {
         ctx.shared.ledger.synced(position).await;
     }
-    let refusal = match ctx.outcome {
-        Some(Outcome::Timeout) => Refusal::UpstreamTimeout,
-        _ => Refusal::UpstreamBroken,
-    };
     let event = refusal.event(ctx.protocol, &ctx.id());
     Some([end, event.as_bytes()].concat().into())
 }

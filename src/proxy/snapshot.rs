@@ -13,10 +13,12 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
+use crate::audit::{Caps, node_name};
 use crate::channels::{Channel, Channels, Registry};
 use crate::config::{self, Config, Durability, Identity, Unpriced, WhenFull};
 use crate::descriptors;
 use crate::front::{STALL, Terms};
+use crate::ledger::LedgerId;
 use crate::metrics::{Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
@@ -45,12 +47,30 @@ pub struct Snapshot {
     /// The places of the prices of `models`: most requests are for one that is named.
     pub(super) priced_models: Vec<Vec<Option<usize>>>,
     pub(super) unpriced: Unpriced,
+    pub(super) audit: Recorded,
+}
+
+/// What is recorded of requests.
+pub(super) struct Recorded {
+    /// What this gateway is called.
+    pub(super) node: Box<str>,
+    pub(super) headers: bool,
+    /// How much of bodies; `None`: nothing.
+    pub(super) caps: Option<Caps>,
+    pub(super) access_log: bool,
 }
 
 impl Snapshot {
     /// Makes the tables of `config`. The limits are those of `accounts`, the states of channels those that
-    /// `registry` knows.
-    pub fn new(version: u64, config: &Config, metrics: &Metrics, accounts: &Accounts, registry: &Registry) -> Self {
+    /// `registry` knows. What is recorded names the `ledger`.
+    pub fn new(
+        version: u64,
+        config: &Config,
+        metrics: &Metrics,
+        accounts: &Accounts,
+        registry: &Registry,
+        ledger: Option<LedgerId>,
+    ) -> Self {
         let routes = RouteTable::new(config.routes.iter().map(configured_route).collect());
         let route_names: Vec<Arc<str>> = routes.names().into_iter().map(Arc::from).collect();
         let channels = Channels::new(&config.channels, registry);
@@ -102,6 +122,12 @@ impl Snapshot {
             estimates: config.estimates,
             rooms,
             accounts_epoch: accounts.epoch(),
+            audit: Recorded {
+                node: node_name(config.audit.node.as_deref(), ledger).into(),
+                headers: config.audit.headers,
+                caps: Caps::of(&config.audit),
+                access_log: config.audit.access_log.is_some(),
+            },
         }
     }
 

@@ -93,16 +93,15 @@ fn replace(text: &[u8], credential: &[u8]) -> Vec<u8> {
 }
 
 /// Puts lines as an object of texts by their names in small letters. Values of one name are joined by a comma and a
-/// space, as RFC 9110, section 5.3 allows.
-pub fn put_headers<'a>(
-    out: &mut Vec<u8>,
-    lines: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
-    credentials: &Credentials<'_>,
-) {
+/// space, as RFC 9110, section 5.3 allows. `lines` gives the lines, each time that it is asked.
+pub fn put_headers<'a, I>(out: &mut Vec<u8>, lines: impl Fn() -> I, credentials: &Credentials<'_>)
+where
+    I: Iterator<Item = (&'a [u8], &'a [u8])>,
+{
     out.push(b'{');
     let begun = out.len();
-    for (n, (name, value)) in lines.clone().enumerate().take(MAX_LINES) {
-        let mut same = lines.clone().take(MAX_LINES).enumerate().filter(|(_, (other, _))| {
+    for (n, (name, value)) in lines().enumerate().take(MAX_LINES) {
+        let mut same = lines().take(MAX_LINES).enumerate().filter(|(_, (other, _))| {
             // The length tells most names apart.
             other.len() == name.len() && other.eq_ignore_ascii_case(name)
         });
