@@ -34,6 +34,8 @@ mod load;
 mod models;
 mod prices;
 mod prices_import;
+mod records;
+mod records_many;
 mod routes;
 mod smuggling;
 mod streams;

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod gateway;
 mod raw;
+mod records;
 mod tls;
 mod upstream;
 mod wire;
@@ -20,6 +21,7 @@ pub(crate) use client::{Answer, Http};
 pub(crate) use config::{Channel, anthropic, gemini, key_named, openai, secret_of};
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, GatewayBuilder, gateway};
 pub(crate) use raw::{Raw, RawAnswer};
+pub(crate) use records::Schema;
 pub(crate) use tls::Authority;
 pub(crate) use upstream::{Gate, Received, Script, Upstream, answer, chunked, raw_answer, upstream, upstream_at};
 
