@@ -15,6 +15,8 @@
 //! that a request belongs to ([`sticky`]); [`retry`] says whether another is asked after a failure, and
 //! [`boundary`] whether a stream that breaks off can still be told so. How far an upstream's host may lead is
 //! said by [`address`].
+//!
+//! What is recorded of a request is written as JSON by [`json`].
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +31,7 @@ pub mod decode;
 pub mod glob;
 pub mod headers;
 pub mod health;
+pub mod json;
 pub mod key;
 pub mod limits;
 pub mod meter;

@@ -1,6 +1,7 @@
 //! What the decisions of Weir cost: see `benches/micro.md`.
 
 mod answers;
+mod json;
 mod limits;
 #[path = "../../../benches/micro/runner.rs"]
 mod runner;
@@ -76,6 +77,7 @@ fn main() {
     }
     cases.extend(documents());
     cases.extend(requests());
+    cases.extend(json::cases());
     cases.extend(limits::cases());
     cases.extend(small::cases());
     runner::main(cases);
