@@ -16,7 +16,7 @@
 //! [`boundary`] whether a stream that breaks off can still be told so. How far an upstream's host may lead is
 //! said by [`address`].
 //!
-//! What is recorded of a request is written as JSON by [`json`].
+//! What is recorded of a request is written as JSON by [`json`]; [`mask`] takes the secrets out of it.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,7 @@ pub mod health;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod mask;
 pub mod meter;
 pub mod models;
 pub mod price;
