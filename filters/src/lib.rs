@@ -16,12 +16,14 @@
 //! [`boundary`] whether a stream that breaks off can still be told so. How far an upstream's host may lead is
 //! said by [`address`].
 //!
-//! What is recorded of a request is written as JSON by [`json`]; [`mask`] takes the secrets out of it.
+//! What is recorded of a request is written as JSON by [`json`]: [`mask`] takes the secrets out of it, and
+//! [`body`] turns what was kept of a body into text, a stream into what the model wrote.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod balance;
+pub mod body;
 pub mod boundary;
 pub mod calendar;
 pub mod credential;
