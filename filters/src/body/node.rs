@@ -1,117 +1,121 @@
 //! A JSON value as it stands in the bytes, looked into only where something is asked of it.
 //!
-//! Knows no document. It is lenient as clients are: of a key that occurs twice the last value counts, and a string
-//! may hold half of a surrogate pair.
+//! It does not validate: strings and brackets must be closed, and what else is wrong is passed over. It is lenient
+//! as clients are: of a key that occurs twice the last value counts, and a string may hold half of a surrogate pair.
+//! Knows no document.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
-use serde_json::value::RawValue;
+use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
+
+use crate::text::string_end;
+use crate::walk::{CLASSES, Class};
 
 /// A value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node<'a>(&'a RawValue);
+pub(super) struct Node<'a>(&'a str);
 
 impl<'a> Node<'a> {
-    /// Of a whole document; none if it is no JSON.
+    /// Of a whole document; none if that is not one object.
     pub(super) fn of(document: &'a str) -> Option<Node<'a>> {
-        serde_json::from_str(document).ok().map(Node)
+        let document = document.trim_ascii();
+        (document.starts_with('{') && value_end(document.as_bytes())? == document.len()).then_some(Node(document))
     }
 
     /// The members of an object under these keys, but for nulls.
     pub(super) fn members<const N: usize>(self, keys: [&str; N]) -> [Option<Node<'a>>; N] {
         let mut members = [None; N];
-        // What is no object has none.
-        let _ = self.read(Members { keys, members: &mut members });
+        let mut rest = self.0.strip_prefix('{').unwrap_or_default();
+        while let Some((key, after)) = string(rest.trim_ascii_start())
+            && let Some(after) = after.trim_ascii_start().strip_prefix(':')
+            && let Some((value, after)) = value(after)
+        {
+            let is_wanted = |wanted: &&str| *wanted == key || key.contains('\\') && spells(key, wanted);
+            if let Some(at) = keys.iter().position(|wanted| is_wanted(wanted)) {
+                members[at] = Some(value).filter(|value| value.0 != "null");
+            }
+            match after.trim_ascii_start().strip_prefix(',') {
+                Some(after) => rest = after,
+                None => break,
+            }
+        }
         members
     }
 
     /// The elements of an array.
-    pub(super) fn each(self, each: impl FnMut(Node<'a>)) {
-        let _ = self.read(Elements(each));
+    pub(super) fn each(self, mut each: impl FnMut(Node<'a>)) {
+        let mut rest = self.0.strip_prefix('[').unwrap_or_default();
+        while let Some((element, after)) = value(rest) {
+            each(element);
+            match after.trim_ascii_start().strip_prefix(',') {
+                Some(after) => rest = after,
+                None => break,
+            }
+        }
     }
 
     /// A string's characters in UTF-8, half of a surrogate pair as if it were a character.
     pub(super) fn string(self) -> Option<Cow<'a, [u8]>> {
-        self.read(Characters).ok()
+        let (inside, _) = string(self.0)?;
+        if !inside.contains('\\') {
+            return Some(inside.as_bytes().into());
+        }
+        Characters.deserialize(&mut serde_json::Deserializer::from_str(self.0)).ok()
     }
 
     /// A whole number.
     pub(super) fn number(self) -> Option<u64> {
-        self.0.get().parse().ok()
+        self.0.parse().ok()
     }
 
     /// The value as it stands.
     pub(super) fn raw(self) -> &'a str {
-        self.0.get()
-    }
-
-    fn read<S: DeserializeSeed<'a>>(self, seed: S) -> serde_json::Result<S::Value> {
-        seed.deserialize(&mut serde_json::Deserializer::from_str(self.0.get()))
+        self.0
     }
 }
 
-/// An object's key.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-struct Members<'m, 'a, 'k, const N: usize> {
-    keys: [&'k str; N],
-    members: &'m mut [Option<Node<'a>>; N],
+/// The inside of the string that begins here, and what follows it.
+fn string(text: &str) -> Option<(&str, &str)> {
+    let inside = text.strip_prefix('"')?;
+    let end = string_end(inside.as_bytes(), &mut false)?;
+    Some((&inside[..end], &inside[end + 1..]))
 }
 
-impl<'a, const N: usize> DeserializeSeed<'a> for Members<'_, 'a, '_, N> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
+/// The value that begins here, behind space, and what follows it.
+fn value(text: &str) -> Option<(Node<'_>, &str)> {
+    let text = text.trim_ascii_start();
+    let (value, after) = text.split_at_checked(value_end(text.as_bytes())?)?;
+    Some((Node(value), after))
 }
 
-impl<'a, const N: usize> Visitor<'a> for Members<'_, 'a, '_, N> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            if let Some(at) = self.keys.iter().position(|wanted| *wanted == key) {
-                self.members[at] = map.next_value::<Option<&RawValue>>()?.map(Node);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+/// Where the value ends that begins here; none if it has no end, or if there is none.
+fn value_end(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0_usize);
+    loop {
+        match CLASSES[usize::from(*bytes.get(at)?)] {
+            Class::Quote => at += string_end(&bytes[at + 1..], &mut false)? + 1,
+            Class::Open => depth += 1,
+            Class::Close => depth = depth.checked_sub(1)?,
+            Class::Scalar if depth == 0 => {
+                let rest = &bytes[at..];
+                return Some(
+                    at + rest.iter().position(|b| CLASSES[usize::from(*b)] != Class::Scalar).unwrap_or(rest.len()),
+                );
             }
+            Class::Space | Class::Colon | Class::Comma if depth == 0 => return None,
+            Class::Space | Class::Colon | Class::Comma | Class::Scalar => {}
         }
-        Ok(())
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
     }
 }
 
-struct Elements<F>(F);
-
-impl<'a, F: FnMut(Node<'a>)> DeserializeSeed<'a> for Elements<F> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'a, F: FnMut(Node<'a>)> Visitor<'a> for Elements<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(element) = seq.next_element()? {
-            (self.0)(Node(element));
-        }
-        Ok(())
-    }
+/// Whether a key that is written with escapes is this one.
+fn spells(key: &str, wanted: &str) -> bool {
+    Node(&format!("\"{key}\"")).string().as_deref() == Some(wanted.as_bytes())
 }
 
 /// Read as bytes, because only so halves of surrogate pairs are let pass.
@@ -144,24 +148,33 @@ impl<'a> Visitor<'a> for Characters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
 
     fn member(document: &'static str, key: &str) -> Option<&'static str> {
-        let [member] = Node::of(document).expect("JSON").members([key]);
+        let [member] = Node::of(document).expect("an object").members([key]);
         member.map(Node::raw)
     }
 
     #[test]
     fn members_are_found_as_they_stand() {
         assert_eq!(member(r#" {"a":{"b":1},"b": [2, 3] } "#, "b"), Some("[2, 3]"));
+        assert_eq!(member(r#"{"a" : "}\"," , "b":2}"#, "a"), Some(r#""}\",""#));
         assert_eq!(member(r#"{"a":1,"a":2}"#, "a"), Some("2"));
         assert_eq!(member(r#"{"\u0061":1}"#, "a"), Some("1"));
         assert_eq!(member(r#"{"a":null}"#, "a"), None);
         assert_eq!(member(r#"{"a":1,"a":null}"#, "a"), None);
-        for other in ["[1]", "1", "null", "\"a\""] {
-            assert_eq!(member(other, "a"), None);
+        assert_eq!(member(r#"{"b":{"a":1}}"#, "a"), None);
+        for wrong in [r#"{"a"}"#, r#"{"a" 1}"#, r#"{"a":}"#, r#"{"a":,"b":1}"#, "{a:1}", "{,}", "{}"] {
+            assert_eq!(member(wrong, "a"), None, "{wrong}");
         }
-        for broken in ["", "{", "{}x", "{'a':1}", "[1,]"] {
-            assert!(Node::of(broken).is_none(), "{broken}");
+    }
+
+    #[test]
+    fn what_is_not_one_closed_object_is_no_document() {
+        for other in ["", "1", "null", "\"a\"", "[{}]", "{", "{}x", "{}{}", r#"{"a":"}"#, r#"{"a":[1}"#, "}{", "Bad {}"]
+        {
+            assert!(Node::of(other).is_none(), "{other}");
         }
     }
 
@@ -169,25 +182,26 @@ mod tests {
     fn elements_come_in_their_order() {
         let elements = |document| {
             let mut elements = Vec::new();
-            Node::of(document).unwrap().each(|element| elements.push(element.raw()));
+            Node(document).each(|element| elements.push(element.raw()));
             elements
         };
-        assert_eq!(elements(r#"[1, {"a":2} ,null]"#), ["1", r#"{"a":2}"#, "null"]);
-        assert_eq!(elements("{}"), [""; 0]);
+        assert_eq!(elements(r#"[1, {"a":[2]} ,null,"]"]"#), ["1", r#"{"a":[2]}"#, "null", "\"]\""]);
+        for none in ["{}", "[]", "[ ]", "1", "\"[1]\""] {
+            assert_eq!(elements(none), [""; 0], "{none}");
+        }
     }
 
     #[test]
     fn strings_and_numbers_are_read_only_as_what_they_are() {
-        let string = |document| Node::of(document).unwrap().string();
+        let string = |document| Node(document).string();
         assert_eq!(string(r#""a\n\u00e9\ud83e\udd80""#).unwrap(), "a\né🦀".as_bytes());
         assert_eq!(string(r#""\ud83e""#).unwrap(), &b"\xED\xA0\xBE"[..]);
-        for other in ["1", "[97]", "null", "{}"] {
+        for other in ["1", "[97]", "null", "{}", r#""\x""#] {
             assert!(string(other).is_none(), "{other}");
         }
-        let number = |document| Node::of(document).unwrap().number();
-        assert_eq!(number("7"), Some(7));
-        for other in ["-1", "1.0", "\"1\"", "null"] {
-            assert!(number(other).is_none(), "{other}");
+        assert_eq!(Node("7").number(), Some(7));
+        for other in ["-1", "1.0", "\"1\"", "null", "18446744073709551616"] {
+            assert!(Node(other).number().is_none(), "{other}");
         }
     }
 
@@ -197,5 +211,61 @@ mod tests {
         let document = format!(r#"{{"x":{deep},"a":1}}"#);
         let [member] = Node::of(&document).unwrap().members(["a"]);
         assert_eq!(member.map(Node::raw), Some("1"));
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,9}|[\"\\\\{}\\[\\],:\n ]{0,9}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map("[ab\"\\\\]{0,2}", inner, 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// The value, read by nothing but nodes.
+    fn agrees(node: Node<'_>, value: &Value) -> bool {
+        match value {
+            Value::Object(object) => object.iter().all(|(key, value)| {
+                let [member] = node.members([key]);
+                member.map_or(value.is_null(), |member| agrees(member, value))
+            }),
+            Value::Array(array) => {
+                let (mut at, mut all) = (0, true);
+                node.each(|element| {
+                    all &= array.get(at).is_some_and(|value| agrees(element, value));
+                    at += 1;
+                });
+                all && at == array.len()
+            }
+            Value::String(string) => node.string().as_deref() == Some(string.as_bytes()),
+            other => node.raw() == other.to_string(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_json_is_read_as_serde_json_reads_it(value in json(), pretty: bool) {
+            let object = serde_json::json!({ "it": value });
+            let text = if pretty { serde_json::to_string_pretty(&object).unwrap() } else { object.to_string() };
+            prop_assert!(agrees(Node::of(&text).unwrap(), &object));
+        }
+
+        #[test]
+        fn what_is_not_is_passed_over(text in "[{}\\[\\]\",:\\\\ a1é]{0,60}") {
+            let text = format!("{{{text}}}");
+            if let Some(node) = Node::of(&text) {
+                let [member] = node.members(["a"]);
+                let inside = |part: Node<'_>| text.contains(part.raw());
+                prop_assert!(member.is_none_or(inside));
+                node.each(|_| {});
+            }
+        }
     }
 }
