@@ -7,8 +7,10 @@ use super::node::Node;
 use super::transcript::{Kind, Place, Transcript};
 use crate::text::says_nothing;
 
-pub(super) fn read(event: Node<'_>, transcript: &mut Transcript) {
-    let [index, block, delta] = event.members(["index", "content_block", "delta"]);
+/// What is read of an event.
+pub(super) const KEYS: [&str; 3] = ["index", "content_block", "delta"];
+
+pub(super) fn read([index, block, delta]: [Option<Node<'_>>; 3], transcript: &mut Transcript) {
     let place = Place { item: index.and_then(Node::number).unwrap_or(0), ..Place::default() };
     if let Some(block) = block {
         let [kind, name, id, input] = block.members(["type", "name", "id", "input"]);

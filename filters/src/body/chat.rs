@@ -6,8 +6,10 @@
 use super::node::Node;
 use super::transcript::{Kind, Place, Transcript};
 
-pub(super) fn read(chunk: Node<'_>, transcript: &mut Transcript) {
-    let [choices] = chunk.members(["choices"]);
+/// What is read of a chunk.
+pub(super) const KEYS: [&str; 1] = ["choices"];
+
+pub(super) fn read([choices]: [Option<Node<'_>>; 1], transcript: &mut Transcript) {
     let Some(choices) = choices else { return };
     choices.each(|choice| {
         let [index, delta, text] = choice.members(["index", "delta", "text"]);

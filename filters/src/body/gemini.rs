@@ -6,8 +6,10 @@
 use super::node::Node;
 use super::transcript::{Kind, Transcript};
 
-pub(super) fn read(chunk: Node<'_>, transcript: &mut Transcript) {
-    let [candidates] = chunk.members(["candidates"]);
+/// What is read of a chunk.
+pub(super) const KEYS: [&str; 1] = ["candidates"];
+
+pub(super) fn read([candidates]: [Option<Node<'_>>; 1], transcript: &mut Transcript) {
     let Some(candidates) = candidates else { return };
     candidates.each(|candidate| {
         let [index, content] = candidate.members(["index", "content"]);

@@ -26,6 +26,8 @@ mod transcript;
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+
 use crate::decode::{Decoder, Encoding};
 use crate::json;
 use crate::mask::Mask;
@@ -105,8 +107,8 @@ impl std::fmt::Debug for Captured<'_> {
     }
 }
 
-/// What a protocol's document says.
-type Reader = fn(Node<'_>, &mut Transcript);
+/// Reads a protocol's document; false if it is none.
+type Reader = fn(&str, &mut Transcript) -> bool;
 
 struct Shown<'a> {
     text: Text<'a>,
@@ -133,7 +135,7 @@ fn reassemble<'a>(body: &Captured<'_>, cap: usize, mask: &Mask) -> Option<Shown<
     });
     // What had no end is read if it is whole nevertheless.
     splitter.finish(|event| {
-        if Node::of(&String::from_utf8_lossy(event.data)).is_some() {
+        if Node::document(&utf8(event.data), []).is_some() {
             read_event(event, read, &mut transcript);
         }
     });
@@ -149,11 +151,19 @@ fn reassemble<'a>(body: &Captured<'_>, cap: usize, mask: &Mask) -> Option<Shown<
 
 fn reader(operation: Operation) -> Option<Reader> {
     match operation {
-        Operation::OpenAiChat | Operation::OpenAiCompletions => Some(chat::read),
-        Operation::OpenAiResponses | Operation::OpenAiOther => Some(responses::read),
-        Operation::OllamaChat => Some(ollama::read),
-        Operation::AnthropicMessages => Some(anthropic::read),
-        Operation::GeminiGenerate | Operation::GeminiStream => Some(gemini::read),
+        Operation::OpenAiChat | Operation::OpenAiCompletions => {
+            Some(|text, transcript| read_document(text, chat::KEYS, chat::read, transcript))
+        }
+        Operation::OpenAiResponses | Operation::OpenAiOther => {
+            Some(|text, transcript| read_document(text, responses::KEYS, responses::read, transcript))
+        }
+        Operation::OllamaChat => Some(|text, transcript| read_document(text, ollama::KEYS, ollama::read, transcript)),
+        Operation::AnthropicMessages => {
+            Some(|text, transcript| read_document(text, anthropic::KEYS, anthropic::read, transcript))
+        }
+        Operation::GeminiGenerate | Operation::GeminiStream => {
+            Some(|text, transcript| read_document(text, gemini::KEYS, gemini::read, transcript))
+        }
         Operation::OpenAiEmbeddings
         | Operation::AnthropicCountTokens
         | Operation::GeminiEmbed
@@ -167,27 +177,43 @@ fn read_event(event: Event<'_>, read: Reader, transcript: &mut Transcript) -> bo
     if event.data.trim_ascii() == b"[DONE]" {
         return true;
     }
-    // What is not UTF-8 is read as clients read it.
-    let data = String::from_utf8_lossy(event.data);
-    let Some(document) = Node::of(&data) else {
-        if event.whole && !data.trim().is_empty() {
-            let kind = if event.name == b"error" { Kind::Error } else { Kind::Data };
-            transcript.push_aside(kind, data.as_bytes());
-        }
-        return event.whole;
-    };
-    let [error, kind] = document.members(["error", "type"]);
-    let is_error = event.name == b"error" || kind.and_then(Node::string).as_deref() == Some(b"error");
+    let data = utf8(event.data);
+    if !data.trim().is_empty() && !read(&data, transcript) && event.whole {
+        let kind = if event.name == b"error" { Kind::Error } else { Kind::Data };
+        transcript.push_aside(kind, data.as_bytes());
+    } else if event.name == b"error" || memmem::find(event.data, b"\"error\"").is_some() {
+        read_error(&data, event.name == b"error", transcript);
+    }
+    event.whole
+}
+
+/// The protocol's error, if the document has one or is one: all protocols call it so.
+fn read_error(document: &str, is_error: bool, transcript: &mut Transcript) {
+    let Some([error, kind]) = Node::document(document, ["error", "type"]) else { return };
     match error.filter(|error| !says_nothing(error.raw().as_bytes())) {
         Some(error) => {
             let error = error.string().unwrap_or_else(|| error.raw().as_bytes().into());
             transcript.push_aside(Kind::Error, &error);
         }
-        None if is_error => transcript.push_aside(Kind::Error, document.raw().as_bytes()),
+        None if is_error || kind.and_then(Node::string).as_deref() == Some(b"error") => {
+            transcript.push_aside(Kind::Error, document.as_bytes());
+        }
         None => {}
     }
-    read(document, transcript);
-    true
+}
+
+fn read_document<'a, const N: usize>(
+    text: &'a str,
+    keys: [&str; N],
+    read: fn([Option<Node<'a>>; N], &mut Transcript),
+    transcript: &mut Transcript,
+) -> bool {
+    Node::document(text, keys).map(|members| read(members, transcript)).is_some()
+}
+
+/// What is not UTF-8 is read as clients read it.
+fn utf8(data: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed)
 }
 
 /// The body as it came, without its compression.

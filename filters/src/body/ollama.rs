@@ -5,8 +5,10 @@
 use super::node::Node;
 use super::transcript::{Kind, Transcript};
 
-pub(super) fn read(line: Node<'_>, transcript: &mut Transcript) {
-    let [message, response, thinking] = line.members(["message", "response", "thinking"]);
+/// What is read of a line.
+pub(super) const KEYS: [&str; 3] = ["message", "response", "thinking"];
+
+pub(super) fn read([message, response, thinking]: [Option<Node<'_>>; 3], transcript: &mut Transcript) {
     say(Kind::Reasoning, thinking, transcript);
     say(Kind::Text, response, transcript);
     let Some(message) = message else { return };

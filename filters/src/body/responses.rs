@@ -6,9 +6,24 @@
 use super::node::Node;
 use super::transcript::{Kind, Place, Transcript};
 
-pub(super) fn read(event: Node<'_>, transcript: &mut Transcript) {
-    let [name, item, delta, output, content, summary] =
-        event.members(["type", "item", "delta", "output_index", "content_index", "summary_index"]);
+/// What is read of an event: what it is and where it belongs, and how the kinds name what they say.
+pub(super) const KEYS: [&str; 12] = [
+    "type",
+    "output_index",
+    "content_index",
+    "summary_index",
+    "item",
+    "response",
+    "delta",
+    "text",
+    "refusal",
+    "arguments",
+    "input",
+    "code",
+];
+
+pub(super) fn read(members: [Option<Node<'_>>; 12], transcript: &mut Transcript) {
+    let [name, output, content, summary, item, response, delta, text, refusal, arguments, input, code] = members;
     let Some(name) = name.and_then(Node::string) else { return };
     let number = |node: Option<Node<'_>>| node.and_then(Node::number).unwrap_or(0);
     let place = Place { choice: 0, item: number(output), part: number(content.or(summary)) };
@@ -19,47 +34,43 @@ pub(super) fn read(event: Node<'_>, transcript: &mut Transcript) {
             }
         }
         b"response.failed" => {
-            let [response] = event.members(["response"]);
             if let Some([Some(error)]) = response.map(|response| response.members(["error"])) {
                 transcript.push_aside(Kind::Error, error.raw().as_bytes());
             }
         }
         _ => {
-            let Some((kind, whole)) = said(&name) else { return };
+            let Some((kind, is_whole)) = said(&name) else { return };
             // What is said of a call has no part.
             let place = if kind == Kind::Call { Place { part: 0, ..place } } else { place };
-            let piece = match whole {
-                None => delta,
-                Some(_) if transcript.has(place, kind) => None,
-                Some(key) => event.members([key])[0],
+            let piece = match kind {
+                _ if !is_whole => delta,
+                _ if transcript.has(place, kind) => None,
+                Kind::Refusal => refusal,
+                Kind::Call => arguments.or(input).or(code),
+                _ => text,
             };
             transcript.push(place, kind, &piece.and_then(Node::string).unwrap_or_default());
         }
     }
 }
 
-/// What an event of this type says; if it is all of it, under which key.
-fn said(name: &[u8]) -> Option<(Kind, Option<&'static str>)> {
-    Some(match name {
-        b"response.output_text.delta" | b"response.audio.transcript.delta" | b"transcript.text.delta" => {
-            (Kind::Text, None)
-        }
-        b"response.output_text.done" | b"transcript.text.done" => (Kind::Text, Some("text")),
-        b"response.reasoning_text.delta" | b"response.reasoning_summary_text.delta" => (Kind::Reasoning, None),
-        b"response.reasoning_text.done" | b"response.reasoning_summary_text.done" => (Kind::Reasoning, Some("text")),
-        b"response.refusal.delta" => (Kind::Refusal, None),
-        b"response.refusal.done" => (Kind::Refusal, Some("refusal")),
-        b"response.function_call_arguments.delta"
-        | b"response.mcp_call_arguments.delta"
-        | b"response.custom_tool_call_input.delta"
-        | b"response.code_interpreter_call_code.delta" => (Kind::Call, None),
-        b"response.function_call_arguments.done" | b"response.mcp_call_arguments.done" => {
-            (Kind::Call, Some("arguments"))
-        }
-        b"response.custom_tool_call_input.done" => (Kind::Call, Some("input")),
-        b"response.code_interpreter_call_code.done" => (Kind::Call, Some("code")),
+/// What an event of this type says, and whether it is all that was said before in deltas.
+fn said(name: &[u8]) -> Option<(Kind, bool)> {
+    let (what, is_whole) = match name.strip_suffix(b".delta") {
+        Some(what) => (what, false),
+        None => (name.strip_suffix(b".done")?, true),
+    };
+    let kind = match what {
+        b"response.output_text" | b"response.audio.transcript" | b"transcript.text" => Kind::Text,
+        b"response.reasoning_text" | b"response.reasoning_summary_text" => Kind::Reasoning,
+        b"response.refusal" => Kind::Refusal,
+        b"response.function_call_arguments"
+        | b"response.mcp_call_arguments"
+        | b"response.custom_tool_call_input"
+        | b"response.code_interpreter_call_code" => Kind::Call,
         _ => return None,
-    })
+    };
+    Some((kind, is_whole))
 }
 
 /// Items that are calls are called so: `function_call`, `web_search_call`. The tools of OpenAI have no other name.

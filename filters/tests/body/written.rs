@@ -205,12 +205,14 @@ fn responses_are_read_by_their_items() {
             r#"{"type":"response.output_item.added","output_index":3,"item":{"type":"mcp_call","name":"g"}}"#,
             r#"{"type":"response.mcp_call_arguments.done","output_index":3,"arguments":"{}"}"#,
             r#"{"type":"response.output_item.added","output_index":4,"item":{"type":"code_interpreter_call"}}"#,
-            r#"{"type":"response.code_interpreter_call_code.delta","output_index":4,"delta":"print(1)"}"#,
+            r#"{"type":"response.code_interpreter_call_code.done","output_index":4,"code":"print(1)"}"#,
             r#"{"type":"response.output_text.delta","output_index":5,"content_index":0,"delta":"Hel"}"#,
             r#"{"type":"response.output_text.delta","output_index":5,"content_index":0,"delta":"lo"}"#,
             r#"{"type":"response.output_text.done","output_index":5,"content_index":0,"text":"Hello"}"#,
             r#"{"type":"response.output_text.done","output_index":5,"content_index":1,"text":" there"}"#,
             r#"{"type":"response.refusal.delta","output_index":5,"content_index":2,"delta":"No."}"#,
+            r#"{"type":"response.refusal.done","output_index":5,"content_index":2,"refusal":"No."}"#,
+            r#"{"type":"response.refusal.done","output_index":6,"content_index":0,"refusal":"Never."}"#,
             r#"{"type":"response.unheard_of.delta","output_index":5,"content_index":2,"delta":"?"}"#,
         ],
     );
@@ -223,6 +225,7 @@ fn responses_are_read_by_their_items() {
         "[call] code_interpreter_call(print(1))",
         "Hello there",
         "[refusal] No.",
+        "[refusal] Never.",
     ];
     assert_eq!(text, lines.join("\n"));
 }
@@ -296,6 +299,7 @@ fn what_goes_wrong_in_mid_stream_is_shown() {
         // The beginning of an event is no event; one that lacks only its empty line is.
         ("data: {\"choices\":[{\"delta\":{\"cont", "Half"),
         ("data: {\"choices\":[{\"delta\":{\"content\":\"!\"}}]}", "Half!"),
+        ("data: {\"error\":{\"code\":500}}", "Half\n[error] {\"code\":500}"),
     ] {
         assert_eq!(text(rest), expected);
     }
