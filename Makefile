@@ -18,7 +18,7 @@ TRUST_ONLY ?=
 BENCH_ONLY ?=
 BENCH_OPTIONS ?=
 GROWTH_ROUNDS ?= 3
-FUZZ_TARGETS := sse json body config journal import
+FUZZ_TARGETS := sse json body config journal import reassemble
 
 .PHONY: install help setup demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench trust check run build release clean
 

@@ -12,9 +12,9 @@ use crate::credential::is_credential_header;
 use crate::secret::Secret;
 use crate::sketch::Sketch;
 
-/// The shortest upstream key that is looked for in an answer, in bytes: a shorter one would be found in
+/// The shortest key that is looked for in other text, in bytes: a shorter one would be found in
 /// dates and lengths. Providers' keys have forty and more.
-const MIN_ECHO: usize = 8;
+pub(crate) const MIN_ECHO: usize = 8;
 
 /// What concerns one connection only (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 9] = [

@@ -100,7 +100,7 @@ fn plain(text: &[u8]) -> usize {
     // A block that overlaps the one before is cheaper than single bytes at the end.
     if let Some(last) = text.last_chunk::<BLOCK>() {
         let (blocks, rest) = text.as_chunks::<BLOCK>();
-        let plain = blocks.iter().take_while(|block| !has_stop(*block)).count();
+        let plain = blocks.iter().take_while(|block| !has_stop(block)).count();
         let all = plain == blocks.len() && (rest.is_empty() || !has_stop(last));
         return if all { text.len() } else { plain * BLOCK };
     }

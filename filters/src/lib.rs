@@ -17,13 +17,15 @@
 //! said by [`address`].
 //!
 //! What is recorded of a request is put together by [`record`], as JSON that [`json`] writes, or as a line of an
-//! [`access`] log. What other gateways, or Weir itself, wrote down of requests is read by [`import`].
+//! [`access`] log: [`body`] turns what was kept of a body into text, a stream into what the model wrote, and [`mask`]
+//! takes the secrets out of it. What other gateways, or Weir itself, wrote down of requests is read by [`import`].
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod address;
 pub mod balance;
+pub mod body;
 pub mod boundary;
 pub mod calendar;
 pub mod credential;
@@ -37,6 +39,7 @@ pub mod import;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod mask;
 pub mod meter;
 pub mod models;
 pub mod moment;

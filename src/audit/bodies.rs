@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use weir_filters::body::{self, Captured};
 use weir_filters::decode::Encoding;
+use weir_filters::mask::Mask;
 use weir_filters::meter::Shape;
 use weir_filters::record::BodyPlaces;
 use weir_filters::route::Operation;
@@ -51,8 +53,10 @@ impl Caps {
 #[derive(Debug, Default)]
 pub(crate) struct Room(AtomicUsize);
 
+/// What stands in a record for a body that is not there.
+const NULL: &[u8] = b"null";
+
 /// What is kept of one body.
-#[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) bytes: Vec<u8>,
     /// Bytes of all of it.
@@ -103,7 +107,6 @@ impl Drop for Part {
 }
 
 /// What is kept of a request under way.
-#[derive(Debug)]
 pub(crate) struct Capture {
     pub(crate) caps: Caps,
     pub(crate) request: Part,
@@ -130,7 +133,6 @@ impl Capture {
 }
 
 /// Bodies that belong into a record which has been put.
-#[derive(Debug)]
 pub(crate) struct Kept {
     /// Where they stand in the lines.
     pub(crate) places: BodyPlaces,
@@ -138,13 +140,51 @@ pub(crate) struct Kept {
     pub(crate) capture: Box<Capture>,
 }
 
-/// The batch, with its bodies in the records.
+/// The batch, with its bodies in the records: each takes the place of the `null` that stands for it.
 pub(super) fn put_into(left: Left) -> Batch {
-    left.batch
+    let Left { mut batch, bodies, .. } = left;
+    if bodies.is_empty() {
+        return batch;
+    }
+    let plain = std::mem::take(&mut batch.lines);
+    let mut lines = Vec::with_capacity(plain.len() + bodies.iter().map(|kept| kept.capture.size()).sum::<usize>());
+    let (mut copied, mut grown) = (0, Vec::new());
+    for kept in bodies {
+        let Capture { caps, request, response, secrets } = &*kept.capture;
+        let mask = Mask::new(&secrets.iter().map(Secret::expose).collect::<Vec<_>>());
+        for (place, part) in [(kept.places.request, request), (kept.places.response, response)] {
+            if part.total > 0 {
+                lines.extend_from_slice(&plain[copied..place]);
+                body::put(&mut lines, &part.captured(kept.operation), caps.text, &mask);
+                copied = place + NULL.len();
+            }
+        }
+        grown.push((kept.places.response, lines.len() - copied));
+    }
+    lines.extend_from_slice(&plain[copied..]);
+    let mut more = 0;
+    let mut grown = grown.into_iter().peekable();
+    for entry in &mut batch.entries {
+        if let Some((_, by)) = grown.next_if(|(place, _)| *place < entry.end) {
+            more = by;
+        }
+        entry.end += more;
+    }
+    batch.lines = lines;
+    batch
+}
+
+impl Part {
+    fn captured(&self, operation: Option<Operation>) -> Captured<'_> {
+        let Layout { shape, encoding } = self.layout;
+        let operation = operation.unwrap_or(Operation::OpenAiOther);
+        Captured { operation, shape, encoding, bytes: &self.bytes, total: self.total, cut: self.is_cut }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::Entry;
     use super::*;
 
     fn caps(bodies: Bodies, max_body: usize) -> Option<Caps> {
@@ -172,6 +212,47 @@ mod tests {
         assert_eq!((capture.size(), room.0.load(Ordering::Relaxed)), (5, 5));
         drop(capture);
         assert_eq!(room.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn each_body_comes_into_its_own_record() {
+        let room = Arc::new(Room::default());
+        let mut left = Left::default();
+        for (id, request, response) in
+            [(1, "", ""), (2, "ask sk-canary-1", ""), (3, "", ""), (4, "q", "a\"\n"), (5, "", "b")]
+        {
+            let lines = &mut left.batch.lines;
+            lines.extend_from_slice(format!("{{\"id\":{id},\"request_body\":").as_bytes());
+            let request_at = lines.len();
+            lines.extend_from_slice(b"null,\"response_body\":");
+            let places = BodyPlaces { request: request_at, response: lines.len() };
+            lines.extend_from_slice(b"null}\n");
+            let end = lines.len();
+            left.batch.entries.push(Entry { end, id, time_ms: 0, status: 200, key: 0, user: 0, model: 0, channel: 0 });
+            if id != 1 {
+                let mut capture = Capture::new(Caps { text: 100, stream: 100 }, &room);
+                capture.secrets.push(Secret::new("sk-canary-1"));
+                capture.request.push(request.as_bytes());
+                capture.response.push(response.as_bytes());
+                left.keep(Kept { places, operation: None, capture: Box::new(capture) });
+            }
+        }
+        let batch = put_into(left);
+        let read: Vec<serde_json::Value> =
+            batch.iter().map(|(_, line)| serde_json::from_slice(line).unwrap()).collect();
+        let texts: Vec<_> = read
+            .iter()
+            .map(|r| [&r["id"], &r["request_body"]["text"], &r["response_body"]["text"]].map(ToString::to_string))
+            .collect();
+        let expected = [
+            ["1", "null", "null"],
+            ["2", "\"ask [secret]\"", "null"],
+            ["3", "null", "null"],
+            ["4", "\"q\"", "\"a\\\"\\n\""],
+            ["5", "null", "\"b\""],
+        ];
+        assert_eq!(texts, expected);
+        assert_eq!(room.0.load(Ordering::Relaxed), 0, "nothing is kept any more");
     }
 
     #[test]

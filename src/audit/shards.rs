@@ -31,7 +31,7 @@ pub(crate) struct Shards {
 struct ShardCell(Mutex<Left>);
 
 /// What a thread has left.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Left {
     pub(crate) batch: Batch,
     /// Bodies that belong into its records, in their order.

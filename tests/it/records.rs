@@ -60,7 +60,10 @@ async fn an_answer_leaves_a_record_of_all_that_was_measured() {
     );
     assert_eq!(record["response_headers"]["content-type"], "application/json");
     let attempts = record["attempts"].as_array().unwrap();
-    assert_eq!(of(&attempts[0], &["channel", "outcome", "status"]), json!({ "channel": "openai", "outcome": "ok", "status": 200 }));
+    assert_eq!(
+        of(&attempts[0], &["channel", "outcome", "status"]),
+        json!({ "channel": "openai", "outcome": "ok", "status": 200 })
+    );
     assert_eq!(attempts.len(), 1);
     assert!(record["node"].as_str().unwrap().starts_with("edge-1/"), "{}", record["node"]);
     assert!(record["usage_raw"].as_str().unwrap().contains("prompt_tokens"));
@@ -137,7 +140,10 @@ async fn whoever_is_refused_leaves_a_record_that_says_why() {
         let answer = gateway.over(Http::H1).request(method, path).send().await;
         assert_eq!(answer.status, status);
         let record = checked(&gateway, answer.header("x-weir-request-id")).await;
-        assert_eq!(of(&record, &["outcome", "error", "status"]), json!({ "outcome": "ok", "error": null, "status": status }));
+        assert_eq!(
+            of(&record, &["outcome", "error", "status"]),
+            json!({ "outcome": "ok", "error": null, "status": status })
+        );
         count += 1;
     }
     gateway.records(count).await;
@@ -173,7 +179,10 @@ async fn a_request_that_was_served_elsewhere_says_where_it_had_been() {
             json!({ "channel": "good", "channel_key": "main", "outcome": "ok", "status": 200 }),
         ]
     );
-    assert_eq!(of(&record, &["channel", "error", "outcome"]), json!({ "channel": "good", "error": null, "outcome": "ok" }));
+    assert_eq!(
+        of(&record, &["channel", "error", "outcome"]),
+        json!({ "channel": "good", "error": null, "outcome": "ok" })
+    );
 }
 
 #[tokio::test]
@@ -208,11 +217,8 @@ async fn what_went_wrong_at_the_upstream_is_said_in_a_word() {
 async fn a_client_that_leaves_leaves_a_record_too() {
     let script = chunked(200, &[("content-type", "text/event-stream")]).chunk("data: {\"choices\":[]}\n\n");
     let upstream = upstream([script.until_closed()]).await;
-    let gateway = recording()
-        .channel(openai(upstream.address()).with("on_disconnect", "abort"))
-        .key("alice")
-        .start()
-        .await;
+    let gateway =
+        recording().channel(openai(upstream.address()).with("on_disconnect", "abort")).key("alice").start().await;
     let mut client = gateway.connect().await;
     let body = r#"{"model":"gpt-4o","stream":true}"#;
     let key = format!("x-api-key: {}", secret_of("alice"));
@@ -234,7 +240,10 @@ async fn nothing_is_recorded_of_headers_unless_it_is_wanted() {
     let gateway = recording().with("audit.headers", false).channel(openai(mock.address())).key("alice").start().await;
     let answer = gateway.post(CHAT).key("alice").body(HELLO).send().await;
     let record = checked(&gateway, answer.header("x-weir-request-id")).await;
-    assert_eq!(of(&record, &["request_headers", "response_headers"]), json!({ "request_headers": null, "response_headers": null }));
+    assert_eq!(
+        of(&record, &["request_headers", "response_headers"]),
+        json!({ "request_headers": null, "response_headers": null })
+    );
     assert_eq!(record["client_ip"], "127.0.0.1");
 }
 
@@ -262,9 +271,14 @@ async fn an_access_log_has_a_combined_line_for_each_request() {
     assert_eq!(lines.len(), 2, "{text}");
     let (head, tail) = (lines[0].split(" [").next().unwrap(), lines[0].split("] ").nth(1).unwrap());
     assert_eq!(head, "127.0.0.1 - alice");
-    let expected = format!("\"POST {CHAT} HTTP/1.1\" 200 {} \"https://app.example/x\" \"it \\x22quoted\\x22\"", answer.body.len());
+    let expected =
+        format!("\"POST {CHAT} HTTP/1.1\" 200 {} \"https://app.example/x\" \"it \\x22quoted\\x22\"", answer.body.len());
     assert_eq!(tail, expected);
-    assert!(lines[1].starts_with("127.0.0.1 - - [") && lines[1].contains("\"GET /nothing HTTP/1.1\" 404 "), "{}", lines[1]);
+    assert!(
+        lines[1].starts_with("127.0.0.1 - - [") && lines[1].contains("\"GET /nothing HTTP/1.1\" 404 "),
+        "{}",
+        lines[1]
+    );
     assert!(!text.contains(&secret));
 }
 
@@ -291,7 +305,9 @@ async fn sinks_follow_a_reload_and_files_are_opened_anew() {
     gateway.records(2).await;
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
     let metrics = gateway.metrics().await;
-    for line in ["weir_sink_events_total{result=\"delivered\",sink=\"jsonl\"} 2", "weir_sink_dropped_total{sink=\"jsonl\"} 0"] {
+    for line in
+        ["weir_sink_events_total{result=\"delivered\",sink=\"jsonl\"} 2", "weir_sink_dropped_total{sink=\"jsonl\"} 0"]
+    {
         assert!(metrics.lines().any(|other| other == line), "{line}");
     }
     gateway.stop().await;

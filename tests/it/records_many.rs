@@ -123,7 +123,8 @@ async fn every_request_of_every_kind_leaves_exactly_one_record_of_one_form_witho
         .key(key_named("alice"))
         .start()
         .await;
-    let huge = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "word ".repeat(60_000)}]}).to_string();
+    let huge =
+        json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "word ".repeat(60_000)}]}).to_string();
     let outcomes = futures::stream::iter(0..requests).map(|n| send(&gateway, n % KINDS, n, &huge));
     let mut expected: BTreeMap<&str, usize> = BTreeMap::new();
     let outcomes: Vec<_> = outcomes.buffer_unordered(AT_ONCE).collect().await;
@@ -141,7 +142,11 @@ async fn every_request_of_every_kind_leaves_exactly_one_record_of_one_form_witho
         schema.check(record);
         *counted.entry(record["outcome"].as_str().unwrap()).or_default() += 1;
         let is_sent = record["outcome"] == "ok" && record["operation"] == "openai.chat";
-        assert_eq!(record["request_body"].is_object(), is_sent || record["request_bytes"].as_u64() > Some(0), "{record}");
+        assert_eq!(
+            record["request_body"].is_object(),
+            is_sent || record["request_bytes"].as_u64() > Some(0),
+            "{record}"
+        );
     }
     assert_eq!(counted, expected);
     let moved: Vec<&Value> = records.iter().filter(|record| record["model_requested"] == "moved").collect();

@@ -1,6 +1,7 @@
 //! What the decisions of Weir cost: see `benches/micro.md`.
 
 mod answers;
+mod body;
 mod json;
 mod limits;
 #[path = "../../../benches/micro/runner.rs"]
@@ -77,6 +78,7 @@ fn main() {
     }
     cases.extend(documents());
     cases.extend(requests());
+    cases.extend(body::cases());
     cases.extend(json::cases());
     cases.extend(limits::cases());
     cases.extend(small::cases());
