@@ -8,6 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use memchr::memrchr;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// How often a file is opened anew that has gone meanwhile.
+const OPENS: usize = 16;
 
 /// An open file. What is appended is whole lines or nothing.
 pub(super) struct Active {
@@ -24,12 +28,18 @@ impl Active {
     pub(super) fn open(directory: &Path, name: &str) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = directory.join(name);
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        // Says that somebody writes; it is never waited for.
-        let _ = flock(&file, FlockOperation::NonBlockingLockShared);
-        let metadata = file.metadata()?;
-        let born = metadata.created().or_else(|_| metadata.modified()).unwrap_or_else(|_| SystemTime::now());
-        Ok(Self { path, file, len: metadata.len(), born, is_torn: false })
+        for _ in 0..OPENS {
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            // Says that somebody writes. Between the two another process may have closed the file and be compressing it.
+            let is_shared = flock(&file, FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK);
+            let metadata = file.metadata()?;
+            let born = metadata.created().or_else(|_| metadata.modified()).unwrap_or_else(|_| SystemTime::now());
+            let active = Self { path: path.clone(), file, len: metadata.len(), born, is_torn: false };
+            if is_shared && active.has_its_name() {
+                return Ok(active);
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -57,14 +57,12 @@ impl Closed {
         put_time_ms(&mut time, ms);
         let time: String =
             time.iter().map(|&byte| char::from(byte)).filter(|c| !matches!(c, '"' | '-' | ':')).collect();
-        for n in 0..1000 {
-            let path = self.directory.join(format!("{}-{time}-{n:03}.{}", self.stem, self.ending));
-            if !path.exists() && !with_ending(&path, GZ).exists() {
-                fs::rename(active, &path)?;
-                return Ok(path);
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+        // No other file may have it: not one of this process, nor one of another that writes here too.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let (pid, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = self.directory.join(format!("{}-{time}-{pid}-{number:03}.{}", self.stem, self.ending));
+        fs::rename(active, &path)?;
+        Ok(path)
     }
 
     /// Removes the oldest; `false`: there is none.

@@ -206,7 +206,8 @@ fn two_processes_share_a_file_and_lose_no_line() {
     let mut lines: Vec<_> = all(&dir).lines().map(str::to_owned).collect();
     lines.sort();
     let expected: Vec<_> = (0..300).chain(1000..1300).map(|n| line(n).trim_end().to_owned()).collect();
-    assert_eq!(lines, expected);
+    let missing = expected.iter().filter(|line| !lines.contains(line)).count();
+    assert_eq!((lines.len(), missing), (expected.len(), 0));
 }
 
 #[test]
