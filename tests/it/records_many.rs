@@ -46,9 +46,8 @@ async fn send(gateway: &Gateway, kind: usize, n: usize, huge: &str) -> &'static 
         7 => {
             let body = [&br#"{"model":"gpt-4o","messages":[],"x":""#[..], &[0xff, 0xfe, 0x80], b"\"}"].concat();
             let request = post().header("content-type", "application/json").header("x-stainless-os", "\u{fffd}é");
-            let status = request.body(body).send().await.status;
-            assert!(matches!(status, 200 | 400), "{status}");
-            return if status == 200 { "ok" } else { "refused" };
+            // It passes as it is; what the upstream thinks of it is the upstream's.
+            assert_eq!(request.body(body).send().await.status, 400);
         }
         8 => {
             let mut leaving = gateway.connect().await;
