@@ -85,6 +85,10 @@ def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
         HaProxy(),
         Envoy(),
         *(Weir(name or "weir", Path(path).resolve(), options.limits) for name, path in builds),
+        *(
+            Weir(report.AUDIT if not name else f"{name}-{report.AUDIT}", Path(path).resolve(), options.limits, audit=True)
+            for name, path in builds
+        ),
     ]
     by_name = {proxy.name: proxy for proxy in known}
     if len(by_name) < len(known):

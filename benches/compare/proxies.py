@@ -226,17 +226,21 @@ LIMITS = {
     "concurrency": 1_000_000,
     "budget_usd": {"month": "1000000"},
 }
+# A record of each request with its header lines, in files and in the history that the console shows. Files are not
+# compressed meanwhile: that is work for a quieter time, and of another size.
+AUDIT = {"headers": True, "jsonl": {"directory": "audit", "compress": False}, "history": {"enabled": True}}
 PRICES = {MODEL: {"input": "2.5", "output": "10", "cache_read": "1.25"}, "*": {"input": "1", "output": "1"}}
 
 
 class Weir(Proxy):
     """Weir, whole; several builds of it can be compared by their names."""
 
-    def __init__(self, name: str, program: Path, limits: bool = False):
+    def __init__(self, name: str, program: Path, limits: bool = False, audit: bool = False):
         self.name = name
         self.title = "Weir" if name == "weir" else f"Weir: {name}"
         self.program = program
         self.limits = limits
+        self.audit = audit
 
     def version(self) -> str:
         shown = subprocess.run([str(self.program), "--version"], check=True, capture_output=True, text=True).stdout
@@ -268,6 +272,8 @@ class Weir(Proxy):
                 }
             ],
             "keys": [{"name": f"key-{n}", "sha256": digest} for n, digest in enumerate(digests)],
+            # As nobody else writes a line of a request either.
+            "audit": AUDIT if self.audit else {"history": {"enabled": False}},
         }
         if self.limits:
             written["users"] = [{"name": "team", "price_rate": "1.1", "max_keys": len(digests)}]

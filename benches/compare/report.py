@@ -28,7 +28,15 @@ Text = Callable[[float], str]
 
 BASE = "nginx"
 DIRECT = "direct"
-TITLES = {BASE: "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "weir": "Weir", DIRECT: "no proxy"}
+WEIR, AUDIT = "weir", "audit"
+TITLES = {
+    BASE: "nginx",
+    "haproxy": "HAProxy",
+    "envoy": "Envoy",
+    WEIR: "Weir",
+    AUDIT: "Weir, audit on",
+    DIRECT: "no proxy",
+}
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 # A median share of the core above this is told: the figures are then not to be trusted to a percent.
 FOREIGN_SHARE_TOLD = 0.03
@@ -70,6 +78,11 @@ def readme_block(results: list[Result], machine: dict, folder: str) -> str:
             "",
             other_table(results),
             "",
+            "What a record of each request costs, with its header lines, in files and in the history: CPU time beside that of",
+            "Weir without audit in the same round.",
+            "",
+            audit_table(results),
+            "",
             f"All figures: [table.md]({folder}/table.md).",
         ]
     )
@@ -87,6 +100,7 @@ def table_page(results: list[Result], machine: dict) -> str:
         *noise(results),
         cpu_table(results),
         other_table(results),
+        audit_table(results),
     ]
     for work in WORKS:
         if any(result["work"] == work.name for result in results):
@@ -119,6 +133,18 @@ def cpu_table(results: list[Result]) -> str:
         if any(cell != MISSING for cell in cells):
             rows.append([f"{work.title}, per event" if work.unit == "event" else work.title, *cells])
     return markdown(["CPU time per request", *map(title, names)], rows)
+
+
+def audit_table(results: list[Result]) -> str:
+    """What records cost: the ratio of Weir with audit to Weir without, work by work."""
+    rows = []
+    for work in WORKS:
+        without, beside = (by_round(results, work.name, name, cpu_us(work)) for name in (WEIR, AUDIT))
+        spread = Spread.of(ratios(beside, without).values()) if without and beside else None
+        if spread:
+            label = f"{work.title}, per event" if work.unit == "event" else work.title
+            rows.append([label, ratio_text(spread.median), f"{spread.low:.2f}–{spread.high:.2f}"])
+    return markdown(["Audit on, beside off", "median", "range"], rows)
 
 
 def other_table(results: list[Result]) -> str:

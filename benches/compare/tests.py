@@ -152,6 +152,18 @@ class Tables(unittest.TestCase):
             ],
         )
 
+    def test_what_audit_costs_is_told_beside_the_same_rounds_without_it(self):
+        results = [result(n, name, cpu) for n, name, cpu in [(1, "weir", 20), (1, "audit", 21), (2, "weir", 40)]]
+        results += [result(2, "audit", 41), result(3, "audit", 99), result(3, "nginx", 10)]
+        self.assertEqual(
+            report.audit_table(results).splitlines(),
+            [
+                "| Audit on, beside off | median | range |",
+                "| --- | ---: | ---: |",
+                "| small JSON, saturated | 1.04× | 1.02–1.05 |",
+            ],
+        )
+
     def test_times_are_shown_in_a_unit_that_fits(self):
         self.assertEqual(
             [report.time_text(us) for us in [None, 7.44, 812, -12.3, 12345]],
@@ -161,7 +173,7 @@ class Tables(unittest.TestCase):
 
 class Publishing(unittest.TestCase):
     def whole(self, rounds: int) -> list[dict]:
-        names = ["nginx", "haproxy", "envoy", "weir"]
+        names = ["nginx", "haproxy", "envoy", "weir", "audit"]
         works = [one.name for one in work.WORKS] + [work.IDLE]
         return [result(n, name, work_name=one) for n in range(1, rounds + 1) for one in works for name in names]
 
@@ -188,7 +200,7 @@ class Publishing(unittest.TestCase):
             plot.draw(results, MACHINE, Path(folder) / "plot.png")
             self.assertEqual((Path(folder) / "plot.png").read_bytes()[:4], b"\x89PNG")
         used = plot.colours(figures.proxies(results))
-        self.assertEqual(len({used[name] for name in figures.proxies(results)}), 6)
+        self.assertEqual(len({used[name] for name in figures.proxies(results)}), 7)
 
 
 MACHINE = {

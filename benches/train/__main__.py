@@ -30,12 +30,11 @@ def main() -> int:
         raise Failed(f"{OPEN_FILES} open files are needed; the limit is {allowed}")
     options.scratch.mkdir(parents=True, exist_ok=True)
     program = options.program.resolve()
-    for limits in [False, True]:
+    for limits, audit in [(False, False), (True, False), (False, True)]:
         for work in WORKS:
-            say(f"train: {work.title}{', with limits' if limits else ''}")
-            result = measure(
-                Bench(options.load, options.scratch, include_usage=False), work, Weir("weir", program, limits), SECONDS
-            )
+            say(f"train: {work.title}{', with limits' if limits else ''}{', with audit' if audit else ''}")
+            weir = Weir("weir", program, limits, audit)
+            result = measure(Bench(options.load, options.scratch, include_usage=False), work, weir, SECONDS)
             if wrong := {kind: count for kind, count in result["load"]["errors"].items() if count}:
                 say(f"train: errors, which do no harm here: {wrong}")
     for _ in range(DEMOS):
