@@ -36,6 +36,7 @@ pub mod key;
 pub mod limits;
 pub mod meter;
 pub mod models;
+pub mod moment;
 pub mod price;
 pub mod protocol;
 pub mod record;

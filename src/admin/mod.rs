@@ -9,7 +9,6 @@ pub mod client;
 mod server;
 #[cfg(test)]
 mod tests;
-mod time;
 mod write_deadline;
 
 use std::io;

@@ -9,10 +9,10 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
+use weir_filters::moment::parse_ms;
 
 use super::answer;
 use crate::admin::server::{Failed, Shared};
-use crate::admin::time::parse_ms;
 use crate::ledger::{By, Step, UsageQuery};
 
 /// Why a question was not answered.

@@ -1,11 +1,11 @@
-//! Times as people write them in a query: RFC 3339, or seconds since 1970.
+//! Times as people and programs write them: RFC 3339, or seconds since 1970.
 //!
 //! Owns the parsing. Knows nothing of clocks or time zones: an offset is part of the text.
 
 /// Milliseconds since 1970-01-01 UTC, if `text` is such a time between then and the year 9999.
 ///
 /// A space stands for the `+` of an offset, because that is what an unescaped `+` in a query becomes.
-pub(super) fn parse_ms(text: &str) -> Option<u64> {
+pub fn parse_ms(text: &str) -> Option<u64> {
     let text = text.as_bytes();
     if text.iter().all(u8::is_ascii_digit) {
         return number(text)?.checked_mul(1000).filter(|&ms| ms <= MAX_MS);
