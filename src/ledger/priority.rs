@@ -1,4 +1,4 @@
-//! How far the ledger's thread stands back behind those that serve.
+//! How far threads that only keep figures and records stand back behind those that serve.
 
 /// nice(2): near enough that a machine without a free core still folds.
 const NICENESS: i32 = 10;
@@ -21,7 +21,7 @@ struct Attributes {
 
 /// Lets the threads that serve go first: figures may be late, answers may not. Threads that this one makes
 /// do the same. Where it is forbidden, the usual order stays.
-pub(super) fn stand_back() {
+pub(crate) fn stand_back() {
     let attributes = Attributes {
         size: u32::try_from(size_of::<Attributes>()).unwrap_or_default(),
         policy: libc::SCHED_OTHER.unsigned_abs(),
@@ -35,7 +35,7 @@ pub(super) fn stand_back() {
     // SAFETY: 0 is this thread, and the kernel reads as much of the structure as its size says.
     let refused = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0;
     if refused {
-        log::debug!("ledger: the fold runs at the usual priority: {}", std::io::Error::last_os_error());
+        log::debug!("a thread of the background runs at the usual priority: {}", std::io::Error::last_os_error());
     }
 }
 
