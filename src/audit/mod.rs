@@ -4,4 +4,5 @@
 //! served, and nothing here is waited for by one: what has no room is dropped and counted.
 
 mod batch;
+mod history;
 mod queue;
