@@ -19,7 +19,10 @@ use pingora_proxy::HttpProxy;
 use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
-use crate::admin::{self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, Unopened, UsageError};
+use crate::admin::{
+    self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
+};
+use crate::audit::{self, History};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
@@ -117,6 +120,7 @@ pub enum StartError {
 pub struct Gateway {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    history: Option<Arc<History>>,
     is_replaced: Arc<AtomicBool>,
 }
 
@@ -168,7 +172,7 @@ impl Gateway {
             census: Arc::default(),
         });
         let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
-        Ok(Self { shared, control, is_replaced: Arc::default() })
+        Ok(Self { shared, control, history: None, is_replaced: Arc::default() })
     }
 
     /// The ledger.
@@ -250,7 +254,8 @@ impl Gateway {
             socket: Some(config.data_dir.join(admin::SOCKET)),
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
-        let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
+        let (shared, control, history) = (self.shared.clone(), self.control.clone(), self.history.clone());
+        let state = Arc::new(State { shared, control, history, reloader, opening });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -262,6 +267,11 @@ impl Gateway {
     /// Answers that are read for nobody.
     pub(crate) fn drains(&self) -> &Arc<Drains> {
         &self.shared.drains
+    }
+
+    /// The recent records, if they are kept.
+    pub(crate) fn history(&self) -> Option<&Arc<History>> {
+        self.history.as_ref()
     }
 
     /// What changes the configuration in force.
@@ -299,6 +309,9 @@ impl Gateway {
         server.add_service(service);
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         self.shared.ledger.close();
+        if let Some(history) = &self.history {
+            history.close();
+        }
         Ok(())
     }
 }
@@ -357,6 +370,7 @@ impl Reloader {
 struct State {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    history: Option<Arc<History>>,
     reloader: Option<Reloader>,
     opening: Opening,
 }
@@ -379,6 +393,16 @@ impl AdminState for State {
 
     fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError> {
         Ok(self.shared.ledger.usage(query).iter().map(|row| row.to_json(query.by)).collect())
+    }
+
+    fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError> {
+        let history = self.history.as_ref().ok_or(RequestsError::Disabled)?;
+        history.page(query).map_err(|e| RequestsError::Unavailable(e.to_string()))
+    }
+
+    fn request(&self, id: u128) -> Result<Option<String>, RequestsError> {
+        let history = self.history.as_ref().ok_or(RequestsError::Disabled)?;
+        history.find(id).map_err(|e| RequestsError::Unavailable(e.to_string()))
     }
 
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {

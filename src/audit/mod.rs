@@ -6,3 +6,7 @@
 mod batch;
 mod history;
 mod queue;
+
+#[cfg(test)]
+pub(crate) use history::StatusFilter;
+pub(crate) use history::{DEFAULT_LIMIT, History, MAX_LIMIT, Page, Query};

@@ -40,9 +40,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use query::{Cursor, MAX_LIMIT, Page, Query, StatusFilter};
-pub use search::Unavailable;
-pub use shelf::Status;
+#[cfg(test)]
+pub(crate) use query::StatusFilter;
+pub(crate) use query::{DEFAULT_LIMIT, MAX_LIMIT, Page, Query};
+pub(crate) use search::Unavailable;
+pub(crate) use shelf::Status;
 
 use crate::audit::queue::Taker;
 use crate::config;
@@ -71,7 +73,7 @@ const CLOSE_RETRY: Duration = Duration::from_millis(5);
 type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The recent records. Questions take milliseconds: ask them off the data plane's threads.
-pub struct History {
+pub(crate) struct History {
     directory: PathBuf,
     shared: Arc<Shared>,
     orders: Arc<Orders>,
@@ -140,7 +142,7 @@ impl History {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn page(&self, query: &Query) -> Result<Page, Unavailable> {
+    pub(crate) fn page(&self, query: &Query) -> Result<Page, Unavailable> {
         Ok(self.page_and_rows(query)?.0)
     }
 
@@ -152,12 +154,12 @@ impl History {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn find(&self, id: u128) -> Result<Option<String>, Unavailable> {
-        search::find(&self.shared, &self.directory, id)
+    pub(crate) fn find(&self, id: u128) -> Result<Option<String>, Unavailable> {
+        search::find(&self.shared, &self.directory, id, self.keep.kept_from((self.now_ms)()))
     }
 
     /// How it is doing.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.shared.lock().status.clone()
     }
 

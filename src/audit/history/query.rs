@@ -12,9 +12,9 @@ use super::record::Record;
 use super::table::{Row, short};
 
 /// Records of a page if nothing is said, and the most that can be asked for.
-pub const DEFAULT_LIMIT: usize = 50;
+pub(crate) const DEFAULT_LIMIT: usize = 50;
 /// See [`DEFAULT_LIMIT`].
-pub const MAX_LIMIT: usize = 1000;
+pub(crate) const MAX_LIMIT: usize = 1000;
 
 /// The form of a cursor; another one is made when places change their meaning.
 const CURSOR_VERSION: u8 = 1;

@@ -39,8 +39,7 @@ impl<'a> Record<'a> {
         serde_json::from_str(text).ok()
     }
 
-    /// The request's id.
-    pub(super) fn id(&self) -> Option<u128> {
+    fn id(&self) -> Option<u128> {
         let digits = self.id.len() == 32 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
         digits.then(|| u128::from_str_radix(&self.id, 16).ok()).flatten()
     }

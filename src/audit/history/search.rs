@@ -29,7 +29,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// The index could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the history's index cannot be read now; it is being seen to")]
-pub struct Unavailable;
+pub(crate) struct Unavailable;
 
 /// Answers `query`, of what arrived at `kept_from` or later. Gives the number of rows of the index that it took, too.
 pub(super) fn page(
@@ -79,12 +79,13 @@ pub(super) fn page(
     }
 }
 
-/// The record with this id.
-pub(super) fn find(shared: &Shared, directory: &Path, id: u128) -> Result<Option<String>, Unavailable> {
+/// The record with this id, if it arrived at `kept_from` or later.
+pub(super) fn find(shared: &Shared, directory: &Path, id: u128, kept_from: u64) -> Result<Option<String>, Unavailable> {
     let mut files = Files::new(directory);
     let mut is_it = |found: &Found| {
         let line = files.read(found)?;
-        (Record::read(&line)?.id()? == id).then(|| text(line)).flatten()
+        let entry = Record::read(&line)?.entry(line.len())?;
+        (entry.id == id && entry.time_ms >= kept_from).then(|| text(line)).flatten()
     };
     let (found, segments, store) = {
         let shelf = shared.lock();

@@ -32,18 +32,18 @@ pub(super) struct Shelf {
 
 /// How the history is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Whether the index is open. It is not while another process has it, or its disk fails: answers have only what
     /// this process has just recorded then.
-    pub index_up: bool,
+    pub(crate) index_up: bool,
     /// Segments whose records are not all to be found yet.
-    pub unread_segments: u64,
+    pub(crate) unread_segments: u64,
     /// Segments whose records are not in the index yet, but found.
-    pub unindexed_segments: u64,
+    pub(crate) unindexed_segments: u64,
     /// Bytes of all segments and their part of the index.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Where the index was moved, if it was damaged.
-    pub set_aside: Option<String>,
+    pub(crate) set_aside: Option<String>,
 }
 
 /// What is known of a segment.

@@ -118,11 +118,6 @@ impl Writer {
         }
     }
 
-    /// Whether this is the segment that is being written.
-    pub(super) fn has(&self, number: u64) -> bool {
-        self.segment.as_ref().is_some_and(|segment| segment.number == number)
-    }
-
     fn write(&mut self) {
         let Some(segment) = &mut self.segment else { return };
         segment.waiting_bytes = 0;
