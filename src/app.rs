@@ -19,8 +19,10 @@ use pingora_proxy::HttpProxy;
 use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
-use crate::admin::{self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, Unopened, UsageError};
-use crate::audit::Audit;
+use crate::admin::{
+    self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
+};
+use crate::audit::{self, Audit};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
@@ -163,7 +165,7 @@ impl Gateway {
             live: ArcSwap::from_pointee(snapshot),
             ledger,
             metrics,
-            audit,
+            audit: Arc::new(audit),
             accounts,
             leg: Leg::new(Some(connector)),
             registry,
@@ -267,6 +269,11 @@ impl Gateway {
     /// Answers that are read for nobody.
     pub(crate) fn drains(&self) -> &Arc<Drains> {
         &self.shared.drains
+    }
+
+    /// Records of requests.
+    pub(crate) fn audit(&self) -> &Arc<Audit> {
+        &self.shared.audit
     }
 
     /// What changes the configuration in force.
@@ -386,6 +393,16 @@ impl AdminState for State {
 
     fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError> {
         Ok(self.shared.ledger.usage(query).iter().map(|row| row.to_json(query.by)).collect())
+    }
+
+    fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError> {
+        let history = self.shared.audit.history().ok_or(RequestsError::Disabled)?;
+        history.page(query).map_err(|e| RequestsError::Unavailable(e.to_string()))
+    }
+
+    fn request(&self, id: u128) -> Result<Option<String>, RequestsError> {
+        let history = self.shared.audit.history().ok_or(RequestsError::Disabled)?;
+        history.find(id).map_err(|e| RequestsError::Unavailable(e.to_string()))
     }
 
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {

@@ -32,6 +32,7 @@ mod signals;
 mod socket_file;
 mod sockets;
 mod stop;
+mod store;
 mod systemd;
 
 pub use app::{Gateway, Reloader, StartError};

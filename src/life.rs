@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use crate::admin::{AdminHandle, Unopened};
 use crate::app::{Gateway, Reloader, StartError};
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::control::Control;
 use crate::handover::{AskError, Giver, Owner, Successor, Taken};
@@ -50,6 +51,7 @@ pub(crate) fn run(path: &Path, config: &Config, upgrade: bool) -> Result<(), Lif
 /// What a process is, to all that can end it.
 struct Process {
     ledger: Arc<Ledger>,
+    audit: Arc<Audit>,
     drains: Arc<Drains>,
     control: Arc<Control>,
     sockets: Arc<Sockets>,
@@ -139,6 +141,7 @@ fn make(
     }
     let process = Arc::new(Process {
         ledger: gateway.ledger().clone(),
+        audit: gateway.audit().clone(),
         drains: gateway.drains().clone(),
         control: gateway.control().clone(),
         sockets: sockets.clone(),
@@ -261,6 +264,7 @@ impl Owner for Arc<Process> {
     fn leave(&self, pid: u32) {
         self.is_replaced.store(true, Ordering::Release);
         self.ledger.stand_aside();
+        self.audit.stand_aside();
         self.notify.succeeded_by(pid);
         self.stop.drain();
         self.sockets.leave();

@@ -20,8 +20,10 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use weir_filters::secret::Secret;
 
+pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
+use crate::audit;
 use crate::catalog::{Command, Refused};
 use crate::ledger::UsageQuery;
 
@@ -45,6 +47,18 @@ pub trait AdminState: Send + Sync + 'static {
     /// # Errors
     /// A question that cannot be answered as put, or counters that cannot be read.
     fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError>;
+
+    /// The recent records that are asked for. May take its time.
+    ///
+    /// # Errors
+    /// None are kept, or they cannot be read.
+    fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError>;
+
+    /// The record of the request with this id, a JSON object, if there still is one. May take its time.
+    ///
+    /// # Errors
+    /// As for [`AdminState::requests`].
+    fn request(&self, id: u128) -> Result<Option<String>, RequestsError>;
 
     /// Answers a question about keys, users and channels, or changes one: then the change is durable and in force.
     /// May take its time; no two changes at once.

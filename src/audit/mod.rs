@@ -14,6 +14,7 @@ mod batch;
 mod bodies;
 mod collector;
 mod files;
+mod history;
 mod live;
 mod node;
 mod queue;
@@ -30,6 +31,7 @@ use crate::config;
 
 pub(crate) use batch::{Entry, term};
 pub(crate) use bodies::{Caps, Capture, Kept, Layout, Room};
+pub(crate) use history::{DEFAULT_LIMIT, History, MAX_LIMIT, Page, Query, StatusFilter};
 pub use live::{Following, Heard, Records};
 pub(crate) use node::node_name;
 pub(crate) use shards::Left;
@@ -104,6 +106,18 @@ impl Audit {
     /// Lets `put` leave one record. It is not waited for.
     pub(crate) fn leave(&self, put: impl FnOnce(&mut Left) -> Entry) {
         self.inner.shards.leave(put);
+    }
+
+    /// The recent records, if they are kept.
+    pub(crate) fn history(&self) -> Option<Arc<History>> {
+        self.inner.sinks().history()
+    }
+
+    /// Leaves what only one process may have to the one that serves now.
+    pub(crate) fn stand_aside(&self) {
+        if let Some(history) = self.history() {
+            history.stand_aside();
+        }
     }
 
     /// Follows what comes from now on; `None`: too many do already.

@@ -3,6 +3,7 @@
 //! Owns when a sink begins and ends: one whose settings are the same after a reload goes on as if nothing had been.
 //! What a sink does is its own.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +15,14 @@ use crate::ledger::stand_back;
 
 use super::batch::Batch;
 use super::files::{FileSink, Reopen, What};
+use super::history::History;
 use super::queue::{Giver, SinkStats, Taker, queue_into};
 
 /// How long all sinks together have at the end for what they hold.
 const LAST_WORDS: Duration = Duration::from_secs(8);
+
+/// Where the recent records are, in `data_dir`.
+const HISTORY: &str = "history";
 
 /// How a sink is doing. Records that it was given = delivered + failed + dropped + waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,7 @@ pub struct SinkFigures {
 enum Setting {
     Jsonl(config::Files),
     Access(config::Files),
+    History(config::History),
 }
 
 impl Setting {
@@ -46,13 +52,15 @@ impl Setting {
     fn all(config: &config::Audit) -> Vec<Self> {
         let files = config.jsonl.clone().map(Setting::Jsonl);
         let access = config.access_log.clone().map(Setting::Access);
-        [files, access].into_iter().flatten().collect()
+        let history = config.history.clone().map(Setting::History);
+        [files, access, history].into_iter().flatten().collect()
     }
 
     const fn name(&self) -> &'static str {
         match self {
             Setting::Jsonl(_) => "jsonl",
             Setting::Access(_) => "access_log",
+            Setting::History(_) => "history",
         }
     }
 }
@@ -60,7 +68,15 @@ impl Setting {
 struct Sink {
     setting: Setting,
     giver: Giver,
-    thread: JoinHandle<()>,
+    worker: Worker,
+}
+
+/// What works for a sink.
+enum Worker {
+    /// A thread that ends with its queue.
+    Thread(JoinHandle<()>),
+    /// The one that is also asked.
+    History(Arc<History>),
 }
 
 /// All sinks.
@@ -69,7 +85,7 @@ pub(super) struct Sinks {
     reopen: Reopen,
     running: Vec<Sink>,
     /// Those that were ended and may not be done yet.
-    ending: Vec<JoinHandle<()>>,
+    ending: Vec<Worker>,
     /// Of every sink that there ever was: figures never fall.
     stats: Vec<(&'static str, Arc<SinkStats>)>,
 }
@@ -89,10 +105,10 @@ impl Sinks {
                 self.running.push(sink);
             } else {
                 // Its queue is closed with its giver: what waits is still delivered.
-                self.ending.push(sink.thread);
+                self.ending.push(sink.worker);
             }
         }
-        self.ending.retain(|thread| !thread.is_finished());
+        self.ending.retain(|worker| !worker.is_done());
         for setting in wanted {
             if !self.running.iter().any(|sink| sink.setting == setting) {
                 self.begin(setting);
@@ -102,27 +118,43 @@ impl Sinks {
 
     fn begin(&mut self, setting: Setting) {
         let (giver, taker) = queue_into(self.stats_of(setting.name()));
-        let run = self.sink(&setting);
-        let spawned = Builder::new().name(format!("weir-{}", setting.name())).spawn(move || {
-            stand_back();
-            run(taker);
-        });
-        match spawned {
-            Ok(thread) => self.running.push(Sink { setting, giver, thread }),
-            Err(e) => log::error!("audit: {} cannot begin: {e}", setting.name()),
+        let name = setting.name();
+        let begun = match &setting {
+            Setting::Jsonl(files) => self.files(name, files, What::Records, taker),
+            Setting::Access(files) => self.files(name, files, What::Access, taker),
+            Setting::History(history) => {
+                // One that ends has the index until it is gone.
+                self.end_histories();
+                History::open(&self.data_dir.join(HISTORY), history, taker).map(Worker::History)
+            }
+        };
+        match begun {
+            Ok(worker) => self.running.push(Sink { setting, giver, worker }),
+            Err(e) => log::error!("audit: {name} cannot begin: {e}"),
         }
     }
 
-    /// What a sink does on its thread.
-    fn sink(&self, setting: &Setting) -> Box<dyn FnOnce(Taker) + Send> {
-        let file = |files: &config::Files, what| {
-            let sink = FileSink::new(files, what, &self.data_dir, &self.reopen);
-            Box::new(move |taker: Taker| sink.run(&taker))
-        };
-        match setting {
-            Setting::Jsonl(files) => file(files, What::Records),
-            Setting::Access(files) => file(files, What::Access),
-        }
+    fn files(&self, name: &str, files: &config::Files, what: What, taker: Taker) -> io::Result<Worker> {
+        let sink = FileSink::new(files, what, &self.data_dir, &self.reopen);
+        spawn(name, move || sink.run(&taker))
+    }
+
+    fn end_histories(&mut self) {
+        self.ending.retain(|worker| match worker {
+            Worker::History(history) => {
+                history.close();
+                false
+            }
+            Worker::Thread(_) => true,
+        });
+    }
+
+    /// The recent records, if they are kept.
+    pub(super) fn history(&self) -> Option<Arc<History>> {
+        self.running.iter().find_map(|sink| match &sink.worker {
+            Worker::History(history) => Some(history.clone()),
+            Worker::Thread(_) => None,
+        })
     }
 
     fn stats_of(&mut self, name: &'static str) -> Arc<SinkStats> {
@@ -138,7 +170,7 @@ impl Sinks {
         self.running.is_empty()
     }
 
-    /// Whether lines of the access log are wanted.
+    /// Gives records to all of them.
     pub(super) fn give(&self, batch: &Arc<Batch>) {
         for sink in &self.running {
             sink.giver.give(batch);
@@ -167,11 +199,13 @@ impl Sinks {
     /// Ends all. Who is not done in time is left behind.
     pub(super) fn end_all(&mut self) {
         let due = Instant::now() + LAST_WORDS;
-        self.ending.extend(self.running.drain(..).map(|sink| sink.thread));
-        while self.ending.iter().any(|thread| !thread.is_finished()) && Instant::now() < due {
+        self.ending.extend(self.running.drain(..).map(|sink| sink.worker));
+        self.end_histories();
+        while self.ending.iter().any(|worker| !worker.is_done()) && Instant::now() < due {
             std::thread::sleep(Duration::from_millis(5));
         }
-        for thread in self.ending.drain(..) {
+        for worker in self.ending.drain(..) {
+            let Worker::Thread(thread) = worker else { continue };
             if !thread.is_finished() {
                 log::warn!("audit: a sink is not done in time; what it holds is lost, or in its spool");
             } else if thread.join().is_err() {
@@ -179,4 +213,23 @@ impl Sinks {
             }
         }
     }
+}
+
+impl Worker {
+    fn is_done(&self) -> bool {
+        match self {
+            Worker::Thread(thread) => thread.is_finished(),
+            // It is closed where it is ended.
+            Worker::History(_) => false,
+        }
+    }
+}
+
+/// Begins a thread that stands back behind those that serve.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Worker> {
+    let stands_back = move || {
+        stand_back();
+        run();
+    };
+    Builder::new().name(format!("weir-{name}")).spawn(stands_back).map(Worker::Thread)
 }

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use super::LedgerError;
 use super::journal::files::{self, SegmentId};
 use super::pace::Pace;
-use super::rows::Row;
+use super::rows::META;
 use super::snapshot::{self, Stamp};
-use super::store::{Store, StoreError, set_aside};
 use super::view::{Meta, View};
+use crate::store::{Row, Store, StoreError, set_aside};
 
 /// Between two writes to the store: what a start must at most read again of the journal, which takes
 /// it about a second for a minute of twenty thousand records a second.
@@ -293,7 +293,7 @@ impl Keeper {
     pub(crate) fn write(&mut self, writing: Writing) {
         if let (Some(rows), Some(store)) = (writing.rows, &self.store) {
             let begun = Instant::now();
-            let result = if self.stale { store.replace(rows) } else { store.write(rows) };
+            let result = if self.stale { store.replace(META, rows) } else { store.write(rows) };
             self.store_pace.done(begun, begun.elapsed());
             match result {
                 Ok(()) => self.stale = false,

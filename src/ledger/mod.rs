@@ -24,18 +24,17 @@ mod journal;
 mod keeper;
 mod keys;
 mod pace;
-mod priority;
+pub(crate) mod priority;
 mod query;
 mod read_only;
 mod record;
 mod reserved;
 mod rows;
 mod snapshot;
-mod store;
 #[cfg(test)]
 mod tests;
 mod view;
-mod wire;
+pub(crate) mod wire;
 mod work;
 
 use std::io;

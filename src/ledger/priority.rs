@@ -1,4 +1,4 @@
-//! How far the threads that keep books stand back behind those that serve.
+//! How far threads that only keep figures and records stand back behind those that serve.
 
 /// nice(2): near enough that a machine without a free core still folds.
 const NICENESS: i32 = 10;
@@ -35,7 +35,7 @@ pub(crate) fn stand_back() {
     // SAFETY: 0 is this thread, and the kernel reads as much of the structure as its size says.
     let refused = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0;
     if refused {
-        log::debug!("a thread that stands back runs at the usual priority: {}", std::io::Error::last_os_error());
+        log::debug!("a thread of the background runs at the usual priority: {}", std::io::Error::last_os_error());
     }
 }
 

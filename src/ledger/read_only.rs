@@ -6,9 +6,9 @@ use std::path::Path;
 use super::fold::Folder;
 use super::keeper::{Keeper, STORE_EVERY};
 use super::query::{KeyTotal, UsageQuery, UsageRow};
-use super::store::Store;
 use super::view::View;
 use super::{LedgerError, snapshot};
+use crate::store::Store;
 
 /// The ledger's totals without a gateway: from the snapshot and the journal, without writing and
 /// without a lock, so also beside a running one.

@@ -9,9 +9,7 @@ use super::keys::KeyState;
 use super::reserved::UnderWay;
 use super::view::{Change, Grain, Meta, View};
 use super::wire::{Reader, put_int, put_text};
-
-/// A key and its value; without a value the key is removed.
-pub(crate) type Row = (Vec<u8>, Option<Vec<u8>>);
+use crate::store::Row;
 
 /// The key of the row that makes a set of rows complete. It sorts first.
 pub(crate) const META: &[u8] = b"!";

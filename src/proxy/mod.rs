@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
     /// Records of requests.
-    pub(crate) audit: Audit,
+    pub(crate) audit: Arc<Audit>,
     /// What keys, users and channels have used of their limits.
     pub(crate) accounts: Arc<Accounts>,
     /// The way to the upstreams.

@@ -3,6 +3,7 @@
 mod catalog;
 mod endpoints;
 mod listener;
+mod requests;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +23,9 @@ const TOKEN: &str = "weir-admin-test";
 struct Gateway {
     not_ready: Mutex<Vec<NotReady>>,
     asked: Mutex<Option<UsageQuery>>,
+    /// What was asked for of the records, and what is answered.
+    wanted: Mutex<Option<audit::Query>>,
+    records: Mutex<Result<audit::Page, RequestsError>>,
     reload: Mutex<Result<u64, Vec<String>>>,
     commands: Mutex<Vec<Command>>,
     /// What is answered to commands, from the last.
@@ -38,6 +42,8 @@ impl Gateway {
         Self {
             not_ready: Mutex::default(),
             asked: Mutex::default(),
+            wanted: Mutex::default(),
+            records: Mutex::new(Ok(audit::Page::default())),
             reload: Mutex::new(Ok(7)),
             commands: Mutex::default(),
             answers: Mutex::default(),
@@ -73,6 +79,16 @@ impl AdminState for Gateway {
             By::Day => Err(UsageError::Invalid { parameter: "step".into(), message: "rows are days already".into() }),
             By::Channel | By::Route => Ok(Vec::new()),
         }
+    }
+
+    fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError> {
+        *self.wanted.lock().unwrap() = Some(query.clone());
+        self.records.lock().unwrap().clone()
+    }
+
+    fn request(&self, id: u128) -> Result<Option<String>, RequestsError> {
+        let page = self.records.lock().unwrap().clone()?;
+        Ok(page.rows.into_iter().find(|row| row.contains(&format!("{id:032x}"))))
     }
 
     fn catalog(&self, command: Command) -> Result<Value, Refused> {

@@ -128,7 +128,7 @@ fn a_store_that_is_behind_is_brought_up_at_the_end_and_by_the_journal_after_a_ki
 /// The records that the store holds, in a copy: the ledger may be open.
 fn stored(scene: &Scene) -> u64 {
     let image = scene.copy();
-    let store = super::super::store::Store::open(&image.directory().join("store")).unwrap();
+    let store = crate::store::Store::open(&image.directory().join("store")).unwrap();
     let view = super::super::view::View::from_rows(store.rows().unwrap()).unwrap();
     view.map_or(0, |view| view.meta.folded)
 }
@@ -213,7 +213,7 @@ fn damage_anywhere_in_the_store_changes_no_total() {
 #[test]
 fn a_store_whose_rows_contradict_themselves_is_set_aside() {
     let scene = closed();
-    let store = super::super::store::Store::open(&scene.directory().join("store")).unwrap();
+    let store = crate::store::Store::open(&scene.directory().join("store")).unwrap();
     let day = store.rows().unwrap().into_iter().find(|(key, _)| key[0] == b'D').unwrap();
     store.write([(day.0, None)]).unwrap();
     drop(store);

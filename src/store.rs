@@ -1,18 +1,20 @@
 //! Owns sled: the only file that names it. Refuses to know what a row means.
 //!
 //! What sled 0.34.7 asks of its user: a half-written `snap.*.generating` makes it refuse to open for
-//! ever, so it is removed first (the ledger's own lock is held by then, so it is nobody's); its cache
+//! ever, so it is removed first (whoever opens a store holds a lock of his own by then, so it is nobody's); its cache
 //! takes ten times what it is told, so it is told little; its `flush` is no promise against power
 //! loss, so nothing here relies on it; a damaged file can make it panic, so each call is guarded.
 
 use std::any::Any;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::rows::{META, Row};
+/// A key and its value; without a value the key is removed.
+pub(crate) type Row = (Vec<u8>, Option<Vec<u8>>);
 
 /// Resident memory is reported to reach ten times this.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -48,8 +50,13 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or makes the store in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_with(directory, CACHE_BYTES)
+    }
+
+    /// The same, with another size of sled's cache.
+    pub(crate) fn open_with(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         remove_half_snapshots(directory).map_err(|e| StoreError::Io(e.to_string()))?;
-        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
+        let config = sled::Config::new().path(directory).cache_capacity(cache_bytes);
         let deadline = Instant::now() + LOCK_LINGERS;
         loop {
             match guarded(|| config.open()) {
@@ -64,6 +71,30 @@ impl Store {
         guarded(|| self.db.iter().map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec()))).collect())
     }
 
+    /// The value of `key`.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        guarded(|| Ok(self.db.get(key)?.map(|value| value.to_vec())))
+    }
+
+    /// Shows the rows whose keys are not before `from` and before `until`, in the order of their keys, for as long as
+    /// `visit` goes on.
+    pub(crate) fn scan(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        guarded(|| {
+            for row in self.db.range(from..until) {
+                let (key, value) = row?;
+                if visit(&key, &value).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Writes all of `rows`, or after a crash none of them.
     pub(crate) fn write(&self, rows: impl IntoIterator<Item = Row>) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
@@ -76,18 +107,18 @@ impl Store {
         guarded(|| self.db.apply_batch(batch))
     }
 
-    /// Makes `rows` the only content. The row [`META`] goes first and comes last, so that a crash
+    /// Makes `rows` the only content. The row of the key `meta` goes first and comes last, so that a crash
     /// in between leaves a store that says it is not complete.
-    pub(crate) fn replace(&self, rows: impl IntoIterator<Item = Row>) -> Result<(), StoreError> {
+    pub(crate) fn replace(&self, meta: &[u8], rows: impl IntoIterator<Item = Row>) -> Result<(), StoreError> {
         guarded(|| {
-            self.db.remove(META)?;
+            self.db.remove(meta)?;
             self.db.clear()
         })?;
-        let mut meta = None;
+        let mut last = None;
         let mut part = Vec::with_capacity(REBUILD_BATCH);
         for row in rows {
-            if row.0 == META {
-                meta = Some(row);
+            if row.0 == meta {
+                last = Some(row);
                 continue;
             }
             part.push(row);
@@ -95,7 +126,7 @@ impl Store {
                 self.write(part.drain(..))?;
             }
         }
-        self.write(part.into_iter().chain(meta))
+        self.write(part.into_iter().chain(last))
     }
 
     /// Hands what was written to the kernel.
@@ -104,13 +135,15 @@ impl Store {
     }
 }
 
-/// Moves a store that cannot be used out of the way and answers where it is now.
+/// Moves a store that cannot be used out of the way, to `<its name>.broken-<number>` beside it, and answers where it
+/// is now.
 pub(crate) fn set_aside(directory: &Path) -> io::Result<PathBuf> {
-    let name = |n: u64| directory.with_file_name(format!("store.broken-{n}"));
+    let base = directory.file_name().and_then(|name| name.to_str()).unwrap_or("store");
+    let name = |n: u64| directory.with_file_name(format!("{base}.broken-{n}"));
     let mut taken: Vec<u64> = Vec::new();
     for entry in fs::read_dir(directory.parent().unwrap_or(directory))? {
         let found = entry?.file_name();
-        let number = found.to_str().and_then(|f| f.strip_prefix("store.broken-"));
+        let number = found.to_str().and_then(|f| f.strip_prefix(base)?.strip_prefix(".broken-"));
         taken.extend(number.and_then(|n| n.parse::<u64>().ok()));
     }
     let next = taken.iter().max().map_or(1, |n| n.saturating_add(1));
@@ -193,11 +226,33 @@ mod tests {
         assert_eq!(store.rows().unwrap(), [(b"!".to_vec(), b"meta".to_vec()), (b"b".to_vec(), b"3".to_vec())]);
         assert!(matches!(Store::open(&path), Err(StoreError::Locked)));
         let many = (0..10_000).map(|n| row(&format!("k{n:05}"), "v"));
-        store.replace(std::iter::once(row("!", "new")).chain(many)).unwrap();
+        store.replace(b"!", std::iter::once(row("!", "new")).chain(many)).unwrap();
         store.flush().unwrap();
         drop(store);
         let rows = Store::open(&path).unwrap().rows().unwrap();
         assert_eq!((rows.len(), rows[0].1.as_slice()), (10_001, b"new".as_slice()));
+    }
+
+    #[test]
+    fn rows_are_found_by_their_key_and_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        store.write(["a", "b", "ba", "c", "d"].map(|key| row(key, key))).unwrap();
+        assert_eq!(store.get(b"ba").unwrap().as_deref(), Some(&b"ba"[..]));
+        assert_eq!(store.get(b"bb").unwrap(), None);
+        let scan = |from: &str, until: &str, most: usize| {
+            let mut found = Vec::new();
+            let visit = |key: &[u8], value: &[u8]| {
+                assert_eq!(key, value);
+                found.push(String::from_utf8(key.to_vec()).unwrap());
+                if found.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            store.scan(from.as_bytes(), until.as_bytes(), visit).unwrap();
+            found
+        };
+        assert_eq!(scan("b", "d", 9), ["b", "ba", "c"]);
+        assert_eq!(scan("a0", "z", 2), ["b", "ba"]);
+        assert!(scan("e", "z", 9).is_empty());
     }
 
     #[test]
