@@ -43,10 +43,7 @@ pub(super) struct Import {
 
 pub(super) fn events(command: &Events) -> ExitCode {
     let Events::Import(arguments) = command;
-    let config = match load(&arguments.source.config) {
-        Ok(config) => config,
-        Err(_) => return ExitCode::from(NOT_DONE),
-    };
+    let Ok(config) = load(&arguments.source.config) else { return ExitCode::from(NOT_DONE) };
     let name = arguments.file.display().to_string();
     let mut importer = Importer { config: &config, way: Way::Gateway(client(&config)), sum: Report::default() };
     let done = open(&arguments.file).and_then(Parts::of).map_err(|e| e.to_string()).and_then(|parts| {

@@ -18,8 +18,8 @@ use crate::ledger::{Ledger, Settlement};
 pub(crate) use parts::{GZIP, Part, Parts};
 pub(crate) use words::Words;
 
-/// Bytes of a line, and so of what the admin API takes at once: a record with the bodies of a request and of its
-/// answer, each of the size that `server.max_body` has by default.
+/// Bytes of a line, and so of what the admin API takes at once: a record with a request's and an answer's body, each of
+/// the most that `audit.max_body` can be and written as base64, has 43 MiB.
 pub(crate) const MAX_LINE: usize = 64 << 20;
 
 /// Mistakes that one report lists, about a hundred bytes each: a file of something else altogether would be all

@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, GatewayBuilder, gateway, openai};
+use crate::support::{Gateway, GatewayBuilder, anthropic, gateway, key_named, mock, openai};
 
 /// Nobody is asked: no request is made here.
 fn channel() -> crate::support::Channel {
@@ -95,7 +95,7 @@ async fn the_event_that_apipark_drops_is_counted_and_once_however_often_it_comes
     let name = file.display();
     let said = import(&gateway, &file);
     let expected =
-        Said { code: Some(0), out: format!("{name}: 6 lines: 6 imported, 0 known before\n"), err: "".into() };
+        Said { code: Some(0), out: format!("{name}: 6 lines: 6 imported, 0 known before\n"), err: String::new() };
     assert_eq!(said, expected);
     let row = gateway.used("key", "apipark", 6).await;
     assert_eq!((&row["failed"], &row["input_tokens"], &row["output_tokens"]), (&json!(0), &json!(0), &json!(0)));
@@ -237,6 +237,61 @@ async fn records_of_this_ledger_are_known_and_those_of_a_lost_one_are_not() {
     });
     assert_eq!((answer.status, answer.json()), (200, report));
     gateway.used("key", "alice", 1).await;
+}
+
+#[tokio::test]
+async fn counters_that_were_lost_are_rebuilt_from_the_records_and_equal_to_the_last_figure() {
+    let mock = mock();
+    let mut gateway = gateway()
+        .channel(openai(mock.address()).models(&["gpt-*"]))
+        .channel(anthropic(mock.address()))
+        .key("alice")
+        .key(key_named("bob").with("models", json!(["gpt-4o"])))
+        .with("audit", json!({"jsonl": {"directory": "audit", "rotate_every": "1d"}}))
+        .start()
+        .await;
+    let words = json!([{"role": "user", "content": "a few words"}]);
+    for n in 0..12 {
+        let stream = n % 2 == 0;
+        for (key, path, body, status) in [
+            ("alice", "/v1/chat/completions", json!({"model": "gpt-4o", "messages": words, "stream": stream}), 200),
+            ("alice", "/v1/messages", json!({"model": "claude-opus-4-1", "messages": words, "max_tokens": 9}), 200),
+            ("bob", "/v1/chat/completions", json!({"model": "gpt-4o", "messages": words}), 200),
+            ("bob", "/v1/chat/completions", json!({"model": "gpt-5", "messages": words}), 403),
+            ("nobody", "/v1/chat/completions", json!({"model": "gpt-4o", "messages": words}), 401),
+        ] {
+            assert_eq!(gateway.post(path).key(key).json(&body).send().await.status, status, "{key} {body}");
+        }
+    }
+    gateway.used("key", "bob", 24).await;
+    let before = figures(&gateway).await;
+    assert!(gateway.stop().await.success());
+    let records =
+        fs::read_dir(gateway.data_dir().join("audit")).expect("records").map(|file| file.expect("a file").path());
+    let records: Vec<PathBuf> = records.filter(|path| path.to_string_lossy().contains("jsonl")).collect();
+    let import_all = |gateway: &Gateway| {
+        let said = records.iter().map(|file| {
+            let said = import(gateway, file);
+            assert_eq!((said.code, &*said.err), (Some(0), ""), "{}", said.out);
+            said.out.split_once(": ").expect("a name").1.to_owned()
+        });
+        said.collect::<Vec<_>>()
+    };
+    assert_eq!(import_all(&gateway), ["60 lines: 0 imported, 48 known before, 12 without a key\n"]);
+    gateway.start().await;
+    assert_eq!(figures(&gateway).await, before, "its own records were counted when they were made");
+
+    assert!(gateway.stop().await.success());
+    for lost in ["journal", "store"] {
+        fs::remove_dir_all(gateway.data_dir().join(lost)).expect("it is there");
+    }
+    fs::remove_file(gateway.data_dir().join("totals.snapshot")).expect("it is there");
+    gateway.start().await;
+    assert_eq!(gateway.usage("key").await, [] as [Value; 0], "all is lost");
+    for expected in ["60 lines: 48 imported, 0 known before", "60 lines: 0 imported, 48 known before"] {
+        assert_eq!(import_all(&gateway), [format!("{expected}, 12 without a key\n")]);
+        assert_eq!(figures(&gateway).await, before);
+    }
 }
 
 #[tokio::test]
