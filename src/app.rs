@@ -28,6 +28,7 @@ use crate::channels::{Registry, Sticky};
 use crate::config::Config;
 use crate::control::{Control, limited, now_ms};
 use crate::front::{Front, Listening};
+use crate::import::{self, Report, Words};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
@@ -257,7 +258,8 @@ impl Gateway {
             socket: Some(config.data_dir.join(admin::SOCKET)),
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
-        let state = Arc::new(State { shared: self.shared.clone(), control: self.control.clone(), reloader, opening });
+        let (shared, control) = (self.shared.clone(), self.control.clone());
+        let state = Arc::new(State { shared, control, reloader, opening, words: Words::default() });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -372,6 +374,7 @@ struct State {
     control: Arc<Control>,
     reloader: Option<Reloader>,
     opening: Opening,
+    words: Words,
 }
 
 impl AdminState for State {
@@ -407,6 +410,14 @@ impl AdminState for State {
 
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {
         self.control.command(command)
+    }
+
+    fn import(&self, lines: &[u8], first_line: u64) -> io::Result<Report> {
+        let now_ms = now_ms();
+        let (mut report, said) = import::count(&self.shared.ledger, lines, first_line, now_ms)?;
+        let live = self.shared.live.load();
+        report.statuses.applied = self.words.tell(live.channels(), &said, now_ms, Instant::now());
+        Ok(report)
     }
 
     fn reload(&self) -> Result<u64, Vec<String>> {

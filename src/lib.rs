@@ -21,6 +21,7 @@ mod draw;
 pub mod front;
 mod handover;
 mod http1;
+pub mod import;
 pub mod ledger;
 pub mod leg;
 mod life;

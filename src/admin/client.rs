@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -83,12 +83,17 @@ impl Client {
 
     /// `GET path`, which may have a query.
     pub async fn get(&self, path: &str) -> Result<Answer, ClientError> {
-        self.send(Method::GET, path).await
+        self.send(Method::GET, path, Bytes::new()).await
     }
 
     /// `POST path`, without a body.
     pub async fn post(&self, path: &str) -> Result<Answer, ClientError> {
-        self.send(Method::POST, path).await
+        self.send(Method::POST, path, Bytes::new()).await
+    }
+
+    /// `POST path` with a body.
+    pub async fn post_body(&self, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        self.send(Method::POST, path, body).await
     }
 
     /// [`Client::get`] for a caller without a runtime.
@@ -101,21 +106,26 @@ impl Client {
         self.block_on(self.post(path))
     }
 
+    /// [`Client::post_body`] for a caller without a runtime.
+    pub fn post_body_blocking(&self, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        self.block_on(self.post_body(path, body))
+    }
+
     fn block_on<T>(&self, request: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| self.io(error))?.block_on(request)
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
-        match tokio::time::timeout(TIMEOUT, self.exchange(method, path)).await {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::Timeout),
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
         let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
-        let request = request.body(Empty::<Bytes>::new()).map_err(http_error)?;
+        let request = request.body(Full::new(body)).map_err(http_error)?;
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(self.socket.clone()),
             _ => self.io(error),

@@ -25,6 +25,7 @@ pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
 use crate::audit;
 use crate::catalog::{Command, Refused};
+use crate::import::Report;
 use crate::ledger::UsageQuery;
 
 use self::server::{Doors, Limits, Shared};
@@ -66,6 +67,13 @@ pub trait AdminState: Send + Sync + 'static {
     /// # Errors
     /// Why not.
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused>;
+
+    /// Counts the requests of `lines`, the first of which has the number `first_line`, each once however often it comes.
+    /// May take its time; never called twice at once.
+    ///
+    /// # Errors
+    /// When they cannot be written down.
+    fn import(&self, lines: &[u8], first_line: u64) -> io::Result<Report>;
 
     /// Reads the configuration anew and serves it; gives its version. May take its time; never called twice at once.
     ///

@@ -76,6 +76,7 @@ pub(crate) struct Shared {
     queries: Arc<Semaphore>,
     changes: Arc<Semaphore>,
     scrapes: Arc<Semaphore>,
+    imports: Semaphore,
 }
 
 impl Shared {
@@ -86,7 +87,8 @@ impl Shared {
         limits: Limits,
     ) -> Arc<Self> {
         let [queries, changes, scrapes] = [MAX_QUERIES, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
-        Arc::new(Self { state, token, metrics_token, limits, queries, changes, scrapes })
+        let imports = Semaphore::new(1);
+        Arc::new(Self { state, token, metrics_token, limits, queries, changes, scrapes, imports })
     }
 
     pub(crate) fn state(&self) -> &dyn AdminState {
@@ -103,6 +105,11 @@ impl Shared {
 
     pub(crate) fn request_timeout(&self) -> Duration {
         self.limits.request
+    }
+
+    /// Whose turn it is to send what is to be imported.
+    pub(crate) fn imports(&self) -> &Semaphore {
+        &self.imports
     }
 
     /// Asks the state something that may take its time.

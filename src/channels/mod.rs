@@ -10,6 +10,7 @@ mod index;
 mod resolve;
 mod state;
 mod sticky;
+mod told;
 mod vitals;
 
 use std::net::SocketAddr;

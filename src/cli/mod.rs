@@ -2,6 +2,7 @@
 
 mod demo;
 mod doctor;
+mod events;
 mod explain;
 mod prices;
 mod run;
@@ -41,6 +42,9 @@ enum Command {
     Prices(prices::Prices),
     /// Show what was used, from the running gateway or, when none runs, from the ledger
     Usage(usage::Arguments),
+    /// Requests that were recorded elsewhere
+    #[command(subcommand)]
+    Events(events::Events),
     /// Tell what would become of a request, without sending it: 0 sent, 1 refused, 2 it cannot be told
     Explain(explain::Arguments),
     /// Make the running gateway read its configuration anew: 0 it is in force, 1 it was refused
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Key(Key::New) => key_new(),
         Command::Prices(command) => prices::prices(&command),
         Command::Usage(arguments) => usage::usage(&arguments),
+        Command::Events(command) => events::events(&command),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Reload(running) => usage::reload(&running),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),

@@ -114,7 +114,7 @@ fn from_ledger(config: &Config, parameters: &[(String, String)]) -> Result<Value
 }
 
 /// The message of an error answer.
-fn said(body: &[u8]) -> String {
+pub(super) fn said(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json["error"]["message"].as_str().unwrap_or("the gateway's answer cannot be read").to_owned();
     let mistakes = json["error"]["mistakes"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -136,6 +136,11 @@ impl Snapshot {
         self.version
     }
 
+    /// The channels.
+    pub(crate) fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
     /// Puts the health of the channels into their gauges.
     pub(crate) fn show_health(&self, now: Instant) {
         for channel in self.channels.iter() {

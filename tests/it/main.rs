@@ -23,6 +23,7 @@ mod doctor;
 mod edge;
 mod edges;
 mod editing;
+mod events_import;
 mod failover;
 mod faults;
 mod fixture_costs;

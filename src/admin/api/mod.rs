@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 mod body;
 mod catalog;
+mod events;
 pub mod requests;
 pub mod usage;
 
@@ -44,6 +45,7 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .route("/reload", post(reload))
         .merge(catalog::router())
         .merge(requests::router())
+        .merge(events::router())
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);
     let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);

@@ -22,6 +22,10 @@ fn import(ledger: &Ledger, ids: std::ops::Range<u128>) -> usize {
     ledger.import(&some(ids)).unwrap().into_iter().filter(|is_new| *is_new).count()
 }
 
+fn counted(ledger: &Ledger) -> u128 {
+    requests(ledger).into()
+}
+
 #[test]
 fn what_is_imported_counts_once_and_each_is_told_whether_it_is_new() {
     let scene = Scene::new();
@@ -62,7 +66,7 @@ fn what_was_imported_is_known_after_any_restart() {
         assert_eq!(import(&ledger, part * 100..part * 100 + 100), 100);
         // Unfolded; folded; written; written with a snapshot that lets segments go.
         match part % 4 {
-            1 => assert_eq!(requests(&ledger) as u128, part * 100 + 100),
+            1 => assert_eq!(counted(&ledger), part * 100 + 100),
             2 => ledger.inner.tick(false, Duration::ZERO),
             3 => ledger.inner.tick(true, Duration::ZERO),
             _ => {}
@@ -77,8 +81,8 @@ fn what_was_imported_is_known_after_any_restart() {
         for image in [image, without_store, without_snapshot] {
             for _ in 0..2 {
                 let next = image.open();
-                assert_eq!((requests(&next) as u128, import(&next, 0..whole)), (whole, 0), "part {part}");
-                assert_eq!((requests(&next) as u128, next.status().corrupt_records), (whole, 0), "part {part}");
+                assert_eq!((counted(&next), import(&next, 0..whole)), (whole, 0), "part {part}");
+                assert_eq!((counted(&next), next.status().corrupt_records), (whole, 0), "part {part}");
             }
         }
     }
@@ -114,7 +118,7 @@ fn child_that_imports_until_it_is_killed() {
 fn an_import_that_is_killed_is_finished_by_the_next() {
     let scene = Scene::new();
     let mut known = 0;
-    for run in 1..=3_u64 {
+    for run in 1..=3 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "ledger::tests::imported::child_that_imports_until_it_is_killed", "--nocapture"])
             .env(CHILD, scene.directory())
@@ -125,9 +129,9 @@ fn an_import_that_is_killed_is_finished_by_the_next() {
         let mut parts = lines.filter(|line| line.ends_with("imported"));
         // Each run begins anew, and comes further than the one before.
         let wanted = run * 60;
-        assert_eq!(parts.by_ref().take(wanted as usize).count() as u64, wanted);
+        assert_eq!(parts.by_ref().take(wanted).count(), wanted);
         child.kill().unwrap();
-        let said = (wanted + parts.count() as u64) * 10;
+        let said = (wanted + parts.count()) as u64 * 10;
         child.wait().unwrap();
         let ledger = scene.open();
         let counted = requests(&ledger);
