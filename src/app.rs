@@ -22,7 +22,7 @@ use crate::accounts::Accounts;
 use crate::admin::{
     self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
 };
-use crate::audit::{self, Audit};
+use crate::audit::{self, Audit, Following};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
@@ -406,6 +406,10 @@ impl AdminState for State {
     fn request(&self, id: u128) -> Result<Option<String>, RequestsError> {
         let history = self.shared.audit.history().ok_or(RequestsError::Disabled)?;
         history.find(id).map_err(|e| RequestsError::Unavailable(e.to_string()))
+    }
+
+    fn follow(&self) -> Option<Following> {
+        self.shared.audit.follow()
     }
 
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -111,6 +111,40 @@ impl Client {
         self.block_on(self.post_body(path, body))
     }
 
+    /// `GET path`, whose answer has no end: `each` gets its lines as they come, until it says that it has enough.
+    /// The answer is the status; of one that is not 200 `each` gets nothing.
+    pub fn follow_blocking(&self, path: &str, each: impl FnMut(&str) -> bool) -> Result<StatusCode, ClientError> {
+        self.block_on(self.follow(path, each))
+    }
+
+    async fn follow(&self, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<StatusCode, ClientError> {
+        let (mut sender, connection) = self.connect().await?;
+        // It moves the bytes; its own error ends the answer too.
+        let moves = tokio::spawn(connection);
+        let begins = sender.send_request(request(Method::GET, path, Bytes::new())?);
+        let begins = tokio::time::timeout(TIMEOUT, begins).await.map_err(|_| ClientError::Timeout)?;
+        let (head, mut body) = begins.map_err(http_error)?.into_parts();
+        let _moves = AbortOnDrop(moves);
+        if head.status != StatusCode::OK {
+            return Ok(head.status);
+        }
+        let mut lines = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(http_error)?.into_data() else { continue };
+            lines.extend_from_slice(&data);
+            while let Some(end) = memchr::memchr(b'\n', &lines) {
+                let line: Vec<u8> = lines.drain(..=end).collect();
+                if !each(&String::from_utf8_lossy(&line[..end])) {
+                    return Ok(head.status);
+                }
+            }
+            if lines.len() > MAX_ANSWER {
+                return Err(ClientError::TooLarge);
+            }
+        }
+        Ok(head.status)
+    }
+
     fn block_on<T>(&self, request: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| self.io(error))?.block_on(request)
@@ -124,13 +158,8 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
-        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
-        let request = request.body(Full::new(body)).map_err(http_error)?;
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(self.socket.clone()),
-            _ => self.io(error),
-        })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http_error)?;
+        let request = request(method, path, body)?;
+        let (mut sender, connection) = self.connect().await?;
         let answer = async {
             let (head, body) = sender.send_request(request).await.map_err(http_error)?.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
@@ -146,9 +175,33 @@ impl Client {
         }
     }
 
+    async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, Connection), ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(self.socket.clone()),
+            _ => self.io(error),
+        })?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(http_error)
+    }
+
     fn io(&self, error: io::Error) -> ClientError {
         ClientError::Io { socket: self.socket.clone(), error }
     }
+}
+
+type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
+
+/// A task that ends with whoever began it.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
+    let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+    request.body(Full::new(body)).map_err(http_error)
 }
 
 fn http_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {

@@ -23,7 +23,7 @@ use weir_filters::secret::Secret;
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
-use crate::audit;
+use crate::audit::{self, Following};
 use crate::catalog::{Command, Refused};
 use crate::import::Report;
 use crate::ledger::UsageQuery;
@@ -60,6 +60,9 @@ pub trait AdminState: Send + Sync + 'static {
     /// # Errors
     /// As for [`AdminState::requests`].
     fn request(&self, id: u128) -> Result<Option<String>, RequestsError>;
+
+    /// Follows what happens from now on; `None`: too many do already.
+    fn follow(&self) -> Option<Following>;
 
     /// Answers a question about keys, users and channels, or changes one: then the change is durable and in force.
     /// May take its time; no two changes at once.

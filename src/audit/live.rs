@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::batch::Batch;
+use super::batch::{Batch, Entry, term};
+use super::history::StatusFilter;
 
 /// Followers at a time: dashboards and people at terminals.
 pub(crate) const MAX_FOLLOWERS: usize = 32;
@@ -29,9 +30,54 @@ pub enum Heard {
 pub struct Records(pub(crate) Arc<Batch>);
 
 impl Records {
-    /// Each record's id with its line, without the line feed.
-    pub fn lines(&self) -> impl Iterator<Item = (u128, &[u8])> {
-        self.0.iter().map(|(entry, line)| (entry.id, line.strip_suffix(b"\n").unwrap_or(line)))
+    /// The id of each record that `filter` admits with its line, without the line feed.
+    pub fn lines<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = (u128, &'a [u8])> {
+        let admitted = self.0.iter().filter(|(entry, _)| filter.admits(entry));
+        admitted.map(|(entry, line)| (entry.id, line.strip_suffix(b"\n").unwrap_or(line)))
+    }
+}
+
+/// Which records somebody wants to hear of. What is not said is not asked; names are told by their terms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    key: Option<u64>,
+    user: Option<u64>,
+    model: Option<u64>,
+    channel: Option<u64>,
+    status: Option<StatusFilter>,
+}
+
+impl Filter {
+    /// Only those of the key with this name.
+    pub fn key(&mut self, name: &str) {
+        self.key = Some(term(name));
+    }
+
+    /// Only those of this user.
+    pub fn user(&mut self, name: &str) {
+        self.user = Some(term(name));
+    }
+
+    /// Only those that asked for this model.
+    pub fn model(&mut self, name: &str) {
+        self.model = Some(term(name));
+    }
+
+    /// Only those that this channel served.
+    pub fn channel(&mut self, name: &str) {
+        self.channel = Some(term(name));
+    }
+
+    /// Only those with such a status.
+    pub fn status(&mut self, status: StatusFilter) {
+        self.status = Some(status);
+    }
+
+    fn admits(&self, entry: &Entry) -> bool {
+        let named =
+            [(self.key, entry.key), (self.user, entry.user), (self.model, entry.model), (self.channel, entry.channel)];
+        named.into_iter().all(|(wanted, term)| wanted.is_none_or(|wanted| wanted == term))
+            && self.status.is_none_or(|status| status.admits(entry.status))
     }
 }
 
@@ -134,10 +180,26 @@ mod tests {
         live.tell(&records(7));
         live.tell(&Heard::ConfigReloaded(3));
         let Some(Heard::Records(heard)) = one.next().await else { panic!("records come first") };
-        assert_eq!(heard.lines().collect::<Vec<_>>(), [(7, &b"{}"[..]), (7, b"{}")]);
+        assert_eq!(heard.lines(&Filter::default()).collect::<Vec<_>>(), [(7, &b"{}"[..]), (7, b"{}")]);
         assert!(matches!(one.next().await, Some(Heard::ConfigReloaded(3))));
         drop(one);
         assert!(!live.is_followed());
+    }
+
+    #[test]
+    fn a_filter_admits_what_has_all_that_is_asked() {
+        let alice = "{\"key_name\":\"alice\",\"model_requested\":\"gpt\"}";
+        let records = Records(Arc::new(batch_of([(alice, 1), ("{\"key_name\":\"bob\"}", 2)])));
+        let ids = |filter: &Filter| records.lines(filter).map(|(id, _)| id).collect::<Vec<_>>();
+        let mut filter = Filter::default();
+        assert_eq!(ids(&filter), [1, 2]);
+        filter.key("alice");
+        assert_eq!(ids(&filter), [1]);
+        filter.model("gpt");
+        filter.status("2xx".parse().unwrap());
+        assert_eq!(ids(&filter), [1]);
+        filter.status("404".parse().unwrap());
+        assert_eq!(ids(&filter), []);
     }
 
     #[tokio::test]

@@ -31,15 +31,17 @@ use crate::config;
 
 pub(crate) use batch::{Entry, term};
 pub(crate) use bodies::{Caps, Capture, Kept, Layout, Room};
-pub(crate) use history::{DEFAULT_LIMIT, History, MAX_LIMIT, Page, Query, StatusFilter};
-pub use live::{Following, Heard, Records};
+#[cfg(test)]
+pub(crate) use history::StatusFilter;
+pub(crate) use history::{DEFAULT_LIMIT, History, MAX_LIMIT, Page, Query};
+pub(crate) use live::{Filter, Following, Heard};
 pub(crate) use node::node_name;
 pub(crate) use shards::Left;
-pub use sinks::SinkFigures;
+pub(crate) use sinks::SinkFigures;
 
 use collector::Collector;
 use files::Reopen;
-use live::Live;
+pub(crate) use live::Live;
 use shards::Shards;
 use sinks::Sinks;
 

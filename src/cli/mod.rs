@@ -6,6 +6,7 @@ mod events;
 mod explain;
 mod prices;
 mod run;
+mod tail;
 mod upgrade;
 mod usage;
 
@@ -45,6 +46,8 @@ enum Command {
     /// Requests that were recorded elsewhere
     #[command(subcommand)]
     Events(events::Events),
+    /// Show requests of the running gateway as they end
+    Tail(tail::Arguments),
     /// Tell what would become of a request, without sending it: 0 sent, 1 refused, 2 it cannot be told
     Explain(explain::Arguments),
     /// Make the running gateway read its configuration anew: 0 it is in force, 1 it was refused
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Prices(command) => prices::prices(&command),
         Command::Usage(arguments) => usage::usage(&arguments),
         Command::Events(command) => events::events(&command),
+        Command::Tail(arguments) => tail::tail(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Reload(running) => usage::reload(&running),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),

@@ -91,14 +91,16 @@ pub(super) fn reload(running: &super::Running) -> ExitCode {
     }
 }
 
-fn query_string(parameters: &[(String, String)]) -> String {
-    // The only characters of a time that mean something in a query.
-    let encode = |value: &str| value.replace('%', "%25").replace('+', "%2B").replace('&', "%26").replace('#', "%23");
+pub(super) fn query_string(parameters: &[(String, String)]) -> String {
+    let encode = |value: &str| -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':');
+        value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    };
     let parts: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
     parts.join("&")
 }
 
-fn client(data_dir: &Path) -> Client {
+pub(super) fn client(data_dir: &Path) -> Client {
     Client::new(data_dir.join(admin::SOCKET))
 }
 

@@ -41,5 +41,6 @@ mod routes;
 mod smuggling;
 mod streams;
 mod strict;
+mod tail;
 mod tls;
 mod upgrade;

@@ -10,7 +10,7 @@ use crate::credential::is_credential_header;
 use crate::json::put_bytes_lossy;
 
 /// What stands in place of a value that is not shown, and of a credential in one that is.
-pub const HIDDEN: &str = "[redacted]";
+pub(super) const HIDDEN: &str = "[redacted]";
 
 /// The longest value that is shown whole, in bytes.
 const MAX_VALUE: usize = 1024;

@@ -7,6 +7,7 @@ pub(crate) mod answer;
 mod body;
 mod catalog;
 mod events;
+mod follow;
 pub mod requests;
 pub mod usage;
 
@@ -45,6 +46,7 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .route("/reload", post(reload))
         .merge(catalog::router())
         .merge(requests::router())
+        .merge(follow::router())
         .merge(events::router())
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);

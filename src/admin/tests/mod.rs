@@ -38,6 +38,7 @@ struct Gateway {
     running: AtomicU64,
     most_running: AtomicU64,
     metrics: Metrics,
+    live: audit::Live,
 }
 
 impl Gateway {
@@ -55,6 +56,7 @@ impl Gateway {
             running: AtomicU64::new(0),
             most_running: AtomicU64::new(0),
             metrics: Metrics::new(),
+            live: audit::Live::default(),
         }
     }
 }
@@ -93,6 +95,10 @@ impl AdminState for Gateway {
     fn request(&self, id: u128) -> Result<Option<String>, RequestsError> {
         let page = self.records.lock().unwrap().clone()?;
         Ok(page.rows.into_iter().find(|row| row.contains(&format!("{id:032x}"))))
+    }
+
+    fn follow(&self) -> Option<Following> {
+        self.live.follow()
     }
 
     fn catalog(&self, command: Command) -> Result<Value, Refused> {

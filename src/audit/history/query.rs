@@ -74,6 +74,11 @@ impl FromStr for StatusFilter {
 }
 
 impl StatusFilter {
+    /// Whether it is one of those; 0 is that of a client that left before it had one.
+    pub(crate) fn admits(self, status: u16) -> bool {
+        self.range().contains(&status)
+    }
+
     fn range(self) -> RangeInclusive<u16> {
         match self {
             Self::Is(status) => status..=status,

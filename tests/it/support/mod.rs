@@ -17,7 +17,7 @@ pub(crate) use weir::demo::mock::Mock;
 use weir::demo::mock::MockOptions;
 use weir_filters::secret::Secret;
 
-pub(crate) use client::{Answer, Http};
+pub(crate) use client::{Answer, Http, Streamed};
 pub(crate) use config::{Channel, anthropic, gemini, key_named, openai, secret_of};
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, GatewayBuilder, gateway};
 pub(crate) use raw::{Raw, RawAnswer};
