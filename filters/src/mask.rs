@@ -3,7 +3,7 @@
 //! Owns: the spellings in which a secret is looked for. These are the secret as it is, percent-encoded as in a query
 //! (hexadecimal digits in either case, `/` encoded or left), and escaped as in a JSON string (`/` escaped or left).
 //! Out of reach are `\u002d` and other escapes that no writer needs, a mixture of spellings, base64 and whatever else
-//! someone makes of a secret.
+//! someone makes of a secret; also what is spelled over several events of a stream, as long as they stand apart.
 //!
 //! Knows neither requests nor headers: whoever calls says what is secret, and passes what will be kept.
 
@@ -100,7 +100,9 @@ fn replace(text: &[u8], mut found: Vec<Range<usize>>) -> Cow<'_, [u8]> {
 /// How many bytes at the text's end are the most that begin the secret, without being all of it. After Knuth, Morris
 /// and Pratt: a client chooses what it presents, and a secret that repeats itself must not cost its length squared.
 fn begun(secret: &[u8], text: &[u8]) -> usize {
-    let tail = &text[text.len().saturating_sub(secret.len() - 1)..];
+    // No more of the secret than can be there, and one byte, so that it is never matched as a whole.
+    let longest = text.len().min(secret.len() - 1);
+    let (secret, tail) = (&secret[..=longest], &text[text.len() - longest..]);
     let longer = |borders: &[usize], mut matched: usize, byte: u8| {
         while matched > 0 && secret[matched] != byte {
             matched = borders[matched - 1];
@@ -112,7 +114,6 @@ fn begun(secret: &[u8], text: &[u8]) -> usize {
     for at in 1..secret.len() {
         borders[at] = longer(&borders, borders[at - 1], secret[at]);
     }
-    // The tail is shorter than the secret, so that it cannot be matched as a whole.
     tail.iter().fold(0, |matched, byte| longer(&borders, matched, *byte))
 }
 

@@ -77,8 +77,8 @@ fn read_members<'a, const N: usize>(
         let (key, after) = string(rest)?;
         let (value, after) = value(after.trim_ascii_start().strip_prefix(':')?)?;
         let spelled = keys.iter().position(|wanted| *wanted == key);
-        let found = spelled.or_else(|| keys.iter().position(|wanted| is_escaped(key) && spells(key, wanted)));
-        if let Some(at) = found {
+        let escaped = || if is_escaped(key) { keys.iter().position(|wanted| spells(key, wanted)) } else { None };
+        if let Some(at) = spelled.or_else(escaped) {
             members[at] = Some(value).filter(|value| value.0 != "null");
         }
         let after = after.trim_ascii_start();
@@ -265,7 +265,7 @@ mod tests {
                 all && at == array.len()
             }
             Value::String(string) => node.string().as_deref() == Some(string.as_bytes()),
-            other => node.raw() == other.to_string(),
+            other => serde_json::from_str::<Value>(node.raw()).is_ok_and(|read| read == *other),
         }
     }
 

@@ -297,7 +297,7 @@ def fuzz(run: Run) -> Outcome:
     runs = [int(number) for number in re.findall(r"^Done (\d+) runs in \d+ second", output, re.M)]
     crashes = len(re.findall(r"^==\d+== ?ERROR|SUMMARY: libFuzzer|panicked at", output, re.M))
     figure = f"{len(runs)} targets, {seconds} s each, {sum(runs):,} runs, {crashes} crashes"
-    return Outcome(done.returncode == 0 and len(runs) == 6 and crashes == 0, figure, note="" if done.returncode == 0 else output[-300:])
+    return Outcome(done.returncode == 0 and len(runs) == 7 and crashes == 0, figure, note="" if done.returncode == 0 else output[-300:])
 
 
 @check(
