@@ -14,7 +14,7 @@ mod line;
 mod streams;
 
 pub use answer::{MAX_WAIT, Verdict, backoff, verdict, wait};
-pub use body::{Body, Format, MAX_PUSH, body, cost};
+pub use body::{Body, Format, MAX_PUSH, body, cost, stream_cost};
 pub use frame::{Entry, Frame};
 pub use labels::Labels;
 pub use line::{MAX_LINE, Seen, fit, read};
