@@ -48,6 +48,13 @@ struct InHand {
     place: Held,
 }
 
+impl InHand {
+    /// Records that nothing is known of yet.
+    fn left(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
 /// Where a frame that is in hand is, too.
 #[derive(Clone, Copy)]
 enum Held {
@@ -181,7 +188,7 @@ impl Backlog {
         }
     }
 
-    /// Leaves on the disk what there is room for, for the next process, and gives up the rest.
+    /// Leaves on the disk what there is room for, for whoever finds it there, and gives up the rest.
     pub(super) fn end(mut self) {
         self.failed_at = None;
         self.spill();
@@ -194,6 +201,7 @@ impl Backlog {
         }
         if let Some(spool) = &self.spool {
             spool.sync();
+            self.stats.leave_behind(spool.records() + self.in_hand.as_ref().map_or(0, InHand::left));
         }
     }
 
@@ -216,8 +224,7 @@ impl Backlog {
 
     fn drop_in_hand(&mut self) {
         if let Some(in_hand) = self.in_hand.take() {
-            let left: usize = in_hand.parts.iter().map(ExactSizeIterator::len).sum();
-            self.stats.drop_records(left as u64);
+            self.stats.drop_records(in_hand.left());
         }
     }
 }
@@ -356,7 +363,7 @@ mod tests {
         first.part();
         let stats = first.stats.clone();
         first.backlog.end();
-        assert_eq!(stats.waiting.load(Ordering::Relaxed), 12);
+        assert_eq!(stats.waiting.load(Ordering::Relaxed), 0, "they are nobody's now");
         let mut second = given(0, Some(&dir));
         assert_eq!(second.backlog.adopt(), 11);
         assert_eq!(second.figures(), [0, 0, 0, 12]);

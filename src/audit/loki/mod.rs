@@ -3,7 +3,7 @@
 //! Owns the one thread on which all of that happens. While a push is under way the queue is emptied all the same:
 //! into memory, and into the spool as soon as the push fails or takes long. So nothing that Loki does fills the
 //! queue, as long as the spool has room. Every record that was taken is delivered, refused or dropped, and counted
-//! once; what the end leaves in the spool waits for the next process. Delivery is at least once: a push without an
+//! once; what the end leaves in the spool counts again where it is found. Delivery is at least once: a push without an
 //! answer is repeated as it was, and Loki knows a record again by its time and line. Refuses to know how a push is
 //! written (`weir_filters::loki`) and where a record comes from.
 

@@ -167,6 +167,11 @@ impl Spool {
         self.segments.values().all(|segment| segment.next == segment.len)
     }
 
+    /// Records that nobody has in hand.
+    pub(super) fn records(&self) -> u64 {
+        self.segments.values().map(|segment| segment.left).sum()
+    }
+
     /// Waits until all is on the disk.
     pub(super) fn sync(&self) {
         self.segments.values().for_each(Segment::sync);
