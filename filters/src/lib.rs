@@ -39,6 +39,7 @@ pub mod import;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod loki;
 pub mod mask;
 pub mod meter;
 pub mod models;

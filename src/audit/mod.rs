@@ -16,6 +16,7 @@ mod collector;
 mod files;
 mod history;
 mod live;
+mod loki;
 mod node;
 mod queue;
 mod shards;

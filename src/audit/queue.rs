@@ -49,6 +49,11 @@ impl SinkStats {
         self.waiting.fetch_add(records, Ordering::Relaxed);
     }
 
+    /// `records` are left where another sink, of this process or the next, will find them.
+    pub(crate) fn leave_behind(&self, records: u64) {
+        self.waiting.fetch_sub(records, Ordering::Relaxed);
+    }
+
     fn leave(&self, to: &AtomicU64, records: u64) {
         to.fetch_add(records, Ordering::Relaxed);
         self.waiting.fetch_sub(records, Ordering::Relaxed);
@@ -103,7 +108,7 @@ pub(crate) fn queue_into(stats: Arc<SinkStats>) -> (Giver, Taker) {
     queue_of(MAX_BYTES, stats)
 }
 
-fn queue_of(max_bytes: usize, stats: Arc<SinkStats>) -> (Giver, Taker) {
+pub(crate) fn queue_of(max_bytes: usize, stats: Arc<SinkStats>) -> (Giver, Taker) {
     let shared = Arc::new(Shared { state: Mutex::default(), more: Condvar::new(), stats, max_bytes });
     (Giver(shared.clone()), Taker(shared))
 }

@@ -537,7 +537,7 @@ fn label_name(word: Word<'_>) -> Parsed<String> {
     match word.text {
         "service" | "service_name" | "route" | "status" => Err(Complaint::new("is a label that Weir sets itself")),
         text if is_name && !text.starts_with("__") => Ok(text.to_owned()),
-        _ => Err(word.must_be("a label's name: letters, digits and `_`, at most 64, not a digit first")),
+        _ => Err(Complaint::new("is no label's name: letters, digits and `_`, at most 64, no digit and no `__` first")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod files;
 mod good;
+mod loki;
 mod mistakes;
 mod prices;
 mod robust;
