@@ -19,11 +19,14 @@
 //! What is recorded of a request is put together by [`record`], as JSON that [`json`] writes, or as a line of an
 //! [`access`] log: [`body`] turns what was kept of a body into text, a stream into what the model wrote, and [`mask`]
 //! takes the secrets out of it. What other gateways, or Weir itself, wrote down of requests is read by [`import`].
+//!
+//! What could not be sent is sent again after a wait ([`backoff`]).
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod address;
+pub mod backoff;
 pub mod balance;
 pub mod body;
 pub mod boundary;
