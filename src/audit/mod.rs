@@ -17,6 +17,7 @@ mod files;
 mod history;
 mod live;
 mod node;
+mod nsq;
 mod queue;
 mod shards;
 mod sinks;

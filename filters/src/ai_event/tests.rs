@@ -290,8 +290,9 @@ proptest! {
         let written = message(&record, &attempts);
         let read: Message = serde_json::from_str(&written).expect(&written);
         prop_assert_eq!(read.ai.ai_provider_statuses.len(), tries);
+        prop_assert_eq!((read.ai.ai_model_input_token, read.ai.ai_model_output_token), (figures[1], figures[0]));
         prop_assert_eq!(read.ai.ai_model_total_token, figures[0].saturating_add(figures[1]));
-        prop_assert_eq!(read.ai.ai_model_cost.to_string().is_empty(), false);
+        prop_assert!(read.ai.ai_model_cost.as_f64().is_some());
         prop_assert_eq!(&read.api, &texts[1]);
         prop_assert_eq!(read.request_id.len(), 36);
         prop_assert_eq!(read.time_iso8601.len(), 24);
