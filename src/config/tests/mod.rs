@@ -3,6 +3,7 @@
 mod files;
 mod good;
 mod mistakes;
+mod nsq;
 mod prices;
 mod robust;
 mod secrets;
