@@ -23,9 +23,10 @@
 //! message. Here each member always is of one type.
 //!
 //! # What it is filled with
-//! The route is the API; the node's name is the service. A channel is a provider of AI, and a channel's key its key:
-//! APIPark counts a message only if it knows the keys in it, so both have to be called what they are called there.
-//! The cost is in dollars.
+//! The route is the API, and the node's name the service. A channel is a provider of AI, and a channel's key its key:
+//! APIPark counts a message only if there are keys in it and it knows them all, so channels and their keys have to be
+//! called what they are called there; a request that no channel was asked for is read, and not counted. The cost is in
+//! dollars.
 
 use serde::{Deserialize, Deserializer};
 
