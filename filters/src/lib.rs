@@ -19,11 +19,16 @@
 //! What is recorded of a request is put together by [`record`], as JSON that [`json`] writes, or as a line of an
 //! [`access`] log: [`body`] turns what was kept of a body into text, a stream into what the model wrote, and [`mask`]
 //! takes the secrets out of it. What other gateways, or Weir itself, wrote down of requests is read by [`import`].
+//!
+//! Who else is to have a record gets it as an [`ai_event`], or as messages of [`nsq`]; what could not be sent is sent
+//! again after a wait ([`backoff`]).
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod address;
+pub mod ai_event;
+pub mod backoff;
 pub mod balance;
 pub mod body;
 pub mod boundary;
@@ -44,6 +49,7 @@ pub mod mask;
 pub mod meter;
 pub mod models;
 pub mod moment;
+pub mod nsq;
 pub mod outcome;
 pub mod price;
 pub mod protocol;

@@ -4,10 +4,12 @@
 //! A record is put together in pieces, because what a request's head says is known long before its end, and its
 //! bodies are not read on the thread that serves. It refuses to know where records go, and takes no time.
 
+mod fit;
 mod headers;
 #[cfg(test)]
 mod tests;
 
+pub use fit::fit;
 pub use headers::{Credentials, put_headers};
 
 use crate::json::{put_bytes_lossy, put_hex128, put_ms, put_str, put_time_ms, put_u64};

@@ -18,6 +18,7 @@ mod history;
 mod live;
 mod loki;
 mod node;
+mod nsq;
 mod queue;
 mod shards;
 mod sinks;

@@ -16,6 +16,7 @@ use crate::ledger::stand_back;
 use super::batch::Batch;
 use super::files::{FileSink, Reopen, What};
 use super::history::History;
+use super::nsq;
 use super::queue::{Giver, SinkStats, Taker, queue_into};
 
 /// How long all sinks together have at the end for what they hold.
@@ -45,6 +46,7 @@ enum Setting {
     Jsonl(config::Files),
     Access(config::Files),
     History(config::History),
+    Nsq(config::Nsq),
 }
 
 impl Setting {
@@ -53,7 +55,8 @@ impl Setting {
         let files = config.jsonl.clone().map(Setting::Jsonl);
         let access = config.access_log.clone().map(Setting::Access);
         let history = config.history.clone().map(Setting::History);
-        [files, access, history].into_iter().flatten().collect()
+        let nsq = config.nsq.clone().map(Setting::Nsq);
+        [files, access, history, nsq].into_iter().flatten().collect()
     }
 
     const fn name(&self) -> &'static str {
@@ -61,6 +64,7 @@ impl Setting {
             Setting::Jsonl(_) => "jsonl",
             Setting::Access(_) => "access_log",
             Setting::History(_) => "history",
+            Setting::Nsq(_) => "nsq",
         }
     }
 }
@@ -126,6 +130,10 @@ impl Sinks {
                 // One that ends has the index until it is gone.
                 self.end_histories();
                 History::open(&self.data_dir.join(HISTORY), history, taker).map(Worker::History)
+            }
+            Setting::Nsq(config) => {
+                let config = config.clone();
+                spawn(name, move || nsq::run(&config, taker))
             }
         };
         match begun {

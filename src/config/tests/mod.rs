@@ -4,6 +4,7 @@ mod files;
 mod good;
 mod loki;
 mod mistakes;
+mod nsq;
 mod prices;
 mod robust;
 mod secrets;
