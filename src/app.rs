@@ -155,7 +155,7 @@ impl Gateway {
         let (ledger, accounts) = (Arc::new(ledger), Arc::new(Accounts::new()));
         accounts.apply(&limited(&merged), &ledger, now_ms());
         let audit = Audit::start(config.server.threads, &config.data_dir).map_err(failed)?;
-        audit.apply(&config.audit);
+        audit.apply(config);
         let registry = Registry::default();
         let snapshot = Snapshot::new(1, &merged, &metrics, &accounts, &registry, Some(ledger.id()));
         metrics.set_config_version(1);

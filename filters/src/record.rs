@@ -253,5 +253,9 @@ fn or_null(out: &mut Vec<u8>, value: Option<u64>, put: fn(&mut Vec<u8>, u64)) {
 
 /// The beginning of a text that is longer than a record repeats.
 fn within(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

@@ -86,7 +86,7 @@ impl Audit {
     }
 
     /// Begins, changes and ends sinks so that there are those that `config` wants.
-    pub(crate) fn apply(&self, config: &config::Audit) {
+    pub(crate) fn apply(&self, config: &config::Config) {
         let mut sinks = self.inner.sinks();
         sinks.apply(config);
         self.inner.is_wanted.store(!sinks.is_empty(), Ordering::Relaxed);

@@ -16,6 +16,7 @@ use crate::ledger::stand_back;
 use super::batch::Batch;
 use super::files::{FileSink, Reopen, What};
 use super::history::History;
+use super::loki::LokiSink;
 use super::nsq;
 use super::queue::{Giver, SinkStats, Taker, queue_into};
 
@@ -24,6 +25,8 @@ const LAST_WORDS: Duration = Duration::from_secs(8);
 
 /// Where the recent records are, in `data_dir`.
 const HISTORY: &str = "history";
+/// Where sinks keep what they cannot deliver, in `data_dir`.
+const SPOOL: &str = "spool";
 
 /// How a sink is doing. Records that it was given = delivered + failed + dropped + waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,17 +49,22 @@ enum Setting {
     Jsonl(config::Files),
     Access(config::Files),
     History(config::History),
+    /// With a file of certificates that are trusted beside the system's.
+    Loki(config::Loki, Option<PathBuf>),
     Nsq(config::Nsq),
 }
 
 impl Setting {
     /// Those that `config` wants.
-    fn all(config: &config::Audit) -> Vec<Self> {
+    fn all(config: &config::Config) -> Vec<Self> {
+        let authorities = &config.server.upstream_ca;
+        let config = &config.audit;
+        let loki = config.loki.clone().map(|loki| Setting::Loki(loki, authorities.clone()));
         let files = config.jsonl.clone().map(Setting::Jsonl);
         let access = config.access_log.clone().map(Setting::Access);
         let history = config.history.clone().map(Setting::History);
         let nsq = config.nsq.clone().map(Setting::Nsq);
-        [files, access, history, nsq].into_iter().flatten().collect()
+        [files, access, history, loki, nsq].into_iter().flatten().collect()
     }
 
     const fn name(&self) -> &'static str {
@@ -64,6 +72,7 @@ impl Setting {
             Setting::Jsonl(_) => "jsonl",
             Setting::Access(_) => "access_log",
             Setting::History(_) => "history",
+            Setting::Loki(..) => "loki",
             Setting::Nsq(_) => "nsq",
         }
     }
@@ -102,7 +111,7 @@ impl Sinks {
     }
 
     /// Ends those that are not wanted any more, or not as they are, and begins those that are new.
-    pub(super) fn apply(&mut self, config: &config::Audit) {
+    pub(super) fn apply(&mut self, config: &config::Config) {
         let wanted = Setting::all(config);
         for sink in std::mem::take(&mut self.running) {
             if wanted.contains(&sink.setting) {
@@ -130,6 +139,10 @@ impl Sinks {
                 // One that ends has the index until it is gone.
                 self.end_histories();
                 History::open(&self.data_dir.join(HISTORY), history, taker).map(Worker::History)
+            }
+            Setting::Loki(config, authorities) => {
+                let sink = LokiSink::new(config, self.data_dir.join(SPOOL).join("loki"), authorities.as_deref());
+                sink.and_then(|sink| spawn(name, move || sink.run(taker)))
             }
             Setting::Nsq(config) => {
                 let config = config.clone();

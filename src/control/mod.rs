@@ -227,7 +227,7 @@ impl Control {
         let version = live.load().version() + 1;
         accounts.apply(&limited(config), ledger, now_ms());
         live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry, Some(ledger.id()))));
-        audit.apply(&config.audit);
+        audit.apply(config);
         audit.tell(&Heard::ConfigReloaded(version));
         metrics.set_config_version(version);
         log::info!("configuration {version} is in force");

@@ -256,7 +256,8 @@ pub(super) fn leave(ctx: &mut Context, observed: &Observation, reading: Option<&
             model: term(&ctx.model),
             channel: term(channel),
         };
-        if let Some(capture) = capture {
+        if let Some(mut capture) = capture {
+            capture.response.is_cut |= exchange.is_some_and(|exchange| !exchange.complete);
             left.keep(Kept { places, operation: ctx.operation, capture });
         }
         entry
