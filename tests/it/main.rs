@@ -32,6 +32,7 @@ mod ledger;
 mod life;
 mod limits;
 mod load;
+mod loki;
 mod models;
 mod prices;
 mod prices_import;

@@ -4,6 +4,8 @@ mod api;
 mod client;
 mod config;
 mod gateway;
+#[allow(dead_code, reason = "the tests of the sink itself use more of it")]
+pub(crate) mod loki;
 mod raw;
 mod records;
 mod tls;

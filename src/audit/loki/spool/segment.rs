@@ -108,8 +108,7 @@ impl Segment {
         if len < BEGIN || file.read_exact_at(&mut header, 0).is_err() || header[..8] != MAGIC[..] {
             return Ok(Found::Nothing(file));
         }
-        let [.., a, b, c, d, e, f, g, h] = header;
-        let said = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let said = header.last_chunk().map_or(0, |said| u64::from_le_bytes(*said));
         let next = if (BEGIN..=len).contains(&said) { said } else { BEGIN };
         let mut segment = Self { file, len, next, left: 0 };
         let (mut end, mut last_ns) = (next, 0);
