@@ -1,35 +1,25 @@
 //! The upkeep of the history: what is whole goes into the index, what only files have is read, what is old goes.
 //!
 //! Owns the index and the order of the work on it, in steps of a millisecond or a few: between two of them records are
-//! taken. Refuses to know how segments are written.
-//!
-//! The segments are the truth. What a kill keeps out of the index is read out of the segments at the next start, and so
-//! is everything when the index is lost. A segment that another process writes is read along, and goes into the index
-//! when that process has left it.
+//! taken. Refuses to know how segments are written and read.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::audit::batch::Entry;
 use crate::store::{Row, StoreError};
 
 use super::block::{self, Meta};
 use super::index::{Found, Index};
-use super::record::Record;
-use super::segment::{self, Lines};
+use super::reading::Reading;
+use super::segment;
 use super::shelf::{Block, Shared};
-use super::table::Table;
 
 /// Between two looks whether the index is free.
 const OPEN_EVERY: Duration = Duration::from_millis(200);
 /// The same, after its disk failed.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
-/// Between two looks at what another process writes.
-const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// Rows of the index that are written or removed in one step.
 const STEP_ROWS: usize = 64;
 /// Whole segments that are held in memory while there is no index: two megabytes each. The oldest of more are
@@ -59,20 +49,11 @@ pub(super) struct Keeper {
     look_at: Instant,
     /// Another process does the upkeep from now on.
     is_aside: bool,
-    /// Segments that only files know, with their bytes.
-    unread: BTreeMap<u64, u64>,
-    /// Those whose lines are being read, or read along.
-    readers: BTreeMap<u64, Reader>,
+    reading: Reading,
     /// What goes into the index now.
     storing: Option<Storing>,
     /// Segments whose rows are to be removed.
     doomed: VecDeque<u64>,
-}
-
-struct Reader {
-    lines: Lines,
-    /// When to read on.
-    at: Instant,
 }
 
 struct Storing {
@@ -84,6 +65,7 @@ struct Storing {
 impl Keeper {
     pub(super) fn new(directory: PathBuf, shared: Arc<Shared>, keep: Keep, now: Instant) -> Self {
         Self {
+            reading: Reading::new(directory.clone(), shared.clone()),
             directory,
             shared,
             keep,
@@ -91,8 +73,6 @@ impl Keeper {
             open_at: now,
             look_at: now,
             is_aside: false,
-            unread: BTreeMap::new(),
-            readers: BTreeMap::new(),
             storing: None,
             doomed: VecDeque::new(),
         }
@@ -180,14 +160,14 @@ impl Keeper {
             self.open_at = now + OPEN_EVERY;
             return self.open(now);
         }
-        if self.remove_doomed()? || self.store_some()? || self.read_some(now) {
+        if self.remove_doomed()? || self.store_some()? || self.reading.step(now) {
             return Ok(true);
         }
         if now >= self.look_at {
             self.look_at = now + self.keep.look_every;
-            self.look_for_segments().map_err(|e| StoreError::Io(e.to_string()))?;
+            self.reading.look().map_err(|e| StoreError::Io(e.to_string()))?;
             self.remove_old(now_ms);
-            return Ok(!self.doomed.is_empty() || !self.unread.is_empty());
+            return Ok(!self.doomed.is_empty() || !self.reading.unread.is_empty());
         }
         Ok(false)
     }
@@ -218,16 +198,6 @@ impl Keeper {
         self.index = Some(index);
         self.look_at = now;
         Ok(true)
-    }
-
-    /// Segments of other processes, or of this one's past.
-    fn look_for_segments(&mut self) -> io::Result<()> {
-        let files = segment::list(&self.directory)?;
-        let shelf = self.shared.lock();
-        let own = shelf.own.as_ref().map(|own| own.number);
-        let is_known = |number: &u64| shelf.blocks.contains_key(number) || own == Some(*number);
-        self.unread = files.into_iter().filter(|(number, _)| !is_known(number)).collect();
-        Ok(())
     }
 
     fn remove_doomed(&mut self) -> Result<bool, StoreError> {
@@ -272,66 +242,12 @@ impl Keeper {
         Ok(true)
     }
 
-    /// Reads some lines that only files have: of one segment after the other, the newest first, and now and then of
-    /// those that are still written.
-    fn read_some(&mut self, now: Instant) -> bool {
-        let due = self.readers.iter().rev().find(|(_, reader)| reader.at <= now).map(|(number, _)| *number);
-        if let Some(number) = due {
-            self.read_of(number, now);
-            return true;
-        }
-        let Some((number, _)) = self.unread.pop_last() else { return false };
-        let path = segment::path(&self.directory, number);
-        match Lines::open(&path) {
-            Ok(lines) => {
-                self.shared.lock().blocks.insert(number, Block::Open(Table::default()));
-                self.readers.insert(number, Reader { lines, at: now });
-            }
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => log::error!("history: {}: {e}", path.display()),
-        }
-        true
-    }
-
-    fn read_of(&mut self, number: u64, now: Instant) {
-        let Some(reader) = self.readers.get_mut(&number) else { return };
-        // Asked first: what comes after the last line that is read then is of nobody.
-        let is_live = reader.lines.is_live();
-        let mut read: Vec<(usize, Option<Entry>)> = Vec::new();
-        let result =
-            reader.lines.read(|line| read.push((line.len(), Record::read(line).and_then(|r| r.entry(line.len())))));
-        let mut shelf = self.shared.lock();
-        if let Some(Block::Open(table)) = shelf.blocks.get_mut(&number) {
-            read.iter().for_each(|(len, entry)| table.push(*len, entry.as_ref()));
-        }
-        match result {
-            Ok(true) => return,
-            Ok(false) if is_live => {
-                reader.at = now + FOLLOW_EVERY;
-                return;
-            }
-            Ok(false) => {}
-            Err(e) => log::error!("history: {}: {e}", segment::path(&self.directory, number).display()),
-        }
-        self.readers.remove(&number);
-        match shelf.blocks.remove(&number) {
-            Some(Block::Open(table)) if table.rows.is_empty() => {
-                drop(shelf);
-                self.remove_file(number);
-            }
-            Some(Block::Open(table)) => {
-                shelf.blocks.insert(number, Block::Whole(Arc::new(table)));
-            }
-            Some(Block::Whole(_) | Block::Stored(_)) | None => {}
-        }
-    }
-
     /// Removes what is older than it may be, and the oldest of what is too much.
     fn remove_old(&mut self, now_ms: u64) {
         let kept_from = self.keep.kept_from(now_ms);
         // What only files know is read before its age is known.
         let mut all: BTreeMap<u64, (u64, u64)> =
-            self.unread.iter().map(|(n, bytes)| (*n, (*bytes, u64::MAX))).collect();
+            self.reading.unread.iter().map(|(n, bytes)| (*n, (*bytes, u64::MAX))).collect();
         let shelf = self.shared.lock();
         let mut total = shelf.own.as_ref().map_or(0, |own| own.table.bytes);
         for (number, block) in &shelf.blocks {
@@ -357,23 +273,13 @@ impl Keeper {
     }
 
     fn remove(&mut self, number: u64) {
-        self.unread.remove(&number);
+        self.reading.unread.remove(&number);
         let block = self.shared.lock().blocks.remove(&number);
         let is_half_stored = self.storing.take_if(|storing| storing.segment == number).is_some();
         if is_half_stored || matches!(block, Some(Block::Stored(_))) {
             self.doomed.push_back(number);
         }
-        self.remove_file(number);
-    }
-
-    /// What is left of it after a failure is found and removed at another time.
-    fn remove_file(&self, number: u64) {
-        let path = segment::path(&self.directory, number);
-        if let Err(e) = fs::remove_file(&path)
-            && e.kind() != ErrorKind::NotFound
-        {
-            log::warn!("history: {}: {e}", path.display());
-        }
+        segment::remove(&self.directory, number);
     }
 
     /// What memory has no room for is read again when there is an index.
@@ -390,7 +296,7 @@ impl Keeper {
         let mut shelf = self.shared.lock();
         let unindexed = shelf.blocks.values().filter(|block| !matches!(block, Block::Stored(_))).count();
         shelf.status.index_up = self.index.is_some();
-        shelf.status.unread_segments = self.unread.len() as u64;
+        shelf.status.unread_segments = self.reading.unread.len() as u64;
         shelf.status.unindexed_segments = unindexed as u64;
     }
 }

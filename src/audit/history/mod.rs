@@ -24,6 +24,7 @@ mod block;
 mod index;
 mod keeper;
 mod query;
+mod reading;
 mod record;
 mod search;
 mod segment;

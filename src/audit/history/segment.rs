@@ -64,6 +64,16 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, u64)>> {
     Ok(all)
 }
 
+/// Removes a segment. What stays after a failure is found again, and removed at another time.
+pub(super) fn remove(directory: &Path, number: u64) {
+    let path = path(directory, number);
+    if let Err(e) = fs::remove_file(&path)
+        && e.kind() != ErrorKind::NotFound
+    {
+        log::warn!("history: {}: {e}", path.display());
+    }
+}
+
 /// Removes what processes that are gone left half made.
 pub(super) fn remove_drafts(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::audit::batch::Batch;
 use crate::audit::queue::SinkStats;
 
-use super::segment::{Disk, path};
+use super::segment::{self, Disk};
 use super::shelf::{Block, Own, Shared};
 
 /// Bytes that are written at once: then a call costs each record little.
@@ -158,14 +158,14 @@ impl Writer {
     }
 
     fn end(&mut self) {
-        let Some(segment) = self.segment.take() else { return };
+        self.segment = None;
         let mut shelf = self.shared.lock();
         let Some(own) = shelf.own.take() else { return };
         if !own.table.rows.is_empty() {
             shelf.blocks.insert(own.number, Block::Whole(Arc::new(own.table)));
-        } else if let Err(e) = std::fs::remove_file(path(&self.directory, segment.number)) {
+        } else {
             // The disk took none of its records.
-            log::warn!("history: an empty file could not be removed: {e}");
+            segment::remove(&self.directory, own.number);
         }
     }
 }
