@@ -2,6 +2,7 @@
 
 mod answers;
 mod body;
+mod import;
 mod json;
 mod limits;
 #[path = "../../../benches/micro/runner.rs"]
@@ -80,6 +81,7 @@ fn main() {
     cases.extend(requests());
     cases.extend(body::cases());
     cases.extend(json::cases());
+    cases.extend(import::cases());
     cases.extend(limits::cases());
     cases.extend(small::cases());
     runner::main(cases);
