@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use weir_filters::price::NanoUsd;
 
 use crate::admin::client::ClientError;
 
@@ -195,7 +196,8 @@ fn line(record: &Value) -> String {
     let took = record["duration_ms"].as_f64().map_or_else(|| "-".to_owned(), milliseconds);
     let first = record["ttft_ms"].as_f64().map(|ms| format!(" first {}", milliseconds(ms))).unwrap_or_default();
     let cost = figure("cost_nano_usd");
-    let cost = if cost == 0 { String::new() } else { format!(" ${}", weir_filters::price::NanoUsd(cost)) };
+    let usd = NanoUsd(cost).to_string();
+    let cost = if cost == 0 { String::new() } else { format!(" ${}", usd.trim_end_matches('0').trim_end_matches('.')) };
     format!(
         "{clock} {status}{ended}{error} {} {} via {} {tokens} tokens {took}{first}{cost}",
         text("key_name"),
