@@ -18,6 +18,11 @@ const MAX_BYTES: usize = 8 << 20;
 /// nearer caches.
 const WAKE_BYTES: usize = 256 << 10;
 
+/// What a buffer has room for from the beginning: what comes until the collector is awake, too.
+const ROOM: usize = WAKE_BYTES + WAKE_BYTES / 2;
+/// What a record comes to, without bodies.
+const USUAL: usize = 1 << 10;
+
 /// The places of all threads.
 pub(crate) struct Shards {
     cells: Vec<ShardCell>,
@@ -41,6 +46,15 @@ pub(crate) struct Left {
 }
 
 impl Left {
+    /// With room for what is left until the collector is woken. Memory that is not written costs nothing, and the
+    /// threads that serve need not ask for more.
+    pub(crate) fn with_room() -> Self {
+        let mut left = Self::default();
+        left.batch.lines.reserve(ROOM);
+        left.batch.entries.reserve(ROOM / USUAL);
+        left
+    }
+
     fn size(&self) -> usize {
         self.batch.size() + self.body_bytes
     }
@@ -65,7 +79,7 @@ impl Shards {
     /// For so many threads.
     pub(crate) fn new(threads: usize) -> Self {
         Self {
-            cells: (0..threads.max(1)).map(|_| ShardCell(Mutex::default())).collect(),
+            cells: (0..threads.max(1)).map(|_| ShardCell(Mutex::new(Left::with_room()))).collect(),
             collector: OnceLock::new(),
             woken: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
