@@ -13,11 +13,11 @@ mod labels;
 mod line;
 mod streams;
 
-pub use answer::{MAX_WAIT, Verdict, backoff, verdict, wait};
+pub use answer::{Verdict, verdict};
 pub use body::{Body, Format, MAX_PUSH, body, cost, stream_cost};
 pub use frame::{Entry, Frame};
 pub use labels::Labels;
-pub use line::{MAX_LINE, Seen, fit, read};
+pub use line::{MAX_LINE, Seen, read};
 pub use streams::Streams;
 
 /// A class of statuses, as the label `status` has it.

@@ -126,6 +126,12 @@ def ask(weir, body, key=None):
     return status, headers["x-weir-request-id"]
 
 
+def figure(weir, sample):
+    """What the gateway's metrics have behind the name and the labels of a sample; `None`: it is not there."""
+    lines = local.request(weir.admin, "GET", "/metrics")[2].decode().splitlines()
+    return next((float(line.removeprefix(sample)) for line in lines if line.startswith(sample)), None)
+
+
 def ask_each(weir):
     """One request of each kind, by its name: status and id."""
     return {
@@ -205,16 +211,22 @@ class Published(unittest.TestCase):
             away = Nsqd(local.free_port())
             with gateway(demo, away) as weir:
                 ids = [ask(weir, CHAT)[1] for _ in range(20)]
+                waiting = 'weir_sink_queue_events{sink="nsq"} '
+                local.wait_for("records that wait", lambda: figure(weir, waiting) == 20, READ_SECONDS)
                 with away as nsqd:
                     bodies = read(nsqd.tcp, TOPIC, "records", len(ids))
-                    self.assertEqual(([json.loads(body)["id"] for body in bodies], nsqd.oddities), (ids, []))
+                    delivered = 'weir_sink_events_total{result="delivered",sink="nsq"} '
+                    self.assertEqual((figure(weir, waiting), figure(weir, delivered)), (0, 20))
+                    # Each thread of the gateway leaves its own in their order.
+                    self.assertEqual(sorted(json.loads(body)["id"] for body in bodies), sorted(ids))
+                    self.assertEqual(nsqd.oddities, [])
 
     def test_what_is_left_at_the_end_is_published(self):
         with local.Demo() as demo, Nsqd() as nsqd:
             with gateway(demo, nsqd, batch_wait="60s") as weir:
                 ids = [ask(weir, CHAT)[1] for _ in range(5)]
             bodies = read(nsqd.tcp, TOPIC, "records", len(ids))
-            self.assertEqual([json.loads(body)["id"] for body in bodies], ids)
+            self.assertEqual(sorted(json.loads(body)["id"] for body in bodies), sorted(ids))
 
 
 class StandIn(unittest.TestCase):

@@ -1,12 +1,11 @@
-//! Owns what is read out of a record's line, and what a line gives up when Loki would refuse it for its length.
-//! Refuses to know any other field, and never fails: a line that cannot be read is pushed as it is.
+//! Owns what is read out of a record's line. Refuses to know any other field, and never fails: a line that cannot be
+//! read is pushed as it is.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::cut;
 
@@ -18,11 +17,6 @@ const MAX_ROUTE: usize = 1024;
 
 /// What the gateway's metrics call a request that no route matched.
 const UNMATCHED: &str = "unmatched";
-
-/// Without these a record still says who did what when, what it cost and how it ended. The first that are there go
-/// first; bodies are in the record's counts too.
-const DISPENSABLE: [&str; 6] =
-    ["request_body", "response_body", "usage_raw", "response_headers", "request_headers", "user_agent"];
 
 /// What a record's line says that a push needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,48 +38,6 @@ pub fn read(line: &str) -> Seen<'_> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates, at 584 years")]
     let duration_ns = (duration_ms * 1e6) as u64;
     Seen { route, duration_ns }
-}
-
-/// The line if it fits into `max` bytes; else without what it can do without, biggest body first, each set to `null`.
-/// `None`: it does not fit even then.
-pub fn fit(line: &str, max: usize) -> Option<Cow<'_, str>> {
-    if line.len() <= max {
-        return Some(Cow::Borrowed(line));
-    }
-    let Object(mut fields) = serde_json::from_str(line).ok()?;
-    let size = |fields: &[(Cow<'_, str>, &str)], name: &str| {
-        fields.iter().find(|(field, _)| field == name).map_or(0, |(_, value)| value.len())
-    };
-    let mut order = DISPENSABLE;
-    if size(&fields, order[1]) > size(&fields, order[0]) {
-        order.swap(0, 1);
-    }
-    let mut len = line.len();
-    for name in order {
-        for (_, value) in fields.iter_mut().filter(|(field, value)| field == name && value.len() > NULL.len()) {
-            len -= value.len() - NULL.len();
-            *value = NULL;
-        }
-        if len <= max {
-            return Some(Cow::Owned(written(&fields, len)));
-        }
-    }
-    None
-}
-
-const NULL: &str = "null";
-
-fn written(fields: &[(Cow<'_, str>, &str)], len: usize) -> String {
-    let mut text = String::with_capacity(len);
-    for (name, value) in fields {
-        text.push(if text.is_empty() { '{' } else { ',' });
-        // A string is always written.
-        text.push_str(&serde_json::to_string(name).unwrap_or_default());
-        text.push(':');
-        text.push_str(value);
-    }
-    text.push('}');
-    text
 }
 
 #[derive(Debug, Default)]
@@ -120,31 +72,6 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// The fields of an object in their order.
-struct Object<'a>(Vec<(Cow<'a, str>, &'a str)>);
-
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Object<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a record")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some((Name(name), value)) = map.next_entry::<_, &RawValue>()? {
-                    fields.push((name, value.get()));
-                }
-                Ok(Object(fields))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
-}
-
 /// A text, borrowed unless something is escaped in it.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -173,46 +100,5 @@ mod tests {
     fn a_route_is_no_longer_than_a_label_may_be() {
         let line = format!(r#"{{"route":"{}"}}"#, "ü".repeat(600));
         assert_eq!(read(&line).route, "ü".repeat(512));
-    }
-
-    fn long(request: usize, response: usize) -> String {
-        let body = |n: usize| format!(r#"{{"text":"{}","bytes":{n}}}"#, "x".repeat(n));
-        format!(
-            r#"{{"id":"7","usage_raw":"{{}}","user_agent":"curl","request_headers":{{"a":"b"}},"request_body":{},"response_headers":null,"response_body":{}}}"#,
-            body(request),
-            body(response)
-        )
-    }
-
-    #[test]
-    fn a_line_that_fits_is_left_as_it_is() {
-        let line = long(10, 10);
-        assert_eq!(fit(&line, line.len()), Some(Cow::Borrowed(line.as_str())));
-        assert_eq!(fit("no JSON at all", 14), Some("no JSON at all".into()));
-    }
-
-    #[test]
-    fn the_bigger_body_goes_first_and_nothing_else_if_that_is_enough() {
-        let shown = |request, response, max| fit(&long(request, response), max).map(Cow::into_owned);
-        let kept = r#"{"text":"xxxxxxxxxx","bytes":10}"#;
-        let head = r#"{"id":"7","usage_raw":"{}","user_agent":"curl","request_headers":{"a":"b"}"#;
-        let without_response =
-            format!(r#"{head},"request_body":{kept},"response_headers":null,"response_body":null}}"#);
-        assert_eq!(shown(10, 500, 200), Some(without_response));
-        let without_request = format!(r#"{head},"request_body":null,"response_headers":null,"response_body":{kept}}}"#);
-        assert_eq!(shown(500, 10, 200), Some(without_request));
-        let without_both = format!(r#"{head},"request_body":null,"response_headers":null,"response_body":null}}"#);
-        assert_eq!(shown(500, 500, without_both.len()), Some(without_both.clone()));
-        let least = r#"{"id":"7","usage_raw":null,"user_agent":null,"request_headers":null,"request_body":null,"response_headers":null,"response_body":null}"#;
-        assert_eq!(shown(500, 500, 1), None);
-        // `"curl"` and `{"a":"b"}` are longer than `null`; `"{}"` is not.
-        let least = least.replacen(r#""usage_raw":null"#, r#""usage_raw":"{}""#, 1);
-        assert_eq!(shown(500, 500, least.len()), Some(least));
-    }
-
-    #[test]
-    fn what_is_too_long_and_no_record_is_not_guessed_at() {
-        assert_eq!(fit("no JSON at all", 13), None);
-        assert_eq!(fit(&format!(r#"{{"route":"{}"}}"#, "x".repeat(100)), 50), None);
     }
 }

@@ -132,6 +132,34 @@ mod tests {
         assert_eq!(fit(record, 60).as_deref(), Some(r#"{"a":1.10,"b\"":"\u00e9","request_body":null}"#));
     }
 
+    fn long(request: usize, response: usize) -> String {
+        let body = |n: usize| format!(r#"{{"text":"{}","bytes":{n}}}"#, "x".repeat(n));
+        format!(
+            r#"{{"id":"7","usage_raw":"{{}}","user_agent":"curl","request_headers":{{"a":"b"}},"request_body":{},"response_headers":null,"response_body":{}}}"#,
+            body(request),
+            body(response)
+        )
+    }
+
+    #[test]
+    fn what_is_no_longer_than_null_stays() {
+        let shown = |request, response, max| fit(&long(request, response), max).map(Cow::into_owned);
+        let kept = r#"{"text":"xxxxxxxxxx","bytes":10}"#;
+        let head = r#"{"id":"7","usage_raw":"{}","user_agent":"curl","request_headers":{"a":"b"}"#;
+        let without_response =
+            format!(r#"{head},"request_body":{kept},"response_headers":null,"response_body":null}}"#);
+        assert_eq!(shown(10, 500, 200), Some(without_response));
+        let without_request = format!(r#"{head},"request_body":null,"response_headers":null,"response_body":{kept}}}"#);
+        assert_eq!(shown(500, 10, 200), Some(without_request));
+        let without_both = format!(r#"{head},"request_body":null,"response_headers":null,"response_body":null}}"#);
+        assert_eq!(shown(500, 500, without_both.len()), Some(without_both.clone()));
+        let least = r#"{"id":"7","usage_raw":null,"user_agent":null,"request_headers":null,"request_body":null,"response_headers":null,"response_body":null}"#;
+        assert_eq!(shown(500, 500, 1), None);
+        // `"curl"` and `{"a":"b"}` are longer than `null`; `"{}"` is not.
+        let least = least.replacen(r#""usage_raw":null"#, r#""usage_raw":"{}""#, 1);
+        assert_eq!(shown(500, 500, least.len()), Some(least));
+    }
+
     proptest! {
         #[test]
         fn whatever_fits_is_the_same_record_with_less(text in "\\PC{0,60}", raw in "\\PC{0,60}", max in 0..200_usize) {

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_filters::loki::{Class, Entry, Frame, Labels, MAX_LINE, MAX_PUSH, Streams, cost, fit, read, stream_cost};
+use weir_filters::loki::{Class, Entry, Frame, Labels, MAX_LINE, MAX_PUSH, Streams, cost, read, stream_cost};
+use weir_filters::record::fit;
 
 use super::super::batch::{self, Batch};
 use super::super::queue::SinkStats;

@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
-use weir_filters::loki::{Format, Labels, Verdict, backoff, body};
+use weir_filters::backoff::backoff;
+use weir_filters::loki::{Format, Labels, Verdict, body};
 
 use self::backlog::{Backlog, MAX_MEMORY};
 use self::gather::Gather;

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, RequestBuilder, Response};
-use weir_filters::loki::{Body, Verdict, verdict, wait};
+use weir_filters::backoff::wait;
+use weir_filters::loki::{Body, Verdict, verdict};
 
 use crate::config::{BaseUrl, Login, Loki};
 

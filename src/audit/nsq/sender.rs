@@ -109,7 +109,7 @@ impl<'a> Sender<'a> {
     /// Sends all of `messages`, in their order, and returns once each is accounted for. What an nsqd with lower limits
     /// than usual does not take at once is sent in halves, and one message alone without what it can do without.
     pub(super) async fn send(&mut self, messages: &Messages) {
-        let mut parts = vec![0..messages.len()];
+        let mut parts: Vec<_> = std::iter::once(0..messages.len()).collect();
         while let Some(part) = parts.pop() {
             let count = part.len() as u64;
             match self.deliver(messages.body(part.clone()).into()).await {

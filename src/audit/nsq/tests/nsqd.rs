@@ -220,7 +220,7 @@ impl Shared {
     }
 
     fn read_mpub(&self, mut body: &[u8]) -> Result<Vec<Vec<u8>>, (u16, &'static str)> {
-        let mut number = |body: &mut &[u8]| {
+        let number = |body: &mut &[u8]| {
             let (number, rest) = body.split_first_chunk::<4>()?;
             *body = rest;
             Some(i32::from_be_bytes(*number))
