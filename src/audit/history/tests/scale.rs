@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use super::super::*;
-use super::scene::{NOW, Running, batch, until};
+use super::scene::{NOW, Record, Running, batch, until};
 use super::*;
 use crate::audit::batch::Batch;
 
@@ -12,6 +12,10 @@ const KEYS: u64 = 10_000;
 
 /// Records of 10,000 keys of 3,000 users, twenty models and four channels; some fail.
 fn spread(first: u64, count: u64) -> Arc<Batch> {
+    batch(&spread_records(first, count))
+}
+
+fn spread_records(first: u64, count: u64) -> Vec<Record> {
     let records = (first..first + count).map(|n| {
         let mixed = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
         let key = mixed % KEYS;
@@ -33,7 +37,7 @@ fn spread(first: u64, count: u64) -> Arc<Batch> {
         record.ballast = 700 + usize::try_from(mixed % 101).unwrap();
         record
     });
-    batch(&records.collect::<Vec<_>>())
+    records.collect()
 }
 
 fn name(name: &str) -> Option<String> {
@@ -153,6 +157,30 @@ fn a_million_records() {
         running.history.status().index_up && running.history.page(&questions(RECORDS)[14].1).unwrap().rows.len() == 50
     });
     println!("made anew in {:?}", begun.elapsed());
+}
+
+/// `cargo test --lib history -- --ignored --nocapture what_is_removed`
+#[test]
+#[ignore = "takes a while and says figures"]
+fn what_is_removed_leaves_little_on_the_disk() {
+    let mut scene = Scene::with_segments_of(4096);
+    scene.config.max_total = 64 << 20;
+    let running = scene.started();
+    let index = |scene: &Scene| -> u64 {
+        let files = std::fs::read_dir(scene.directory().join("index")).unwrap();
+        files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    for round in 0..10 {
+        for first in (0..50_000).step_by(500) {
+            running.give(&spread_records(round * 50_000 + first, 500));
+        }
+        running.settle();
+        println!("{} KiB of lines, {} KiB of index", scene.bytes() >> 10, index(&scene) >> 10);
+    }
+    let memory = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", memory.lines().filter(|line| line.starts_with("Vm")).collect::<Vec<_>>().join("\n"));
+    until(|| scene.bytes() <= 64 << 20);
+    assert!(index(&scene) < 16 << 20, "some fifty thousand records are kept");
 }
 
 fn until_long(mut is_so: impl FnMut() -> bool) {
