@@ -11,7 +11,9 @@ const CHAT: &str = "/v1/chat/completions";
 
 async fn running() -> (Mock, Gateway) {
     let mock = mock();
-    let gateway = gateway().channel(openai(mock.address())).key("alice").key("bob").start().await;
+    // Records of two threads are only nearly in the order in which requests end.
+    let gateway = gateway().with("server.threads", 1).channel(openai(mock.address())).key("alice").key("bob");
+    let gateway = gateway.start().await;
     (mock, gateway)
 }
 
@@ -27,28 +29,28 @@ async fn who_follows_hears_of_each_request_that_is_wanted_and_of_reloads() {
     let mut all = gateway.admin("GET", "/admin/api/events").stream().await;
     let mut refused = gateway.admin("GET", "/admin/api/events?key=alice&status=4xx").stream().await;
     assert_eq!((all.answer.status, all.answer.header("content-type")), (200, "text/event-stream"));
-    let heard = async |stream: &mut crate::support::Streamed, until: &str| {
+    let heard = async |stream: &mut crate::support::Streamed, until: &[&str]| {
         let mut text = String::new();
-        while !text.contains(until) {
+        while !until.iter().all(|part| text.contains(part)) {
             let piece = stream.next().await.expect("the stream has no end");
             text.push_str(std::str::from_utf8(&piece).expect("text"));
         }
         text
     };
-    heard(&mut all, ": follows\n\n").await;
-    heard(&mut refused, ": follows\n\n").await;
+    heard(&mut all, &[": follows\n\n"]).await;
+    heard(&mut refused, &[": follows\n\n"]).await;
     let served = ask(&gateway, "alice", "gpt-4o").await;
     let other = ask(&gateway, "bob", "nobody").await;
     let wanted = ask(&gateway, "alice", "nobody").await;
     assert!(gateway.command(&["reload"]).status.success());
-    let text = heard(&mut all, "event: config_reloaded\ndata: {\"version\":2}\n\n").await;
+    let text = heard(&mut all, &["event: config_reloaded\ndata: {\"version\":2}\n\n", &wanted]).await;
     for id in [&served, &other, &wanted] {
         assert!(
             text.contains(&format!("id: {id}\nevent: request\ndata: {{\"schema_version\":1,\"id\":\"{id}\"")),
             "{text}"
         );
     }
-    let text = heard(&mut refused, "config_reloaded").await;
+    let text = heard(&mut refused, &["config_reloaded", &wanted]).await;
     assert!(text.contains(&wanted) && !text.contains(&other) && !text.contains(&served), "{text}");
     let wrong = gateway.admin("GET", "/admin/api/events?keey=alice").send().await;
     assert_eq!((wrong.status, wrong.json()["error"]["parameter"].clone()), (400, json!("keey")));
@@ -83,7 +85,7 @@ async fn the_command_shows_the_latest_and_then_what_comes_each_once() {
     let text = String::from_utf8(shown.stdout).unwrap();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[1].ends_with("404 refused (model_not_found) alice nobody via - 0→0 tokens 0 ms"), "{text}");
+    assert!(lines[1].contains("404 refused (model_not_found) alice nobody via - 0→0 tokens "), "{text}");
     let wrong = gateway.command(&["tail", "--status", "often"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("status: must be a status such as 429"), "{wrong:?}");
