@@ -52,13 +52,13 @@ impl Closed {
 
     /// Gives the file a name of its own, by which it stands behind all others.
     pub(super) fn close(&self, active: &Path, now: SystemTime) -> io::Result<PathBuf> {
+        // No other file may have it: not one of this process, nor one of another that writes here too.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let ms = u64::try_from(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         let mut time = Vec::new();
         put_time_ms(&mut time, ms);
         let time: String =
             time.iter().map(|&byte| char::from(byte)).filter(|c| !matches!(c, '"' | '-' | ':')).collect();
-        // No other file may have it: not one of this process, nor one of another that writes here too.
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let (pid, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = self.directory.join(format!("{}-{time}-{pid}-{number:03}.{}", self.stem, self.ending));
         fs::rename(active, &path)?;

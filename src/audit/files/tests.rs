@@ -46,8 +46,8 @@ fn all(dir: &TempDir) -> String {
     let mut text = String::new();
     for name in names(dir) {
         let path = dir.path().join("audit").join(&name);
-        let mut file = File::open(path).unwrap();
-        if name.ends_with(".gz") {
+        let mut file = File::open(&path).unwrap();
+        if path.extension().is_some_and(|ending| ending == "gz") {
             MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
         } else {
             file.read_to_string(&mut text).unwrap();
