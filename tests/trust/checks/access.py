@@ -264,8 +264,9 @@ def forbidden(run: Run) -> Outcome:
 
 
 ADMIN_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "X" * 40]
+# Without the stream of events, which has no end.
 ADMIN_PATHS = ["keys", "keys/{id}", "keys/{id}/rotate", "users", "users/{id}", "users/price-rate", "channels", "channels/{id}", "channels/order",
-               "channels/{id}/run", "channels/{id}/runs", "usage", "requests", "requests/{id}", "overview", "events", "proxy/test", "prices", "config",
+               "channels/{id}/run", "channels/{id}/runs", "usage", "requests", "requests/{id}", "overview", "events/import", "proxy/test", "prices", "config",
                "reload", "login", "openapi.json", "", "nothing"]
 IDS = ["x", "declared", "made", "order", "price-rate", "0" * 16, "%00", "%2e%2e", "..", "a%2fb", "%ff%fe", "é", "💥", "x" * 3000, "%25s%25n", "'", "null", "-1", "%0d%0a", " "]
 NAMES = ["name", "user", "key", "keys", "models", "channels", "limits", "expires", "enabled", "protocols", "protocol", "base_url", "value", "rpm", "tpm",
