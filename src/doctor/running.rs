@@ -10,6 +10,8 @@ use crate::config::Config;
 /// The fold is half a second behind in quiet times; so many records are seconds of a busy gateway.
 const FAR_BEHIND: u64 = 1_000_000;
 const WHAT: &str = "gateway";
+/// How the names of the sinks' figures begin.
+const SINKS: &str = "weir_sink_";
 
 /// What a gateway said of itself.
 pub(super) enum Running {
@@ -21,7 +23,7 @@ pub(super) enum Running {
     Silent(String),
 }
 
-/// The figures of a gateway that have no labels, by name.
+/// The figures of a gateway that have no labels, and those of its sinks, by name.
 pub(super) struct Figures(HashMap<String, f64>);
 
 /// Asks the gateway that runs with this data directory.
@@ -58,7 +60,7 @@ impl Running {
             Running::Silent(why) => {
                 vec![Finding::problem(WHAT, why.as_str(), "run this as the gateway's user; else see the gateway's log")]
             }
-            Running::Yes(figures) => vec![figures.configuration(), figures.ledger(), figures.store()],
+            Running::Yes(figures) => vec![figures.configuration(), figures.ledger(), figures.store(), figures.sinks()],
         }
     }
 }
@@ -68,7 +70,8 @@ impl Figures {
     fn read(text: &str) -> Self {
         let figure = |line: &str| {
             let (name, value) = line.split_once(' ')?;
-            (!name.starts_with('#') && !name.contains('{')).then_some((name.to_owned(), value.trim().parse().ok()?))
+            let is_wanted = !name.starts_with('#') && (!name.contains('{') || name.starts_with(SINKS));
+            is_wanted.then_some((name.to_owned(), value.trim().parse().ok()?))
         };
         Self(text.lines().filter_map(figure).collect())
     }
@@ -134,6 +137,35 @@ impl Figures {
         }
         Finding::ok(what, "it takes writes")
     }
+
+    fn sinks(&self) -> Finding {
+        let what = "records";
+        let named = |name: &str| -> Vec<String> {
+            let of = |(series, value): (&String, &f64)| {
+                let sink = series.strip_prefix(name)?.split_once("sink=\"")?.1.split('"').next()?;
+                let is_meant = *value > 0.0 && (!series.contains("result=") || series.contains("result=\"failed\""));
+                is_meant.then(|| format!("{value} by {sink}"))
+            };
+            let mut all: Vec<String> = self.0.iter().filter_map(of).collect();
+            all.sort();
+            all
+        };
+        let dropped = named("weir_sink_dropped_total{");
+        if !dropped.is_empty() {
+            let found = format!("records of requests were lost: {}", dropped.join(", "));
+            return Finding::warning(
+                what,
+                found,
+                "its log says why: a full disk, or a server that is down or too slow",
+            );
+        }
+        let failed = named("weir_sink_events_total{");
+        if !failed.is_empty() {
+            let found = format!("records of requests were refused: {}", failed.join(", "));
+            return Finding::warning(what, found, "its log has what the server said; see `audit` in the configuration");
+        }
+        Finding::ok(what, "no sink has lost any")
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +195,7 @@ weir_channel_up{channel=\"a b\"} 1
             "it runs with version 3 of its configuration",
             "nothing lost, nothing damaged, 12 records behind",
             "it takes writes",
+            "no sink has lost any",
         ];
         assert_eq!(findings(""), expected.map(|text| (Level::Ok, text.to_owned())));
     }
@@ -178,12 +211,21 @@ weir_channel_up{channel=\"a b\"} 1
             ("weir_ledger_fold_lag_records 2e6\n", 1, Level::Warning),
             ("weir_store_up 0\n", 2, Level::Warning),
             ("weir_ledger_store_set_aside 1\n", 2, Level::Warning),
+            ("weir_sink_dropped_total{sink=\"loki\"} 3\n", 3, Level::Warning),
+            ("weir_sink_events_total{result=\"failed\",sink=\"nsq\"} 1\n", 3, Level::Warning),
+            ("weir_sink_events_total{result=\"delivered\",sink=\"nsq\"} 1\n", 3, Level::Ok),
         ] {
             let levels: Vec<Level> = findings(more).into_iter().map(|(level, _)| level).collect();
-            let mut expected = vec![Level::Ok; 3];
+            let mut expected = vec![Level::Ok; 4];
             expected[at] = level;
             assert_eq!(levels, expected, "{more}");
         }
+    }
+
+    #[test]
+    fn a_sink_that_lost_records_is_named() {
+        let more = "weir_sink_dropped_total{sink=\"loki\"} 3\nweir_sink_dropped_total{sink=\"jsonl\"} 0\n";
+        assert_eq!(findings(more)[3], (Level::Warning, "records of requests were lost: 3 by loki".to_owned()));
     }
 
     #[test]
