@@ -22,7 +22,7 @@ pub(super) const FORMAT_KEY: &[u8] = b"format";
 pub(super) const FORMAT: &[u8] = b"1";
 
 /// Records of one row of columns.
-pub(super) const CHUNK: usize = 512;
+pub(super) const CHUNK: u32 = 512;
 /// A row of postings is closed when it has so many bytes. sled reads and writes sixteen rows and more at once.
 const ROW_BYTES: usize = 1024;
 
@@ -64,7 +64,7 @@ pub(super) struct Malformed;
 /// The rows of a segment, but for [`Meta`]'s.
 pub(super) fn encode(segment: u64, table: &Table) -> (Vec<Pair>, Meta) {
     let mut pairs = Vec::new();
-    for (chunk, rows) in (0_u32..).zip(table.rows.chunks(CHUNK)) {
+    for (chunk, rows) in (0_u32..).zip(table.rows.chunks(CHUNK as usize)) {
         pairs.push((columns_key(segment, chunk), encode_columns(rows)));
     }
     let mut postings = Vec::with_capacity(table.rows.len());
@@ -162,9 +162,9 @@ pub(super) fn read_postings(
 pub(super) fn read_columns(value: &[u8]) -> Result<Vec<Spot>, Malformed> {
     let mut reader = Reader::new(value);
     let mut int = || reader.int().ok_or(Malformed);
-    let count = usize::try_from(int()?).ok().filter(|count| *count <= CHUNK).ok_or(Malformed)?;
+    let count = u32::try_from(int()?).ok().filter(|count| *count <= CHUNK).ok_or(Malformed)?;
     let (mut at, mut time_ms) = (int()?, 0_u64);
-    let mut spots = Vec::with_capacity(count);
+    let mut spots = Vec::with_capacity(count as usize);
     for _ in 0..count {
         let len = u32::try_from(int()?).map_err(|_| Malformed)?;
         time_ms = time_ms.wrapping_add(unzigzag(int()?));
@@ -292,11 +292,11 @@ mod tests {
             let (pairs, meta) = encode(7, &table);
             prop_assert_eq!(meta.records as usize, rows.len());
             prop_assert_eq!(Meta::decode(&meta.encode()), Ok(meta));
-            prop_assert!(pairs.iter().all(|(_, value)| value.len() < 5 * CHUNK * 3));
+            prop_assert!(pairs.iter().all(|(_, value)| value.len() < 15 * CHUNK as usize));
             let count = pairs.len();
             let pairs: BTreeMap<_, _> = pairs.into_iter().collect();
             prop_assert_eq!(pairs.len(), count, "no two rows have the same key");
-            let spots: Vec<Spot> = (0..u32::try_from(rows.len().div_ceil(CHUNK)).unwrap())
+            let spots: Vec<Spot> = (0..u32::try_from(rows.len().div_ceil(CHUNK as usize)).unwrap())
                 .flat_map(|chunk| read_columns(&pairs[&columns_key(7, chunk)]).unwrap()).collect();
             let expected: Vec<Spot> =
                 table.rows.iter().map(|row| Spot { at: row.at, len: row.len, time_ms: row.time_ms }).collect();

@@ -43,6 +43,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) use query::{DEFAULT_LIMIT, MAX_LIMIT, Page, Query, StatusFilter};
 pub(crate) use search::Unavailable;
+#[cfg(test)]
 pub(crate) use shelf::Status;
 
 use crate::audit::queue::Taker;
@@ -158,6 +159,7 @@ impl History {
     }
 
     /// How it is doing.
+    #[cfg(test)]
     pub(crate) fn status(&self) -> Status {
         self.shared.lock().status.clone()
     }

@@ -100,8 +100,8 @@ pub(super) fn find(shared: &Shared, directory: &Path, id: u128, kept_from: u64) 
     for segment in segments {
         let places = look.places(segment, ID, short_id(id)..=short_id(id)).map_err(|e| fail(shared, e))?;
         for place in places {
-            let chunk = look.spots(segment, place / CHUNK_LEN).map_err(|e| fail(shared, e))?;
-            let found = chunk.get((place % CHUNK_LEN) as usize).map(|spot| located(segment, place, *spot));
+            let chunk = look.spots(segment, place / CHUNK).map_err(|e| fail(shared, e))?;
+            let found = chunk.get((place % CHUNK) as usize).map(|spot| located(segment, place, *spot));
             if let Some(line) = found.as_ref().and_then(&mut is_it) {
                 return Ok(Some(line));
             }
@@ -109,8 +109,6 @@ pub(super) fn find(shared: &Shared, directory: &Path, id: u128, kept_from: u64) 
     }
     Ok(None)
 }
-
-const CHUNK_LEN: u32 = CHUNK as u32;
 
 /// What is wanted of a segment that is in the index, newest first.
 fn stored(
@@ -185,12 +183,12 @@ fn located_all(
     let mut found = Vec::new();
     let mut chunk: Option<(u32, Vec<Spot>)> = None;
     for place in places {
-        let number = place / CHUNK_LEN;
+        let number = place / CHUNK;
         let spots = match chunk.take() {
             Some((read, spots)) if read == number => spots,
             _ => look.spots(segment, number)?,
         };
-        let spot = spots.get((place % CHUNK_LEN) as usize).copied();
+        let spot = spots.get((place % CHUNK) as usize).copied();
         chunk = Some((number, spots));
         let Some(spot) = spot else { return Err(StoreError::Broken("the index has a place that is none".into())) };
         if !asks_time || wanted.has_time(spot.time_ms) {

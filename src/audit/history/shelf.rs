@@ -98,7 +98,6 @@ impl Shelf {
         let own = self.own.as_ref().filter(|own| within.contains(&own.number));
         let other = self.blocks.range(within).next_back();
         let (number, table) = match (own, other) {
-            (None, None) => return Looked::Nothing,
             (Some(own), other) if other.is_none_or(|(number, _)| *number < own.number) => (own.number, &own.table),
             (_, Some((number, Block::Open(table)))) => (*number, table),
             (_, Some((number, Block::Whole(table)))) => (*number, &**table),
@@ -107,7 +106,7 @@ impl Shelf {
                 let below = if *number == before.segment { before.before } else { u32::MAX };
                 return Looked::Stored(*number, *meta, below, store.clone());
             }
-            (Some(_), None) => return Looked::Nothing,
+            (_, None) => return Looked::Nothing,
         };
         let below = if number == before.segment { before.before } else { u32::MAX };
         let found = table.search(wanted, below).take(most).map(|(place, row)| self.found(number, place, row));

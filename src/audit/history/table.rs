@@ -89,11 +89,17 @@ impl Table {
 
 /// A name's term in half the space. Two of a million names have the same half, and whoever finds a record reads it too.
 pub(super) fn short(term: u64) -> u32 {
-    ((term >> 32) ^ (term & 0xFFFF_FFFF)) as u32
+    high(term ^ term.rotate_left(32))
 }
 
 /// The same of an id, of which any part may be a clock or a counter.
 pub(super) fn short_id(id: u128) -> u32 {
-    let mixed = ((id >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (id as u64);
-    (mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32) as u32
+    let mixed = id ^ (id >> 64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let [low @ .., _, _, _, _, _, _, _, _] = mixed.to_le_bytes();
+    high(u64::from_le_bytes(low).wrapping_mul(0xD6E8_FEB8_6659_FD93))
+}
+
+fn high(bits: u64) -> u32 {
+    let [.., a, b, c, d] = bits.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }

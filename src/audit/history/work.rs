@@ -23,7 +23,7 @@ pub(super) const FINISH: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Orders(AtomicU8);
 
-const GO_ON: u8 = 0;
+// 0: go on.
 /// Leave the index to another process, and go on.
 const STAND_ASIDE: u8 = 1;
 /// Take what waits, write it and end.

@@ -46,7 +46,6 @@ pub(super) struct Writer {
 }
 
 struct Segment {
-    number: u64,
     file: File,
     begun: Instant,
     /// The end of what is in the file.
@@ -80,7 +79,7 @@ impl Writer {
                     self.next = number + 1;
                     self.shared.lock().own = Some(Own::new(number));
                     let (written, waiting_bytes, waiting_since) = (0, 0, None);
-                    self.segment.insert(Segment { number, file, begun: now, written, waiting_bytes, waiting_since })
+                    self.segment.insert(Segment { file, begun: now, written, waiting_bytes, waiting_since })
                 }
                 Err(e) => {
                     fails(&mut self.is_failing, &e);
@@ -161,11 +160,11 @@ impl Writer {
         self.segment = None;
         let mut shelf = self.shared.lock();
         let Some(own) = shelf.own.take() else { return };
-        if !own.table.rows.is_empty() {
-            shelf.blocks.insert(own.number, Block::Whole(Arc::new(own.table)));
-        } else {
+        if own.table.rows.is_empty() {
             // The disk took none of its records.
             segment::remove(&self.directory, own.number);
+        } else {
+            shelf.blocks.insert(own.number, Block::Whole(Arc::new(own.table)));
         }
     }
 }

@@ -148,7 +148,8 @@ fn what_is_older_than_it_may_be_is_not_shown_and_then_gone() {
     for minute in 0..3_u32 {
         let now = scene.now.load(Ordering::SeqCst);
         let first = u128::from(minute) * 4;
-        let all: Vec<Record> = (first..first + 4).map(|id| Record { time_ms: now + id as u64, ..record(id) }).collect();
+        let time_ms = |id: u128| now + u64::try_from(id).unwrap();
+        let all: Vec<Record> = (first..first + 4).map(|id| Record { time_ms: time_ms(id), ..record(id) }).collect();
         history.give(&all);
         history.settle();
         scene.advance(Duration::from_secs(40));

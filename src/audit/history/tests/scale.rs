@@ -40,6 +40,7 @@ fn spread_records(first: u64, count: u64) -> Vec<Record> {
     records.collect()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what a question has")]
 fn name(name: &str) -> Option<String> {
     Some(name.to_owned())
 }
@@ -212,7 +213,7 @@ fn what_a_record_costs() {
         }
         until(|| running.figures()[2] == 0);
         running.settle();
-        let took = thread_time() - before;
+        let took = thread_time().saturating_sub(before);
         println!(
             "batches of {at_once}: {:?} CPU a record on the history's threads, {:?} elapsed",
             took / u32::try_from(RECORDS).unwrap(),
@@ -235,5 +236,5 @@ fn thread_time() -> Duration {
             .iter()
             .sum::<Duration>()
     };
-    time(libc::RUSAGE_SELF) - time(libc::RUSAGE_THREAD)
+    time(libc::RUSAGE_SELF).saturating_sub(time(libc::RUSAGE_THREAD))
 }
