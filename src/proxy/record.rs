@@ -3,9 +3,11 @@
 //! Owns what of a request is noted when. How a record looks is said by [`weir_filters::record`], where it goes by
 //! [`crate::audit`]. What is noted is JSON at once, in a buffer that goes round: a head is not kept for its record.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, HeaderName, REFERER, USER_AGENT};
@@ -133,12 +135,12 @@ fn encoding(headers: &HeaderMap) -> Encoding {
     Encoding::of(headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()))
 }
 
-/// The model as it may be recorded: without the request's own credential, should somebody send it as one.
-pub(super) fn without_credentials(model: &str, head: &RequestHeader) -> Option<String> {
+/// The model as it may be recorded: without the request's own credential.
+pub(super) fn without_credentials(model: &Arc<str>, head: &RequestHeader) -> Arc<str> {
     let credentials = Credentials::of(lines_of(&head.headers), head.uri.query());
     match credentials.hide(model.as_bytes()) {
-        std::borrow::Cow::Borrowed(_) => None,
-        std::borrow::Cow::Owned(hidden) => Some(String::from_utf8_lossy(&hidden).into_owned()),
+        Cow::Borrowed(_) => model.clone(),
+        Cow::Owned(hidden) => String::from_utf8_lossy(&hidden).into(),
     }
 }
 

@@ -88,6 +88,7 @@ async fn admit(
 
     let query = head.uri.query();
     let credential = present(&head.headers, query).map_err(Refusal::from)?;
+    let credential_length = credential.expose().len();
     let admitted = match snapshot.keys.admit(&credential, ctx.protocol, ctx.arrived_ms) {
         Ok(admitted) => admitted,
         Err((refusal, key)) => {
@@ -107,8 +108,12 @@ async fn admit(
     let waited = clock::now().saturating_duration_since(before_body);
     let model = route.model.or_else(|| Some(&*body.facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
     if let Some(model) = &model {
-        let recorded = record::without_credentials(model, session.req_header());
-        ctx.model = recorded.map_or_else(|| model.clone(), Arc::from);
+        ctx.model = if model.len() < credential_length {
+            model.clone()
+        } else {
+            // Somebody may send the key as a model's name, which is written down everywhere.
+            record::without_credentials(model, session.req_header())
+        };
     }
     check_model(&route, &admitted, model.as_deref())?;
     let way = Way { route: &route, path, query: query.as_deref(), model: model.as_deref() };
