@@ -171,3 +171,14 @@ fn what_was_known_says_nothing_more_of_keys() {
     assert_eq!(said(&lines), [word(0, "openai-main@ai-key", weir_filters::import::Verdict::Refused)]);
     assert_eq!(said(&lines), []);
 }
+
+#[test]
+fn a_word_from_the_future_does_not_outlive_what_is_said_now() {
+    use weir_filters::import::Verdict::{Good, Refused};
+    let (words, channels, now) = (Words::default(), channels(), Instant::now());
+    let mut ahead = word(0, "main", Refused);
+    ahead.time_ms += 3_600_000;
+    assert_eq!(words.tell(&channels, &[ahead], NOW, now), 1);
+    assert_eq!(words.tell(&channels, &[word(0, "main", Good)], NOW, now), 1);
+    assert_eq!(channels.iter().next().unwrap().keys_cooling(now), 0);
+}

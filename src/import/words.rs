@@ -26,9 +26,11 @@ impl Words {
     pub(crate) fn tell(&self, channels: &Channels, words: &[Word], now_ms: u64, now: Instant) -> u64 {
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         newest.retain(|_, time_ms| *time_ms >= now_ms.saturating_sub(RECENT_MS));
-        let mut told: HashMap<Name, (u64, Verdict)> = HashMap::new();
+        let mut told: HashMap<Name, Verdict> = HashMap::new();
         for Word { time_ms, status } in words {
-            let is_recent = *time_ms >= now_ms.saturating_sub(RECENT_MS);
+            // A clock that is ahead elsewhere must not have the last word for longer than until now.
+            let time_ms = now_ms.min(*time_ms);
+            let is_recent = time_ms >= now_ms.saturating_sub(RECENT_MS);
             let says_something = matches!(status.verdict, Verdict::Good | Verdict::Refused | Verdict::Slow);
             if !is_recent || !says_something {
                 continue;
@@ -36,12 +38,12 @@ impl Words {
             let Some((channel, key)) = channels.find_key(&status.provider, status.names()) else { continue };
             let name = (channel.name().to_string(), channel.key(key).name.clone());
             // Of one moment the last counts: the tries of a request are in their order.
-            if newest.get(&name).is_none_or(|known| known <= time_ms) {
-                newest.insert(name.clone(), *time_ms);
-                told.insert(name, (*time_ms, status.verdict));
+            if newest.get(&name).is_none_or(|known| *known <= time_ms) {
+                newest.insert(name.clone(), time_ms);
+                told.insert(name, status.verdict);
             }
         }
-        for ((channel, key), (_, verdict)) in &told {
+        for ((channel, key), verdict) in &told {
             if let Some((found, place)) = channels.find_key(channel, [key.as_str()].into_iter()) {
                 found.told(place, *verdict, now);
             }
