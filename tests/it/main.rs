@@ -38,6 +38,7 @@ mod prices;
 mod prices_import;
 mod records;
 mod records_many;
+mod requests;
 mod routes;
 mod smuggling;
 mod streams;
