@@ -110,6 +110,7 @@ install: ## Install the program, its units for systemd, and a first configuratio
 		chmod 644 "$(DESTDIR)$(UNITS)/$$unit"
 	done
 	install -D -m 644 systemd/README.md "$(DESTDIR)$(PREFIX)/share/doc/weir/README.md"
+	install -D -m 644 conf/record.schema.json "$(DESTDIR)$(PREFIX)/share/doc/weir/record.schema.json"
 	for file in weir.yaml prices.yaml; do
 		[[ -e "$(DESTDIR)/etc/weir/$$file" ]] || install -D -m 644 "conf/$$file" "$(DESTDIR)/etc/weir/$$file"
 	done
