@@ -141,7 +141,8 @@ class Install(unittest.TestCase):
             found = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
             self.assertEqual(found, [
                 "etc/systemd/system/weir.service", "etc/systemd/system/weir.socket", "etc/weir/prices.yaml",
-                "etc/weir/weir.yaml", "usr/bin/weir", "usr/share/doc/weir/README.md"])
+                "etc/weir/weir.yaml", "usr/bin/weir", "usr/share/doc/weir/README.md",
+                "usr/share/doc/weir/record.schema.json"])
             unit = (root / "etc/systemd/system/weir.service").read_text()
             self.assertIn("ExecStart=/usr/bin/weir run", unit)
             self.assertNotIn("/usr/local", unit)
