@@ -12,6 +12,8 @@ use crate::support::{
 
 const AT_ONCE: usize = 48;
 const KINDS: usize = 10;
+/// Failures until a channel cools down: as many as there can be.
+const TIRELESS: usize = 1000;
 const CHAT: &str = "/v1/chat/completions";
 const COOKIE: &str = "canary-cookie-51fe09";
 const STRANGER: &str = "sk-canary-stranger-9b2d";
@@ -105,7 +107,7 @@ async fn every_request_of_every_kind_leaves_exactly_one_record_of_one_form_witho
     let moved = upstream([answer(503, &[], "elsewhere")]).await;
     let script = chunked(200, &[("content-type", "text/event-stream")]).chunk("data: {\"choices\":[]}\n\n");
     let endless = upstream([script.until_closed()]).await;
-    let tireless = json!({ "failures": 1000, "for": "1s" });
+    let tireless = json!({ "failures": TIRELESS, "for": "1s" });
     let mut gateway = gateway()
         .with(
             "audit",
@@ -149,7 +151,11 @@ async fn every_request_of_every_kind_leaves_exactly_one_record_of_one_form_witho
     }
     assert_eq!(counted, expected);
     let moved: Vec<&Value> = records.iter().filter(|record| record["model_requested"] == "moved").collect();
-    assert!(moved.iter().all(|record| record["attempts"].as_array().unwrap().len() == 2), "each was tried twice");
+    let twice = moved.iter().filter(|record| record["attempts"].as_array().unwrap().len() == 2).count();
+    assert!(
+        twice >= moved.len().min(TIRELESS),
+        "each was tried twice until the channel that fails cooled down: {twice}"
+    );
     let streamed = records.iter().find(|r| r["stream"] == true && r["outcome"] == "ok").expect("a stream");
     assert_eq!(streamed["response_body"]["reassembled"], true);
     let access = ["access", "audit"].map(|folder| std::fs::read_dir(gateway.data_dir().join(folder)).unwrap().count());
