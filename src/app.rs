@@ -22,7 +22,7 @@ use crate::accounts::Accounts;
 use crate::admin::{
     self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
 };
-use crate::audit::{self, Audit, Following};
+use crate::audit::{self, Audit, Filter, Following};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
@@ -408,8 +408,8 @@ impl AdminState for State {
         history.find(id).map_err(|e| RequestsError::Unavailable(e.to_string()))
     }
 
-    fn follow(&self) -> Option<Following> {
-        self.shared.audit.follow()
+    fn follow(&self, filter: &Filter) -> Option<Following> {
+        self.shared.audit.follow(filter)
     }
 
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {

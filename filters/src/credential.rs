@@ -147,7 +147,7 @@ fn text(value: &HeaderValue) -> Result<&str, CredentialError> {
     std::str::from_utf8(value.as_bytes()).map_err(|_| CredentialError::Malformed)
 }
 
-fn is_blank(byte: u8) -> bool {
+pub(crate) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
@@ -159,13 +159,14 @@ fn trimmed(text: &str) -> &str {
     &text[from..text.len() - blank]
 }
 
-fn is_key(parameter: &str) -> bool {
+/// Whether the parameter of a query is a key, however `key` is spelled.
+pub(crate) fn is_key(parameter: &str) -> bool {
     let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
     name == "key" || (name.contains('%') && percent_decoded(name).is_some_and(|name| name == "key"))
 }
 
 /// `+` stays: it is a space in forms only, and keys may hold one.
-fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }

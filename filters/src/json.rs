@@ -11,6 +11,7 @@ use crate::text::{every, zeros};
 const LAST_TIME_MS: u64 = 253_402_300_799_999;
 
 /// Puts a string.
+#[inline]
 pub fn put_str(out: &mut Vec<u8>, text: &str) {
     put_quoted(out, text.as_bytes());
 }

@@ -10,7 +10,9 @@ mod headers;
 mod tests;
 
 pub use fit::fit;
-pub use headers::{Credentials, put_headers};
+pub use headers::{Credentials, put_header_map, put_headers};
+
+use http::HeaderMap;
 
 use crate::json::{put_bytes_lossy, put_hex128, put_ms, put_str, put_time_ms, put_u64};
 use crate::usage::Usage;
@@ -201,15 +203,13 @@ impl AttemptRecord<'_> {
 
 /// Puts what a request's head says: who asks, with which program, as part of which trace, and its header lines,
 /// if they are to be shown. `user_agent` and `traceparent` have been freed of credentials.
-pub fn put_request_head<'h, I>(
+pub fn put_request_head(
     out: &mut Vec<u8>,
     client_ip: &[u8],
     user_agent: &[u8],
     traceparent: &[u8],
-    headers: Option<(impl Fn() -> I, &Credentials<'_>)>,
-) where
-    I: Iterator<Item = (&'h [u8], &'h [u8])>,
-{
+    headers: Option<(&HeaderMap, &Credentials<'_>)>,
+) {
     for (name, value) in
         [(&b",\"client_ip\":"[..], client_ip), (b",\"user_agent\":", user_agent), (b",\"traceparent\":", traceparent)]
     {
@@ -222,11 +222,12 @@ pub fn put_request_head<'h, I>(
     }
     out.extend_from_slice(b",\"request_headers\":");
     match headers {
-        Some((lines, credentials)) => put_headers(out, lines, credentials),
+        Some((map, credentials)) => put_header_map(out, map, credentials),
         None => out.extend_from_slice(b"null"),
     }
 }
 
+#[inline]
 fn field(out: &mut Vec<u8>, name: &[u8], text: &str) {
     out.extend_from_slice(name);
     if text.is_empty() {
@@ -252,7 +253,7 @@ fn or_null(out: &mut Vec<u8>, value: Option<u64>, put: fn(&mut Vec<u8>, u64)) {
 }
 
 /// The beginning of a text that is longer than a record repeats.
-fn within(text: &str) -> &str {
+pub fn within(text: &str) -> &str {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -112,12 +112,12 @@ impl Client {
     }
 
     /// `GET path`, whose answer has no end: `each` gets its lines as they come, until it says that it has enough.
-    /// The answer is the status; of one that is not 200 `each` gets nothing.
-    pub fn follow_blocking(&self, path: &str, each: impl FnMut(&str) -> bool) -> Result<StatusCode, ClientError> {
+    /// An answer that is not 200 is given whole, and `each` gets nothing.
+    pub fn follow_blocking(&self, path: &str, each: impl FnMut(&str) -> bool) -> Result<Option<Answer>, ClientError> {
         self.block_on(self.follow(path, each))
     }
 
-    async fn follow(&self, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<StatusCode, ClientError> {
+    async fn follow(&self, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<Option<Answer>, ClientError> {
         let (mut sender, connection) = self.connect().await?;
         // It moves the bytes; its own error ends the answer too.
         let moves = tokio::spawn(connection);
@@ -126,23 +126,26 @@ impl Client {
         let (head, mut body) = begins.map_err(http_error)?.into_parts();
         let _moves = AbortOnDrop(moves);
         if head.status != StatusCode::OK {
-            return Ok(head.status);
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(ClientError::Http)?.to_bytes();
+            return Ok(Some(Answer { status: head.status, body }));
         }
         let mut lines = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(http_error)?.into_data() else { continue };
             lines.extend_from_slice(&data);
-            while let Some(end) = memchr::memchr(b'\n', &lines) {
-                let line: Vec<u8> = lines.drain(..=end).collect();
-                if !each(&String::from_utf8_lossy(&line[..end])) {
-                    return Ok(head.status);
+            let mut begin = 0;
+            while let Some(length) = memchr::memchr(b'\n', &lines[begin..]) {
+                if !each(&String::from_utf8_lossy(&lines[begin..begin + length])) {
+                    return Ok(None);
                 }
+                begin += length + 1;
             }
+            lines.drain(..begin);
             if lines.len() > MAX_ANSWER {
                 return Err(ClientError::TooLarge);
             }
         }
-        Ok(head.status)
+        Ok(None)
     }
 
     fn block_on<T>(&self, request: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {

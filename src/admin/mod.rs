@@ -23,7 +23,7 @@ use weir_filters::secret::Secret;
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
-use crate::audit::{self, Following};
+use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Refused};
 use crate::import::Report;
 use crate::ledger::UsageQuery;
@@ -61,8 +61,8 @@ pub trait AdminState: Send + Sync + 'static {
     /// As for [`AdminState::requests`].
     fn request(&self, id: u128) -> Result<Option<String>, RequestsError>;
 
-    /// Follows what happens from now on; `None`: too many do already.
-    fn follow(&self) -> Option<Following>;
+    /// Follows what happens from now on, of records what `filter` admits; `None`: too many do already.
+    fn follow(&self, filter: &Filter) -> Option<Following>;
 
     /// Answers a question about keys, users and channels, or changes one: then the change is durable and in force.
     /// May take its time; no two changes at once.

@@ -3,6 +3,7 @@
 //! Owns how much of them is kept, of one and of all together. They are copied: a piece of a stream would keep the whole
 //! read that brought it. Refuses to know what a body says: that is read by the collector.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -155,7 +156,14 @@ pub(super) fn put_into(left: Left) -> Batch {
         for (place, part) in [(kept.places.request, request), (kept.places.response, response)] {
             if part.total > 0 {
                 lines.extend_from_slice(&plain[copied..place]);
-                body::put(&mut lines, &part.captured(kept.operation), caps.text, &mask);
+                let begun = lines.len();
+                // What an upstream sends is read here: whatever it is, the records of others go on.
+                let put = AssertUnwindSafe(|| body::put(&mut lines, &part.captured(kept.operation), caps.text, &mask));
+                if catch_unwind(put).is_err() {
+                    log::error!("audit: the body of a request could not be read, and is left out");
+                    lines.truncate(begun);
+                    lines.extend_from_slice(NULL);
+                }
                 copied = place + NULL.len();
             }
         }

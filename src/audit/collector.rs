@@ -69,7 +69,8 @@ impl Collector {
 
 /// A buffer that nobody reads any more, or a new one.
 fn spare(lent: &mut VecDeque<Arc<Batch>>) -> Left {
-    let free = lent.iter().position(|batch| Arc::strong_count(batch) == 1);
+    // The one that was used last is nearest to the core.
+    let free = lent.iter().rposition(|batch| Arc::strong_count(batch) == 1);
     let Some(batch) = free.and_then(|at| lent.remove(at)).and_then(Arc::into_inner) else { return Left::with_room() };
     let mut left = Left { batch, ..Left::default() };
     left.clear();

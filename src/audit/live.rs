@@ -91,6 +91,7 @@ pub(crate) struct Live {
 #[derive(Debug)]
 struct Follower {
     sender: Sender<Heard>,
+    filter: Filter,
     missed: Arc<AtomicU64>,
 }
 
@@ -108,8 +109,8 @@ impl Live {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// One more; `None`: there are too many.
-    pub(crate) fn follow(&self) -> Option<Following> {
+    /// One more, who hears of what `filter` admits; `None`: there are too many.
+    pub(crate) fn follow(&self, filter: &Filter) -> Option<Following> {
         let mut followers = self.lock();
         followers.retain(|follower| !follower.sender.is_closed());
         if followers.len() >= MAX_FOLLOWERS {
@@ -117,7 +118,7 @@ impl Live {
         }
         let (sender, receiver) = channel(WAITING);
         let missed = Arc::new(AtomicU64::new(0));
-        followers.push(Follower { sender, missed: missed.clone() });
+        followers.push(Follower { sender, filter: filter.clone(), missed: missed.clone() });
         self.count.fetch_add(1, Ordering::Relaxed);
         Some(Following { receiver, missed, count: self.count.clone() })
     }
@@ -130,13 +131,18 @@ impl Live {
         self.lock().retain(|follower| {
             if follower.sender.try_send(heard.clone()).is_err() {
                 let records = match heard {
-                    Heard::Records(records) => records.0.len() as u64,
+                    Heard::Records(records) => records.lines(&follower.filter).count() as u64,
                     Heard::ConfigReloaded(_) => 0,
                 };
                 follower.missed.fetch_add(records, Ordering::Relaxed);
             }
             !follower.sender.is_closed()
         });
+    }
+
+    /// Nobody hears of anything any more: their streams end.
+    pub(crate) fn end(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Follower>> {
@@ -175,7 +181,7 @@ mod tests {
     async fn each_follower_hears_all_until_it_is_dropped() {
         let live = Live::default();
         assert!(!live.is_followed());
-        let (mut one, other) = (live.follow().unwrap(), live.follow().unwrap());
+        let (mut one, other) = (live.follow(&Filter::default()).unwrap(), live.follow(&Filter::default()).unwrap());
         drop(other);
         live.tell(&records(7));
         live.tell(&Heard::ConfigReloaded(3));
@@ -205,20 +211,25 @@ mod tests {
     #[tokio::test]
     async fn who_reads_too_slowly_is_told_what_it_missed() {
         let live = Live::default();
-        let mut slow = live.follow().unwrap();
+        let mut none = Filter::default();
+        none.key("nobody");
+        let (mut slow, other) = (live.follow(&Filter::default()).unwrap(), live.follow(&none).unwrap());
         for id in 0..WAITING as u128 + 3 {
             live.tell(&records(id));
         }
         assert_eq!((slow.take_missed(), slow.take_missed()), (6, 0));
+        assert_eq!(other.take_missed(), 0, "it would not have heard of them");
+        live.end();
+        drop(other);
         assert!(slow.next().await.is_some());
     }
 
     #[tokio::test]
     async fn there_are_no_more_than_so_many() {
         let live = Live::default();
-        let all: Vec<_> = std::iter::from_fn(|| live.follow()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| live.follow(&Filter::default())).collect();
         assert_eq!(all.len(), MAX_FOLLOWERS);
         drop(all);
-        assert!(live.follow().is_some());
+        assert!(live.follow(&Filter::default()).is_some());
     }
 }

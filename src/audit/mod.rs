@@ -87,8 +87,11 @@ impl Audit {
 
     /// Begins, changes and ends sinks so that there are those that `config` wants.
     pub(crate) fn apply(&self, config: &config::Config) {
+        let retired = self.inner.sinks().retire(config);
+        // Nobody waits for the disk meanwhile: the other sinks go on.
+        retired.iter().for_each(|history| history.close());
         let mut sinks = self.inner.sinks();
-        sinks.apply(config);
+        sinks.begin_all(config);
         self.inner.is_wanted.store(!sinks.is_empty(), Ordering::Relaxed);
     }
 
@@ -117,16 +120,17 @@ impl Audit {
         self.inner.sinks().history()
     }
 
-    /// Leaves what only one process may have to the one that serves now.
+    /// Leaves what only one process may have to the one that serves now, and those who follow to it.
     pub(crate) fn stand_aside(&self) {
         if let Some(history) = self.history() {
             history.stand_aside();
         }
+        self.inner.live.end();
     }
 
     /// Follows what comes from now on; `None`: too many do already.
-    pub(crate) fn follow(&self) -> Option<Following> {
-        self.inner.live.follow()
+    pub(crate) fn follow(&self, filter: &Filter) -> Option<Following> {
+        self.inner.live.follow(filter)
     }
 
     /// Tells those who follow.
@@ -147,6 +151,7 @@ impl Audit {
         if collector.join().is_err() {
             log::error!("audit: the collector had panicked");
         }
+        self.inner.live.end();
         self.inner.sinks().end_all();
     }
 }

@@ -17,7 +17,8 @@ pub(crate) fn node_name(given: Option<&str>, ledger: Option<impl Display>) -> St
 
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "weir".to_owned() } else { name }
+    // A slash stands before the ledger.
+    if name.is_empty() { "weir".to_owned() } else { name.replace('/', "-") }
 }
 
 #[cfg(test)]

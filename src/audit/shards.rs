@@ -14,6 +14,8 @@ use super::bodies::Kept;
 /// What a thread may leave before the collector has come: a hundred times what it leaves between two of its rounds at
 /// full load. A collector that is behind by more has a machine that does not run it.
 const MAX_BYTES: usize = 8 << 20;
+/// The same of bodies. All bodies of requests under way have 128 MiB.
+const MAX_BODY_BYTES: usize = 32 << 20;
 /// What wakes the collector before its time: a batch of this size is worth a write of its own, and still lies in the
 /// nearer caches.
 const WAKE_BYTES: usize = 256 << 10;
@@ -59,8 +61,11 @@ impl Left {
         self.batch.size() + self.body_bytes
     }
 
-    /// Keeps the bodies of the record that was put last.
+    /// Keeps the bodies of the record that was put last, if there is room: without them it has none.
     pub(crate) fn keep(&mut self, kept: Kept) {
+        if self.body_bytes >= MAX_BODY_BYTES {
+            return;
+        }
         self.body_bytes += kept.capture.size();
         self.bodies.push(kept);
     }
@@ -95,7 +100,7 @@ impl Shards {
     pub(crate) fn leave(&self, put: impl FnOnce(&mut Left) -> Entry) {
         let cell = &self.cells[thread_number() % self.cells.len()];
         let mut left = lock(cell);
-        if left.size() >= MAX_BYTES {
+        if left.batch.size() >= MAX_BYTES {
             drop(left);
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -202,8 +207,8 @@ mod tests {
     fn what_has_no_room_is_counted() {
         let shards = Shards::new(1);
         shards.leave(|left| {
-            left.body_bytes = MAX_BYTES;
-            entry()
+            left.batch.lines.resize(MAX_BYTES, b'x');
+            Entry { end: MAX_BYTES, ..entry() }
         });
         shards.leave(put("a\n"));
         assert_eq!((shards.take_dropped(), shards.take_dropped()), (1, 0));

@@ -90,6 +90,8 @@ enum Worker {
     Thread(JoinHandle<()>),
     /// The one that is also asked.
     History(Arc<History>),
+    /// Nothing: it could not begin.
+    None,
 }
 
 /// All sinks.
@@ -110,19 +112,25 @@ impl Sinks {
         Self { data_dir: data_dir.to_owned(), reopen: reopen.clone(), running, ending, stats }
     }
 
-    /// Ends those that are not wanted any more, or not as they are, and begins those that are new.
-    pub(super) fn apply(&mut self, config: &config::Config) {
+    /// Ends those that are not wanted any more, or not as they are, and those that have ended themselves. What is given
+    /// back is to be closed while nobody waits for these sinks: it takes as long as the disk takes.
+    pub(super) fn retire(&mut self, config: &config::Config) -> Vec<Arc<History>> {
         let wanted = Setting::all(config);
         for sink in std::mem::take(&mut self.running) {
-            if wanted.contains(&sink.setting) {
+            if wanted.contains(&sink.setting) && !sink.worker.is_done() {
                 self.running.push(sink);
             } else {
                 // Its queue is closed with its giver: what waits is still delivered.
                 self.ending.push(sink.worker);
             }
         }
+        self.take_histories()
+    }
+
+    /// Begins those that `config` wants and that are not there.
+    pub(super) fn begin_all(&mut self, config: &config::Config) {
         self.ending.retain(|worker| !worker.is_done());
-        for setting in wanted {
+        for setting in Setting::all(config) {
             if !self.running.iter().any(|sink| sink.setting == setting) {
                 self.begin(setting);
             }
@@ -136,8 +144,6 @@ impl Sinks {
             Setting::Jsonl(files) => self.files(name, files, What::Records, taker),
             Setting::Access(files) => self.files(name, files, What::Access, taker),
             Setting::History(history) => {
-                // One that ends has the index until it is gone.
-                self.end_histories();
                 History::open(&self.data_dir.join(HISTORY), history, taker).map(Worker::History)
             }
             Setting::Loki(config, authorities) => {
@@ -149,10 +155,12 @@ impl Sinks {
                 spawn(name, move || nsq::run(&config, taker))
             }
         };
-        match begun {
-            Ok(worker) => self.running.push(Sink { setting, giver, worker }),
-            Err(e) => log::error!("audit: {name} cannot begin: {e}"),
-        }
+        // One that cannot begin stays in its place: what it would have been given is counted as dropped.
+        let worker = begun.unwrap_or_else(|e| {
+            log::error!("audit: {name} cannot begin, and is tried again at the next reload: {e}");
+            Worker::None
+        });
+        self.running.push(Sink { setting, giver, worker });
     }
 
     fn files(&self, name: &str, files: &config::Files, what: What, taker: Taker) -> io::Result<Worker> {
@@ -160,22 +168,16 @@ impl Sinks {
         spawn(name, move || sink.run(&taker))
     }
 
-    fn end_histories(&mut self) {
-        self.ending.retain(|worker| match worker {
-            Worker::History(history) => {
-                history.close();
-                false
-            }
-            Worker::Thread(_) => true,
-        });
+    /// Those that are to end, each with the index that the next one needs.
+    fn take_histories(&mut self) -> Vec<Arc<History>> {
+        let (histories, others) = std::mem::take(&mut self.ending).into_iter().partition(|w| w.history().is_some());
+        self.ending = others;
+        histories.into_iter().filter_map(|worker: Worker| worker.history().cloned()).collect()
     }
 
     /// The recent records, if they are kept.
     pub(super) fn history(&self) -> Option<Arc<History>> {
-        self.running.iter().find_map(|sink| match &sink.worker {
-            Worker::History(history) => Some(history.clone()),
-            Worker::Thread(_) => None,
-        })
+        self.running.iter().find_map(|sink| sink.worker.history().cloned())
     }
 
     fn stats_of(&mut self, name: &'static str) -> Arc<SinkStats> {
@@ -221,7 +223,7 @@ impl Sinks {
     pub(super) fn end_all(&mut self) {
         let due = Instant::now() + LAST_WORDS;
         self.ending.extend(self.running.drain(..).map(|sink| sink.worker));
-        self.end_histories();
+        self.take_histories().iter().for_each(|history| history.close());
         while self.ending.iter().any(|worker| !worker.is_done()) && Instant::now() < due {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -240,8 +242,15 @@ impl Worker {
     fn is_done(&self) -> bool {
         match self {
             Worker::Thread(thread) => thread.is_finished(),
-            // It is closed where it is ended.
-            Worker::History(_) => false,
+            Worker::History(history) => history.is_over(),
+            Worker::None => true,
+        }
+    }
+
+    fn history(&self) -> Option<&Arc<History>> {
+        match self {
+            Worker::History(history) => Some(history),
+            Worker::Thread(_) | Worker::None => None,
         }
     }
 }

@@ -78,16 +78,18 @@ fn follow(client: &crate::admin::client::Client, arguments: &Arguments, shown: &
             gone = None;
             if shown.is_latest {
                 shown.is_latest = false;
-                // What ends meanwhile comes from the stream as well: it is shown once. Without a history there are none.
+                // What ends meanwhile comes from the stream as well: it is shown once.
                 // On a thread of its own: this one's runtime waits for the stream.
                 let asks = std::thread::scope(|scope| scope.spawn(|| latest(client, arguments)).join());
-                let latest = asks.ok().and_then(Result::ok).unwrap_or_default();
-                is_open = latest.iter().all(|record| shown.show_latest(record));
+                match asks.unwrap_or_else(|_| Err("the latest requests cannot be asked for".to_owned())) {
+                    Ok(latest) => is_open = latest.iter().all(|record| shown.show_latest(record)),
+                    Err(message) => eprintln!("weir: {message}; what comes is shown"),
+                }
             }
             match line.split_once(": ") {
                 Some(("event", name)) => name.clone_into(&mut event),
                 Some(("data", data)) if event == "request" => {
-                    is_open &= serde_json::from_str(data).map_or(true, |record| shown.show(&record));
+                    is_open &= shown.show(data);
                 }
                 Some(("data", data)) if event == "missed" => {
                     let missed: Value = serde_json::from_str(data).unwrap_or_default();
@@ -100,8 +102,8 @@ fn follow(client: &crate::admin::client::Client, arguments: &Arguments, shown: &
         match ended {
             // Whoever reads what is printed has gone.
             Ok(_) if !is_open => return ExitCode::SUCCESS,
-            Ok(http::StatusCode::OK) => {}
-            Ok(_) => return refused(client, &path),
+            Ok(None) => {}
+            Ok(Some(answer)) => return fail(format_args!("{}", said(&answer.body))),
             Err(ClientError::NotRunning(_) | ClientError::Http(_)) if !shown.is_latest => {}
             Err(e) => return fail(format_args!("{e}")),
         }
@@ -112,16 +114,13 @@ fn follow(client: &crate::admin::client::Client, arguments: &Arguments, shown: &
     }
 }
 
-/// Says why there is nothing to follow.
-fn refused(client: &crate::admin::client::Client, path: &str) -> ExitCode {
-    match client.get_blocking(path) {
-        Ok(answer) => fail(format_args!("{}", said(&answer.body))),
-        Err(e) => fail(format_args!("{e}")),
+/// The latest records, the oldest first, as they were written.
+fn latest(client: &crate::admin::client::Client, arguments: &Arguments) -> Result<Vec<String>, String> {
+    #[derive(serde::Deserialize)]
+    struct Page {
+        rows: Vec<Box<serde_json::value::RawValue>>,
     }
-}
 
-/// The latest records, the oldest first.
-fn latest(client: &crate::admin::client::Client, arguments: &Arguments) -> Result<Vec<Value>, String> {
     if arguments.lines == 0 {
         return Ok(Vec::new());
     }
@@ -130,10 +129,8 @@ fn latest(client: &crate::admin::client::Client, arguments: &Arguments) -> Resul
     let answer = client.get_blocking(&format!("/admin/api/requests?{}", query_string(&parameters)));
     match answer {
         Ok(answer) if answer.status == 200 => {
-            let mut json = answer.json().map_err(|e| e.to_string())?;
-            let mut rows = json["rows"].as_array_mut().map(std::mem::take).unwrap_or_default();
-            rows.reverse();
-            Ok(rows)
+            let page: Page = serde_json::from_slice(&answer.body).map_err(|e| e.to_string())?;
+            Ok(page.rows.iter().rev().map(|row| row.get().to_owned()).collect())
         }
         Ok(answer) => Err(said(&answer.body)),
         Err(e) => Err(e.to_string()),
@@ -163,26 +160,29 @@ struct Shown {
 
 impl Shown {
     /// Shows one of those that had ended when it began.
-    fn show_latest(&mut self, record: &Value) -> bool {
-        self.ids.insert(record["id"].as_str().unwrap_or_default().to_owned());
-        self.print(record)
+    fn show_latest(&mut self, record: &str) -> bool {
+        let read: Value = serde_json::from_str(record).unwrap_or_default();
+        self.ids.insert(read["id"].as_str().unwrap_or_default().to_owned());
+        self.print(record, &read)
     }
 
     /// `false`: nobody reads it any more.
-    fn show(&mut self, record: &Value) -> bool {
-        let is_shown = self.ids.remove(record["id"].as_str().unwrap_or_default());
-        is_shown || self.print(record)
+    fn show(&mut self, record: &str) -> bool {
+        let read: Value = serde_json::from_str(record).unwrap_or_default();
+        let is_shown = self.ids.remove(read["id"].as_str().unwrap_or_default());
+        is_shown || self.print(record, &read)
     }
 
-    fn print(&self, record: &Value) -> bool {
-        let line = if self.json { record.to_string() } else { line(record) };
+    fn print(&self, record: &str, read: &Value) -> bool {
+        let line = if self.json { record.to_owned() } else { line(read) };
         writeln!(io::stdout(), "{line}").is_ok()
     }
 }
 
 /// A record on one line: when, what became of it, who asked, for what, where it went, what it used and took.
 fn line(record: &Value) -> String {
-    let text = |field: &str| record[field].as_str().unwrap_or("-").to_owned();
+    // What a client has named so could be an order to the terminal.
+    let text = |field: &str| record[field].as_str().unwrap_or("-").replace(char::is_control, "\u{fffd}");
     let time = text("time");
     let clock = time.get(11..23).unwrap_or(&time);
     let status = record["status"].as_u64().map_or_else(|| "-".to_owned(), |status| status.to_string());
@@ -231,14 +231,15 @@ mod tests {
             "key_name": null, "model_requested": null, "channel": null, "input_tokens": 0, "output_tokens": 0,
             "duration_ms": 12.0, "ttft_ms": null, "cost_nano_usd": 0,
         });
+        let forged = json!({ "model_requested": "\u{1b}]0;x\u{7}\nforged\u{9b}2J" });
+        assert!(!line(&forged).contains(char::is_control), "{}", line(&forged));
         assert_eq!(line(&left), "19:20:04.123 - client_abort (client_left) - - via - 0→0 tokens 12 ms");
     }
 
     #[test]
     fn what_is_both_among_the_latest_and_in_the_stream_is_shown_once() {
         let mut shown = Shown { json: true, ids: HashSet::new(), is_latest: false };
-        let record = json!({"id": "a"});
-        assert!(shown.show_latest(&record) && shown.ids.contains("a"));
-        assert!(shown.show(&record) && shown.ids.is_empty());
+        assert!(shown.show_latest(r#"{"id":"a"}"#) && shown.ids.contains("a"));
+        assert!(shown.show(r#"{"id":"a"}"#) && shown.ids.is_empty());
     }
 }

@@ -1,5 +1,7 @@
 //! How the sinks of records are doing: what they delivered, what was refused or lost, what waits.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::{IntCounter, IntGauge};
 
 use super::family::{Declaration, Family};
@@ -11,6 +13,8 @@ pub(super) struct SinkMetrics {
     events: Family<IntCounter>,
     dropped: Family<IntCounter>,
     queue: Family<IntGauge>,
+    /// Two scrapes at once would each add what is new.
+    turn: Mutex<()>,
 }
 
 impl SinkMetrics {
@@ -37,6 +41,7 @@ impl SinkMetrics {
                 closed: &["sink"],
                 buckets: &[],
             })?,
+            turn: Mutex::default(),
         })
     }
 }
@@ -44,6 +49,7 @@ impl SinkMetrics {
 impl super::Metrics {
     /// How the sinks are doing.
     pub fn set_sinks(&self, sinks: &[SinkFigures]) {
+        let _turn = self.sinks.turn.lock().unwrap_or_else(PoisonError::into_inner);
         for SinkFigures { sink, delivered, failed, dropped, waiting } in sinks {
             let events = &self.sinks.events;
             for (counter, value) in [
@@ -51,7 +57,7 @@ impl super::Metrics {
                 (events.child(&[], &[sink, "failed"]), failed),
                 (self.sinks.dropped.child(&[], &[sink]), dropped),
             ] {
-                // They never fall; two scrapes at once may come in either order.
+                // They never fall; figures of two scrapes may come in either order.
                 counter.inc_by(value.saturating_sub(counter.get()));
             }
             self.sinks.queue.child(&[], &[sink]).set(saturate(*waiting));

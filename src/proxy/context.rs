@@ -66,7 +66,10 @@ pub struct Context {
     /// What it holds of limits.
     pub(super) held: Option<Held>,
     pub(super) refused: Option<Refusal>,
+    /// The model that the client asked for, as it did.
     pub(super) model: Arc<str>,
+    /// The same as it may be written down, if that is something else.
+    pub(super) shown_model: Option<Arc<str>>,
     pub(super) request_bytes: u64,
     pub(super) cors_origin: Option<http::HeaderValue>,
     pub(super) exchange: Option<Exchange>,
@@ -179,6 +182,7 @@ impl Context {
             held: None,
             refused: None,
             model: Arc::from(""),
+            shown_model: None,
             request_bytes: 0,
             cors_origin: None,
             exchange: None,
@@ -225,6 +229,7 @@ impl Context {
             held: None,
             refused: None,
             model: Arc::from(""),
+            shown_model: None,
             request_bytes: self.request_bytes,
             images: self.images,
             cors_origin: self.cors_origin.take(),
@@ -239,6 +244,11 @@ impl Context {
             own_bytes: self.own_bytes,
         };
         std::mem::replace(self, stays)
+    }
+
+    /// The model as it may be written down.
+    pub(super) fn written_model(&self) -> &str {
+        self.shown_model.as_ref().unwrap_or(&self.model)
     }
 
     /// The attempts that failed before the one that the request ended with.

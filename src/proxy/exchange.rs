@@ -19,7 +19,7 @@ use crate::http1::Alarm;
 use crate::leg::{Exchange, Leg, Step};
 
 use super::context::Context;
-use super::{attempt, drain, finish, request, response, upstream};
+use super::{attempt, drain, finish, record, request, response, upstream};
 
 /// How often a request is tried on connections that turn out to have been closed while idle.
 const MAX_TRIES: usize = 3;
@@ -97,8 +97,10 @@ async fn serve(
         let _ = exchange.take_body();
         return Ok(Served::Replaced);
     }
+    let head = response::head(head, ctx);
+    record::answered(head.lines(), session.req_header(), ctx);
     let mut client = Side::of(own.as_ref(), session, &mut alarm, &mut patience);
-    client.head(response::head(head, ctx), ctx).await?;
+    client.head(head, ctx).await?;
     match pass_on(exchange, &mut client, wait, ctx).await {
         Err(error) if *error.esource() == ErrorSource::Upstream => {
             let Some(words) = response::last_words(&error, ctx).await else { return Err(error) };

@@ -135,7 +135,7 @@ fn count(
         route: &snapshot.route_names[route],
         operation,
         channel: ctx.exchange.as_ref().map_or("", |exchange| exchange.channel.name()),
-        model: &ctx.model,
+        model: ctx.written_model(),
         status: ctx.status,
         outcome,
         stream: observation.stream,

@@ -150,7 +150,7 @@ fn thought<'a>(
         route: &ctx.snapshot.route_names[ctx.route?],
         operation,
         channel: channel.name(),
-        model: &ctx.model,
+        model: ctx.written_model(),
         status: 0,
         outcome: Outcome::UpstreamAbort,
         stream: false,

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, HeaderName, REFERER, USER_AGENT};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Version};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use weir_filters::access::{Line, put_agents, put_request};
 use weir_filters::decode::Encoding;
+use weir_filters::json::put_u64;
 use weir_filters::meter::{Reading, Shape};
-use weir_filters::record::{AttemptRecord, Credentials, Head, Record, put_headers, put_request_head};
+use weir_filters::record::{AttemptRecord, Credentials, Head, Record, put_headers, put_request_head, within};
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
@@ -49,6 +50,8 @@ pub(super) struct Notes {
     request: usize,
     agents: usize,
     head: usize,
+    /// The length of the shortest credential that was presented.
+    shortest: usize,
     /// What is kept of the bodies, if they are recorded.
     pub(super) capture: Option<Box<Capture>>,
 }
@@ -56,7 +59,7 @@ pub(super) struct Notes {
 impl Notes {
     fn begin() -> Self {
         let bytes = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(USUAL));
-        Self { bytes, address: 0, request: 0, agents: 0, head: 0, capture: None }
+        Self { bytes, address: 0, request: 0, agents: 0, head: 0, shortest: usize::MAX, capture: None }
     }
 }
 
@@ -94,19 +97,16 @@ pub(super) fn arrived(session: &Session, ctx: &mut Context) {
 
 fn note_head(head: &RequestHeader, address: Option<IpAddr>, ctx: &Context, notes: &mut Notes) {
     let settings = &ctx.snapshot.audit;
-    let lines = || lines_of(&head.headers);
-    let credentials = Credentials::of(lines(), head.uri.query());
+    let credentials = credentials(head);
+    notes.shortest = credentials.shortest();
     let value = |name: &HeaderName| head.headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
     let agent = credentials.hide(value(&USER_AGENT));
     let out = &mut notes.bytes;
-    if let Some(address) = address {
-        // Into memory.
-        let _ = write!(out, "{}", address.to_canonical());
-    }
+    put_address(out, address);
     notes.address = out.len();
     if settings.access_log {
         let version = if head.version == Version::HTTP_2 { "2.0" } else { "1.1" };
-        put_request(out, head.method.as_str(), &credentials.hide(head.uri.path().as_bytes()), version);
+        put_request(out, known(&head.method), &credentials.hide_in_path(head.uri.path()), version);
         notes.request = out.len();
         put_agents(out, &credentials.hide(value(&REFERER)), &agent);
     } else {
@@ -115,15 +115,44 @@ fn note_head(head: &RequestHeader, address: Option<IpAddr>, ctx: &Context, notes
     notes.agents = out.len();
     let (mut ip, ip_len) = ([0; 46], notes.address.min(46));
     ip[..ip_len].copy_from_slice(&out[..ip_len]);
-    let shown = settings.headers.then_some((lines, &credentials));
+    let shown = settings.headers.then_some((&head.headers, &credentials));
     put_request_head(out, &ip[..ip_len], &agent, &credentials.hide(value(&TRACEPARENT)), shown);
     notes.head = out.len();
     if let Some(caps) = settings.caps {
         let mut capture = Capture::new(caps, ctx.shared.audit.room());
         capture.request.layout = Layout { shape: Shape::Json, encoding: encoding(&head.headers) };
-        let secrets = credentials.all().iter().filter_map(|secret| std::str::from_utf8(secret).ok());
+        let secrets = credentials.all().filter_map(|secret| std::str::from_utf8(secret).ok());
         capture.secrets.extend(secrets.map(Secret::new));
         notes.capture = Some(Box::new(capture));
+    }
+}
+
+/// Most addresses are of four small numbers, which need no machinery.
+fn put_address(out: &mut Vec<u8>, address: Option<IpAddr>) {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => {
+            for (n, octet) in address.octets().into_iter().enumerate() {
+                if n > 0 {
+                    out.push(b'.');
+                }
+                put_u64(out, octet.into());
+            }
+        }
+        // Into memory.
+        Some(IpAddr::V6(address)) => drop(write!(out, "{address}")),
+        None => {}
+    }
+}
+
+fn credentials(head: &RequestHeader) -> Credentials<'_> {
+    Credentials::of(lines_of(&head.headers), head.uri.query())
+}
+
+/// The method, if it is one that there is: any word can be sent as one.
+fn known(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS" | "TRACE" | "CONNECT") => known,
+        _ => "-",
     }
 }
 
@@ -135,23 +164,26 @@ fn encoding(headers: &HeaderMap) -> Encoding {
     Encoding::of(headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()))
 }
 
-/// The model as it may be recorded: without the request's own credential.
-pub(super) fn without_credentials(model: &Arc<str>, head: &RequestHeader) -> Arc<str> {
-    let credentials = Credentials::of(lines_of(&head.headers), head.uri.query());
-    match credentials.hide(model.as_bytes()) {
-        Cow::Borrowed(_) => model.clone(),
-        Cow::Owned(hidden) => String::from_utf8_lossy(&hidden).into(),
+/// The model without the request's own credential, if that is in it.
+pub(super) fn without_credentials(model: &str, head: &RequestHeader) -> Option<Arc<str>> {
+    match credentials(head).hide(model.as_bytes()) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(hidden) => Some(String::from_utf8_lossy(&hidden).into()),
     }
 }
 
-/// Notes the head of the answer that is passed on.
-pub(super) fn answered(lines: &Lines, layout: Layout, ctx: &mut Context) {
-    let Some(notes) = &mut ctx.notes else { return };
+/// Notes the head of the answer that is passed on. Some upstreams repeat what they were sent.
+pub(super) fn answered(lines: &Lines, client: &RequestHeader, ctx: &mut Context) {
+    let Some(notes) = ctx.notes.as_mut().filter(|_| ctx.snapshot.audit.headers) else { return };
     notes.bytes.truncate(notes.head);
-    if ctx.snapshot.audit.headers {
-        put_headers(&mut notes.bytes, || lines.iter(), &Credentials::default());
-    }
-    if let Some(capture) = &mut notes.capture {
+    let may_repeat = lines.iter().any(|(name, value)| name.len().max(value.len()) >= notes.shortest);
+    let credentials = if may_repeat { credentials(client) } else { Credentials::default() };
+    put_headers(&mut notes.bytes, || lines.iter(), &credentials);
+}
+
+/// Notes how the body of the answer is laid out.
+pub(super) fn laid_out(layout: Layout, ctx: &mut Context) {
+    if let Some(capture) = ctx.notes.as_mut().and_then(|notes| notes.capture.as_mut()) {
         capture.response.layout = layout;
         if let Some(exchange) = &ctx.exchange {
             // Some upstreams repeat the key that they were asked with.
@@ -186,6 +218,9 @@ pub(super) fn leave(ctx: &mut Context, observed: &Observation, reading: Option<&
     let (channel, channel_key) =
         exchange.map_or(("", ""), |exchange| (&**exchange.channel.name(), &*exchange.channel.key(exchange.key).name));
     let mut word = [0; 10];
+    let model = ctx.written_model();
+    // What the upstream says itself may hold the key that it was asked with.
+    let echoes = |text: &&str| exchange.is_some_and(|e| e.channel.echo(e.key).is_in(text.as_bytes()));
     let response_bytes = reading.map_or(ctx.own_bytes, |reading| reading.body_bytes);
     let record = Record {
         id: ctx.id,
@@ -199,9 +234,13 @@ pub(super) fn leave(ctx: &mut Context, observed: &Observation, reading: Option<&
         protocol: ctx.protocol.name(),
         channel,
         channel_key,
-        model_requested: &ctx.model,
-        model_upstream: exchange.map_or("", |exchange| exchange.channel.maps(&ctx.model).unwrap_or(&ctx.model)),
-        model_reported: reading.and_then(|reading| reading.model.as_deref()).unwrap_or(""),
+        model_requested: model,
+        model_upstream: exchange.map_or("", |exchange| exchange.channel.maps(&ctx.model).unwrap_or(model)),
+        model_reported: if ctx.shown_model.is_some() {
+            model
+        } else {
+            reading.and_then(|r| r.model.as_deref()).filter(|text| !echoes(text)).unwrap_or("")
+        },
         stream: observed.stream,
         status: ctx.status,
         outcome: observed.outcome.name(),
@@ -210,7 +249,7 @@ pub(super) fn leave(ctx: &mut Context, observed: &Observation, reading: Option<&
         request_bytes: ctx.request_bytes,
         response_bytes,
         usage: observed.usage,
-        usage_raw: reading.and_then(|reading| reading.raw.as_deref()).unwrap_or(""),
+        usage_raw: reading.and_then(|r| r.raw.as_deref()).filter(|text| !echoes(text)).unwrap_or(""),
         cost_nano_usd: observed.cost.0,
         duration_us: micros(observed.duration),
         first_token_us: observed.first_token.map(micros),
@@ -255,7 +294,7 @@ pub(super) fn leave(ctx: &mut Context, observed: &Observation, reading: Option<&
             status: ctx.status,
             key: term(key_name),
             user: term(user),
-            model: term(&ctx.model),
+            model: term(within(model)),
             channel: term(channel),
         };
         if let Some(mut capture) = capture {

@@ -163,7 +163,10 @@ pub(super) async fn failure(session: &mut Session, error: &Error, ctx: &mut Cont
             _ => Refusal::UpstreamBroken,
         },
     };
-    ctx.error = Some(refusal.reason());
+    ctx.error = Some(match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::WriteTimedout) => "slow_reader",
+        _ => refusal.reason(),
+    });
     let code = refusal.status();
     if answered {
         if !session.as_mut().is_body_done() {
@@ -193,8 +196,12 @@ async fn write(
     body: Bytes,
 ) -> Result<()> {
     ctx.status = status;
-    ctx.own_bytes = body.len() as u64;
-    record::received(&body, &mut ctx.notes);
+    // HTTP/2 would send the bytes that a HEAD must not have.
+    let empty = body.is_empty() || session.req_header().method == http::Method::HEAD;
+    if !empty {
+        ctx.own_bytes = body.len() as u64;
+        record::received(&body, &mut ctx.notes);
+    }
     // Counted before it leaves, as an upstream's answer is: what a client was told is in the journal.
     finish::settle(ctx);
     let mut header = ResponseHeader::build(status, Some(headers.len() + 6))?;
@@ -210,8 +217,6 @@ async fn write(
     if let Some(origin) = &ctx.cors_origin {
         header.insert_header("access-control-allow-origin", origin)?;
     }
-    // HTTP/2 would send the bytes that a HEAD must not have.
-    let empty = body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(header), empty).await?;
     if !empty {
         session.write_response_body(Some(body), true).await?;

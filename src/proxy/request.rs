@@ -108,12 +108,11 @@ async fn admit(
     let waited = clock::now().saturating_duration_since(before_body);
     let model = route.model.or_else(|| Some(&*body.facts.as_ref()?.model.as_ref()?.value)).map(Arc::<str>::from);
     if let Some(model) = &model {
-        ctx.model = if model.len() < credential_length {
-            model.clone()
-        } else {
+        ctx.model = model.clone();
+        if model.len() >= credential_length {
             // Somebody may send the key as a model's name, which is written down everywhere.
-            record::without_credentials(model, session.req_header())
-        };
+            ctx.shown_model = record::without_credentials(model, session.req_header());
+        }
     }
     check_model(&route, &admitted, model.as_deref())?;
     let way = Way { route: &route, path, query: query.as_deref(), model: model.as_deref() };
@@ -174,6 +173,7 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
     let mut small = BytesMut::new();
     while let Some(piece) = next_piece(session, ctx).await? {
         read += piece.len();
+        ctx.request_bytes = read as u64;
         if read > limit {
             return Err(Refusal::BodyTooLarge { limit }.into());
         }
@@ -190,7 +190,6 @@ async fn read_body(session: &mut Session, ctx: &mut Context, route: &Match<'_>) 
         }
     }
     pieces.extend((!small.is_empty()).then(|| small.freeze()));
-    ctx.request_bytes = read as u64;
     let facts = facts(&mut scanner, route)?;
     Ok(Body { pieces, facts, more: None })
 }

@@ -69,7 +69,7 @@ pub(super) fn head(mut head: Response, ctx: &mut Context) -> Head {
     let may_say_more = shape == Shape::Sse && encoding == Encoding::Identity && head.length.is_none();
     exchange.boundary = (may_say_more && head.status.is_success()).then(Boundary::new);
     exchange.left_to_hold = head.length;
-    record::answered(&head.lines, Layout { shape, encoding }, ctx);
+    record::laid_out(Layout { shape, encoding }, ctx);
     Head::new(head)
 }
 
@@ -81,6 +81,11 @@ fn is_of_connections(token: &[u8]) -> bool {
 impl Head {
     fn new(head: Response) -> Self {
         Self { status: head.status, reason: head.reason, length: head.length, lines: head.lines }
+    }
+
+    /// Its lines.
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// Its lines in wire form, without those that frame the body.

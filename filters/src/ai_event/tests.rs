@@ -79,8 +79,7 @@ fn attempt<'a>(channel: &'a str, channel_key: &'a str, outcome: &'a str, status:
 /// A record as Weir writes it.
 fn line<'a>(record: &crate::record::Record<'_>, attempts: impl IntoIterator<Item = AttemptRecord<'a>>) -> Vec<u8> {
     let mut head = Vec::new();
-    let nothing: Option<(fn() -> std::iter::Empty<(&'static [u8], &'static [u8])>, _)> = None;
-    crate::record::put_request_head(&mut head, b"192.0.2.7", b"curl/8", b"", nothing);
+    crate::record::put_request_head(&mut head, b"192.0.2.7", b"curl/8", b"", None);
     let mut line = Vec::new();
     record.put(attempts.into_iter(), &Head { request: &head, response_headers: b"" }, &mut line);
     line

@@ -1,5 +1,6 @@
 //! Records from their outside: what is put is one JSON object with every field.
 
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -112,21 +113,31 @@ fn nothing<'a>() -> Record<'a> {
     }
 }
 
-type NoLines = std::iter::Empty<(&'static [u8], &'static [u8])>;
-
-/// Header lines that are not shown.
-fn hidden() -> Option<(fn() -> NoLines, &'static Credentials<'static>)> {
-    None
+/// Header lines as a request has them.
+fn map(all: &[(&str, &str)]) -> HeaderMap {
+    let line =
+        |(name, value): &(&str, &str)| -> (HeaderName, HeaderValue) { (name.parse().unwrap(), value.parse().unwrap()) };
+    let mut map = HeaderMap::new();
+    all.iter().map(line).for_each(|(name, value)| drop(map.append(name, value)));
+    map
 }
 
 fn lines<'a>(lines: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
 }
 
+/// The same lines as a request's and as an answer's: they are shown alike.
 fn headers(all: &[(&str, &str)], query: Option<&str>) -> Value {
-    let mut out = Vec::new();
-    put_headers(&mut out, || lines(all), &Credentials::of(lines(all), query));
-    serde_json::from_slice(&out).unwrap()
+    let (mut out, mut of_map) = (Vec::new(), Vec::new());
+    let small: Vec<_> = all.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value)).collect();
+    let small: Vec<_> = small.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let credentials = Credentials::of(lines(&small), query);
+    put_headers(&mut out, || lines(all), &credentials);
+    put_header_map(&mut of_map, &map(all), &credentials);
+    let (shown, of_map) =
+        (serde_json::from_slice::<Value>(&out).unwrap(), serde_json::from_slice::<Value>(&of_map).unwrap());
+    assert_eq!(shown, of_map);
+    shown
 }
 
 #[test]
@@ -134,7 +145,7 @@ fn every_field_is_there_in_its_order() {
     let mut out = Vec::new();
     let mut head = Vec::new();
     let sent = [("Content-Type", "application/json")];
-    put_request_head(&mut head, b"::1", b"curl/8", b"", Some((|| lines(&sent), &Credentials::default())));
+    put_request_head(&mut head, b"::1", b"curl/8", b"", Some((&map(&sent), &Credentials::default())));
     let attempts = [
         AttemptRecord { channel: "a", channel_key: "k", outcome: "timeout", status: 0, duration_us: 1500 },
         AttemptRecord { channel: "miniai", channel_key: "main", outcome: "ok", status: 200, duration_us: 2 },
@@ -173,7 +184,7 @@ fn every_field_is_there_in_its_order() {
 fn what_is_absent_is_null_and_an_empty_list_is_a_list() {
     let mut out = Vec::new();
     let mut head = Vec::new();
-    put_request_head(&mut head, b"", b"", b"", hidden());
+    put_request_head(&mut head, b"", b"", b"", None);
     nothing().put([].into_iter(), &Head { request: &head, response_headers: b"" }, &mut out);
     let value: Value = serde_json::from_slice(&out).unwrap();
     for name in [
@@ -248,11 +259,50 @@ fn a_credential_is_hidden_wherever_it_is_repeated() {
 }
 
 #[test]
+fn a_credential_is_found_however_it_was_presented() {
+    let all = [
+        ("authorization", "Bearer\tsk-canary-1"),
+        ("accept", "sk-canary-1"),
+        ("user-agent", "sk-canary-2 sk%2Dcanary-2"),
+        ("SK-Canary-1-x", "in a name"),
+        ("x-sk-canary-2", "in another"),
+    ];
+    let query = Some("f%5B%5D=accept-1&f%5B%5D=accept-2&%6Bey=sk%2Dcanary-2&keys=nothing-1");
+    let shown = headers(&all, query);
+    let expected = json!({
+        "authorization": "[redacted]", "accept": "[redacted]", "user-agent": "[redacted] [redacted]",
+        "[redacted]": "[redacted]",
+    });
+    assert_eq!(shown, expected);
+    let credentials = Credentials::of(lines(&all), query);
+    let path = |path| String::from_utf8(credentials.hide_in_path(path).into_owned()).unwrap();
+    assert_eq!(path("/v1/sk%2dcanary-1/x"), "[redacted]");
+    assert_eq!(path("/v1/sk-canary-1/x"), "/v1/[redacted]/x");
+    assert_eq!(path("/v1/models/a%2Fb"), "/v1/models/a%2Fb");
+    assert_eq!(credentials.all().count(), 3, "accept-1 is no key's value");
+    let many: Vec<String> = (0..20).map(|n| format!("sk-canary-{n:03}")).collect();
+    let many = many.iter().map(|key| (&b"x-api-key"[..], key.as_bytes()));
+    assert_eq!(&*Credentials::of(many, None).hide(b"a sk-canary-019"), b"a [redacted]");
+}
+
+#[test]
+fn lines_of_one_name_are_joined_wherever_they_stand() {
+    let apart = [("Via", "a"), ("accept", "b"), ("via", "c")];
+    let mut out = Vec::new();
+    put_headers(&mut out, || lines(&apart), &Credentials::default());
+    assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), json!({"via": "a, c", "accept": "b"}));
+    let together = [("via", "a"), ("via", "c"), ("accept", "b")];
+    out.clear();
+    put_header_map(&mut out, &map(&together), &Credentials::default());
+    assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), json!({"via": "a, c", "accept": "b"}));
+}
+
+#[test]
 fn long_texts_are_cut() {
     let mut out = Vec::new();
     let long = "é".repeat(MAX_TEXT);
     let mut head = Vec::new();
-    put_request_head(&mut head, b"", long.as_bytes(), b"", hidden());
+    put_request_head(&mut head, b"", long.as_bytes(), b"", None);
     let record = Record { model_requested: &long, ..record() };
     record.put([].into_iter(), &Head { request: &head, response_headers: b"" }, &mut out);
     let value: Value = serde_json::from_slice(&out).unwrap();
@@ -268,13 +318,22 @@ proptest! {
         agent in prop::collection::vec(any::<u8>(), 0..600),
     ) {
         let lines = || all.iter().map(|(name, value)| (name.as_bytes(), &value[..]));
-        let mut out = vec![b'{'];
-        out.extend_from_slice(b"\"x\":1");
-        put_request_head(&mut out, b"::1", &agent, &agent, Some((lines, &Credentials::of(lines(), None))));
+        let mut out = Vec::new();
+        put_headers(&mut out, lines, &Credentials::of(lines(), None));
+        let shown: Value = serde_json::from_slice(&out).unwrap();
+        prop_assert!(shown.as_object().unwrap().values().all(Value::is_string));
+        let mut map = HeaderMap::new();
+        for (name, value) in lines() {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                map.append(name, value);
+            }
+        }
+        let mut out = b"{\"x\":1".to_vec();
+        put_request_head(&mut out, b"::1", &agent, &agent, Some((&map, &Credentials::of(lines(), None))));
         out.push(b'}');
         let value: Value = serde_json::from_slice(&out).unwrap();
         let shown = value["request_headers"].as_object().unwrap();
-        prop_assert!(shown.values().all(Value::is_string));
+        prop_assert!(shown.values().all(Value::is_string) && shown.len() == map.keys_len());
     }
 
     #[test]
@@ -285,7 +344,7 @@ proptest! {
             ..record()
         };
         let mut head = Vec::new();
-        put_request_head(&mut head, b"", b"", b"", hidden());
+        put_request_head(&mut head, b"", b"", b"", None);
         let mut out = Vec::new();
         record.put([].into_iter(), &Head { request: &head, response_headers: b"" }, &mut out);
         prop_assert_eq!(memchr::memchr_iter(b'\n', &out).collect::<Vec<_>>(), [out.len() - 1]);

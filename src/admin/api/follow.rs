@@ -40,7 +40,7 @@ async fn follow(
         Ok(filter) => filter,
         Err((parameter, message)) => return answer::bad_parameter(&parameter, message),
     };
-    let Some(following) = shared.state().follow() else {
+    let Some(following) = shared.state().follow(&filter) else {
         return answer::unavailable("as many follow already as may; try again later");
     };
     let mut response = Response::new(Body::from_stream(events(following, filter)));

@@ -97,8 +97,8 @@ impl AdminState for Gateway {
         Ok(page.rows.into_iter().find(|row| row.contains(&format!("{id:032x}"))))
     }
 
-    fn follow(&self) -> Option<Following> {
-        self.live.follow()
+    fn follow(&self, filter: &Filter) -> Option<Following> {
+        self.live.follow(filter)
     }
 
     fn catalog(&self, command: Command) -> Result<Value, Refused> {

@@ -73,7 +73,10 @@ impl Active {
             Err(e) => return (0, Some(e)),
         };
         self.len = start;
-        if self.is_torn && self.file.write_all(b"\n").is_ok() {
+        if self.is_torn {
+            if let Err(e) = self.file.write_all(b"\n") {
+                return (0, Some(e));
+            }
             self.is_torn = false;
             return self.append(lines);
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use weir_filters::json::put_time_ms;
 
 use crate::ledger::stand_back;
@@ -67,7 +68,7 @@ impl Closed {
 
     /// Removes the oldest; `false`: there is none.
     pub(super) fn remove_oldest(&self) -> bool {
-        self.list().first().is_some_and(|oldest| fs::remove_file(&oldest.path).is_ok())
+        self.list().iter().any(|oldest| fs::remove_file(&oldest.path).is_ok())
     }
 
     /// Removes the oldest until the rest is no larger than `bytes`.
@@ -90,7 +91,10 @@ impl Closed {
         let begins = format!("{}-", self.stem);
         let ends = [format!(".{}", self.ending), format!(".{}.{GZ}", self.ending)];
         let is_one = |name: &OsStr| {
-            name.to_str().is_some_and(|name| name.starts_with(&begins) && ends.iter().any(|end| name.ends_with(end)))
+            name.to_str().is_some_and(|name| {
+                let rest = name.strip_prefix(&begins).unwrap_or_default();
+                has_time(rest) && ends.iter().any(|end| rest.ends_with(end))
+            })
         };
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let mut all: Vec<Found> = entries
@@ -127,6 +131,16 @@ impl Closed {
     }
 }
 
+/// Whether a name goes on as [`Closed::close`] writes it: somebody else's file of a like name stays.
+fn has_time(rest: &str) -> bool {
+    let time = rest.split('-').next().unwrap_or_default();
+    time.len() == "20261130T192004.123Z".len()
+        && time.bytes().zip(b"00000000T000000.000Z").all(|(byte, like)| match like {
+            b'0' => byte.is_ascii_digit(),
+            like => byte == *like,
+        })
+}
+
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -137,8 +151,11 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 /// Puts the compressed file in the place of the other, whole: after a crash there is one of the two.
 fn compress(path: &Path, stop: &AtomicBool) -> io::Result<()> {
     let mut from = File::open(path)?;
-    if flock(&from, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(());
+    match flock(&from, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        // Somebody still writes it.
+        Err(Errno::WOULDBLOCK) => return Ok(()),
+        Err(e) => return Err(e.into()),
     }
     let half = with_ending(path, HALF);
     let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;

@@ -75,6 +75,8 @@ pub(crate) struct FileSink {
     looked: Instant,
     summed: Option<Instant>,
     said: Option<Instant>,
+    /// When a file last could not be closed.
+    stuck: Option<Instant>,
 }
 
 impl FileSink {
@@ -93,6 +95,7 @@ impl FileSink {
             looked: Instant::now(),
             summed: None,
             said: None,
+            stuck: None,
             directory,
         }
     }
@@ -142,7 +145,9 @@ impl FileSink {
 
     /// Writes the lines that the open file has room for, one at least, and takes them off `rest`.
     fn write_some(&mut self, rest: &mut &[u8]) -> io::Result<()> {
-        let rotate = self.config.rotate;
+        // A file that could not be closed is written on, and closed later.
+        let is_stuck = self.stuck.is_some_and(|since| since.elapsed() < SAY_EVERY);
+        let rotate = if is_stuck { u64::MAX } else { self.config.rotate };
         let active = self.open()?;
         let room = usize::try_from(rotate.saturating_sub(active.len())).unwrap_or(usize::MAX);
         let fits = if room >= rest.len() { Some(rest.len()) } else { memrchr(b'\n', &rest[..room]).map(|at| at + 1) };
@@ -180,10 +185,14 @@ impl FileSink {
     fn rotate(&mut self) {
         let Some(active) = self.active.take() else { return };
         active.sync();
+        self.stuck = None;
         if active.has_its_name()
             && let Err(e) = self.closed.close(active.path(), SystemTime::now())
         {
-            self.say(&format!("{}: cannot be closed: {e}", active.path().display()));
+            self.stuck = Some(Instant::now());
+            log::error!("audit: {}: cannot be closed, and grows on: {e}", active.path().display());
+            self.active = Some(active);
+            return;
         }
         // The compressor waits for whoever still has it open.
         drop(active);
@@ -195,9 +204,10 @@ impl FileSink {
 
     /// What time brings: files that are old enough, and files that are too many.
     fn look_after(&mut self) {
+        let is_stuck = self.stuck.is_some_and(|since| since.elapsed() < SAY_EVERY);
         let due =
             self.active.as_ref().is_some_and(|a| !a.is_empty() && a.age(SystemTime::now()) >= self.config.rotate_every);
-        if due {
+        if due && !is_stuck {
             self.rotate();
         }
         if self.summed.is_none_or(|summed| summed.elapsed() >= SUM_EVERY) {

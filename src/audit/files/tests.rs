@@ -143,7 +143,7 @@ fn closed_files_are_compressed_and_read_the_same() {
     let config = Files { compress: true, ..files(1000, 1 << 20) };
     fs::create_dir(dir.path().join("audit")).unwrap();
     fs::write(dir.path().join("audit/records-0.jsonl.half"), b"of a process that was killed").unwrap();
-    fs::write(dir.path().join("audit/notes-1.jsonl"), b"somebody else's\n").unwrap();
+    fs::write(dir.path().join("audit/records-mine.jsonl"), b"somebody else's\n").unwrap();
     let (giver, taker) = queue();
     let (sink, _) = sink(&dir, &config);
     let running = std::thread::spawn(move || sink.run(&taker));
@@ -151,13 +151,13 @@ fn closed_files_are_compressed_and_read_the_same() {
     giver.give(&Arc::new(batch_of(lines.iter().map(|line| (line.as_str(), 1)))));
     wait_for(|| {
         let names = names(&dir);
-        let closed = names.iter().filter(|name| name.starts_with("records-"));
+        let closed = names.iter().filter(|name| name.starts_with("records-2"));
         closed.clone().count() > 4 && closed.clone().all(|name| name.ends_with(".jsonl.gz"))
     });
     drop(giver);
     running.join().unwrap();
-    assert_eq!(fs::read(dir.path().join("audit/notes-1.jsonl")).unwrap(), b"somebody else's\n", "it is not ours");
-    fs::remove_file(dir.path().join("audit/notes-1.jsonl")).unwrap();
+    assert_eq!(fs::read(dir.path().join("audit/records-mine.jsonl")).unwrap(), b"somebody else's\n", "it is not ours");
+    fs::remove_file(dir.path().join("audit/records-mine.jsonl")).unwrap();
     let mut read: Vec<_> = all(&dir).lines().map(str::to_owned).collect();
     read.sort();
     assert_eq!(read, lines);
@@ -219,6 +219,23 @@ fn what_cannot_be_written_is_counted_and_writing_goes_on_when_it_can() {
     fs::remove_file(dir.path().join("audit")).unwrap();
     assert_eq!(sink.write(b"c\n"), 0);
     assert_eq!(all(&dir), "c\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_closed_grows_on_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sink, _) = sink(&dir, &files(1000, 1 << 20));
+    sink.write(line(0).as_bytes());
+    // Its new name is taken by something that no file can take the place of.
+    sink.closed = Closed::new(&dir.path().join("nowhere"), What::Records.name());
+    let written: String = (1..100).map(line).collect();
+    assert_eq!(sink.write(written.as_bytes()), 0);
+    sink.look_after();
+    assert_eq!((names(&dir), all(&dir)), (vec!["records.jsonl".to_owned()], line(0) + &written));
+    sink.closed = Closed::new(&dir.path().join("audit"), What::Records.name());
+    sink.stuck = Instant::now().checked_sub(2 * SAY_EVERY);
+    assert_eq!(sink.write(line(100).as_bytes()), 0);
+    assert_eq!(names(&dir).len(), 2);
 }
 
 #[test]

@@ -164,6 +164,12 @@ impl History {
         self.shared.lock().status.clone()
     }
 
+    /// Whether its thread has ended, which it does not by itself.
+    pub(crate) fn is_over(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Leaves the index to the process that serves now: this one only writes what it still records.
     pub(crate) fn stand_aside(&self) {
         self.orders.stand_aside();
