@@ -312,3 +312,38 @@ async fn sinks_follow_a_reload_and_files_are_opened_anew() {
     }
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_key_is_found_however_it_was_sent_and_what_looks_like_one_costs_what_it_costs() {
+    let mock = mock();
+    let gateway = recording()
+        .file("prices.yaml", "models: { \"gpt-*\": { input: \"1000\", output: \"1000\" } }\n")
+        .with("prices", "prices.yaml")
+        .channel(openai(mock.address()))
+        .key("alice")
+        .start()
+        .await;
+    let secret = secret_of("alice");
+    let spelled = secret.replace('-', "%2D");
+    let body = json!({"model": secret, "messages": []});
+    let request = gateway.post(&format!("{CHAT}?key={spelled}")).header("user-agent", &secret).header(&secret, "1");
+    let answer = request.json(&body).send().await;
+    assert_eq!(answer.status, 404);
+    let record = checked(&gateway, answer.header("x-weir-request-id")).await;
+    assert!(!record.to_string().contains(&secret), "{record}");
+    assert_eq!(
+        of(&record, &["model_requested", "user_agent"]),
+        json!({ "model_requested": "[redacted]", "user_agent": "[redacted]" })
+    );
+
+    // A client that sends the model's name as another credential does not hide what it uses.
+    let model = "gpt-4o-of-a-name-that-is-longer-than-the-key";
+    let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
+    let plain = gateway.post(CHAT).key("alice").json(&body).send().await;
+    let hidden = gateway.post(CHAT).key("alice").header("api-key", model).json(&body).send().await;
+    let plain = checked(&gateway, plain.header("x-weir-request-id")).await;
+    let hidden = checked(&gateway, hidden.header("x-weir-request-id")).await;
+    assert_eq!((&plain["model_requested"], &hidden["model_requested"]), (&json!(model), &json!("[redacted]")));
+    assert!(plain["cost_nano_usd"].as_u64() > Some(0), "{plain}");
+    assert_eq!(plain["cost_nano_usd"], hidden["cost_nano_usd"]);
+}
