@@ -3,10 +3,11 @@
 //! Owns what waits there, and its bound. A record is put under a lock that only the collector shares, some twenty times
 //! a second for as long as it takes to swap two buffers. Refuses to know what a record says.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
+
+use crate::ledger::thread_number;
 
 use super::batch::{Batch, Entry};
 use super::bodies::Kept;
@@ -144,18 +145,6 @@ fn lock(cell: &ShardCell) -> MutexGuard<'_, Left> {
         let end = left.batch.entries.last().map_or(0, |entry: &Entry| entry.end);
         left.batch.lines.truncate(end);
         left
-    })
-}
-
-/// A number for this thread, given out in order.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) });
-    NUMBER.with(|number| {
-        if number.get() == usize::MAX {
-            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        number.get()
     })
 }
 

@@ -118,7 +118,9 @@ fn map(all: &[(&str, &str)]) -> HeaderMap {
     let line =
         |(name, value): &(&str, &str)| -> (HeaderName, HeaderValue) { (name.parse().unwrap(), value.parse().unwrap()) };
     let mut map = HeaderMap::new();
-    all.iter().map(line).for_each(|(name, value)| drop(map.append(name, value)));
+    for (name, value) in all.iter().map(line) {
+        map.append(name, value);
+    }
     map
 }
 

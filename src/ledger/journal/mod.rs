@@ -229,7 +229,7 @@ impl Journal {
 }
 
 /// A number for this thread, given out in order: the workers of a runtime get shards of their own.
-fn thread_number() -> usize {
+pub(crate) fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) });
     NUMBER.with(|number| {
