@@ -18,7 +18,8 @@ pub fn put_str(out: &mut Vec<u8>, text: &str) {
 
 /// Puts bytes as a string: each ill-formed part of UTF-8 becomes one U+FFFD, as in [`String::from_utf8_lossy`].
 pub fn put_bytes_lossy(out: &mut Vec<u8>, bytes: &[u8]) {
-    if std::str::from_utf8(bytes).is_ok() {
+    // Nearly all are ASCII, which is told sooner.
+    if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() {
         put_quoted(out, bytes);
         return;
     }
