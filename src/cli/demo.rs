@@ -93,7 +93,9 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
             let token = token.as_ref().map_or("", |token| token.expose());
             writeln!(out, "Weir on http://{listen}, admin on http://{}", admin.address())?;
             writeln!(out, "mock provider on http://{}, its key {}", mock.address(), upstream_key.expose())?;
-            writeln!(out, "client key   {}\nadmin token  {token}\n", client_key.key.expose())?;
+            writeln!(out, "client key   {}\nadmin token  {token}", client_key.key.expose())?;
+            let program = std::env::current_exe().map_or_else(|_| "weir".into(), |path| path.display().to_string());
+            writeln!(out, "requests as they end: {program} tail --data-dir {}\n", directory.path().display())?;
             live::print_curl_lines(listen, client_key.key.expose(), &mut out)?;
             writeln!(out, "\nWhat is metered (Ctrl-C ends the demo):")?;
             watch_table(&ledger, &stopped, &mut out)
