@@ -4,6 +4,7 @@
 
 mod audit;
 mod check;
+mod delivery;
 mod edge;
 mod expand;
 mod failover;
@@ -40,8 +41,9 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
-pub use audit::{Audit, Bodies, Delivery, Files, FullDisk, History, Login, Loki, LokiFormat, Nsq, NsqFormat};
+pub use audit::{Audit, Bodies, Files, FullDisk, History};
 pub use check::{Checked, check};
+pub use delivery::{Delivery, Login, Loki, LokiFormat, Nsq, NsqFormat};
 pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
 pub use load::{Sources, fuzz_entry, load, load_telling, parse, parse_with};

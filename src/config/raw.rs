@@ -17,7 +17,9 @@ use weir_filters::secret::Secret;
 
 use super::audit::RawAudit;
 #[cfg(test)]
-use super::audit::{AUDIT, FILES, HISTORY, LOKI, NSQ};
+use super::audit::{AUDIT, FILES, HISTORY};
+#[cfg(test)]
+use super::delivery::{LOKI, NSQ};
 use super::edge::RawEdge;
 use super::failover::{COOLDOWN, RETRY, RawFailover, RawSticky, STICKY};
 use super::limits::{self, RawLimits};
@@ -25,7 +27,7 @@ use super::limits::{self, RawLimits};
 use super::limits::{BUDGET, ESTIMATES, LIMITS};
 use super::mistake::Complaint;
 use super::scalar::{Parsed, Word};
-use super::section::{At, Fields, Reader, Section};
+use super::section::{At, Fields, Reader, Section, subsection};
 use super::tree::{Kind, NodeId};
 use super::{BaseUrl, Durability, Unpriced, WhenFull, net, prices, scalar, time};
 
@@ -467,14 +469,6 @@ impl RawLedger {
             keep_minutes: r.optional_word(&s, "keep_minutes", time::positive_duration),
             keep_hours: r.optional_word(&s, "keep_hours", time::positive_duration),
         }
-    }
-}
-
-/// A mapping in a mapping; left out, it is one without fields.
-pub(super) fn subsection(r: &mut Reader<'_>, parent: &Section, name: &str, fields: &Fields) -> Section {
-    match r.optional(parent, name) {
-        Some(at) => r.section(at, fields),
-        None => Section::absent(parent.at),
     }
 }
 

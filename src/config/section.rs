@@ -271,6 +271,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A mapping in a mapping; left out, it is one without fields.
+pub(super) fn subsection(r: &mut Reader<'_>, parent: &Section, name: &str, fields: &Fields) -> Section {
+    match r.optional(parent, name) {
+        Some(at) => r.section(at, fields),
+        None => Section::absent(parent.at),
+    }
+}
+
 /// A name without a value may be a value without a name, a secret even, so it is not repeated.
 fn unknown(raw: &str, is_bare: bool, fields: &Fields) -> Complaint {
     if fields.later.contains(&raw) {
