@@ -9,7 +9,7 @@ pub(crate) struct Batch {
     pub(crate) lines: Vec<u8>,
     /// One for each line.
     pub(crate) entries: Vec<Entry>,
-    /// Lines of the access log, if one is kept: not one for each record's line feed, but one for each record.
+    /// The records' lines of the access log, if one is kept.
     pub(crate) access: Vec<u8>,
 }
 
