@@ -59,7 +59,7 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// What the upstream answered; 0: nothing.
     pub status: u16,
-    /// From the request to that end, the making of a connection aside.
+    /// From the choice of the channel to that end, the making of a connection included.
     pub duration: Duration,
 }
 
@@ -307,7 +307,7 @@ fn another(failure: Failure, client: &RequestHeader, ctx: &mut Context) -> bool 
     }
     let Ok(route) = snapshot.routes.find(&client.method, client.uri.path()) else { return false };
     let deadline = begun + retries.within;
-    let (asked, channel, key) = (exchange.asked, exchange.channel.clone(), exchange.key);
+    let (chosen, channel, key) = (exchange.begun, exchange.channel.clone(), exchange.key);
     let failed = &ctx.attempts.failed;
     let had = |index, key: Option<usize>| {
         failed.iter().any(|had| had.channel.index() == index && key.is_none_or(|key| had.key == key))
@@ -359,7 +359,7 @@ fn another(failure: Failure, client: &RequestHeader, ctx: &mut Context) -> bool 
         Failure::Status(status) => (Outcome::UpstreamError, status),
     };
     snapshot.handles.channel(channel.index()).failed_attempt(&ctx.shared.metrics, outcome);
-    let duration = asked.map(|asked| now.saturating_duration_since(asked)).unwrap_or_default();
+    let duration = now.saturating_duration_since(chosen);
     ctx.attempts.failed.push(Attempt { channel, key, outcome, status, duration });
     ctx.attempts.deadline = Some(deadline);
     ctx.outcome = None;

@@ -119,6 +119,9 @@ pub(super) struct Exchange {
     /// The end of the answer, held back until its record is on the disk.
     pub(super) held: Option<Bytes>,
     pub(super) left_to_hold: Option<u64>,
+    /// When its channel was chosen.
+    pub(super) begun: Instant,
+    /// When the upstream had a connection and was asked.
     pub(super) asked: Option<Instant>,
     pub(super) first_token: Option<Duration>,
     pub(super) position: Option<crate::ledger::Position>,
@@ -153,6 +156,7 @@ impl Exchange {
             complete: false,
             held: None,
             left_to_hold: None,
+            begun: clock::now(),
             asked: None,
             first_token: None,
             position: None,

@@ -261,7 +261,7 @@ pub(super) fn leave(ctx: &mut Context, observed: &Observation, reading: Option<&
         channel_key,
         outcome: observed.outcome.name(),
         status: exchange.status,
-        duration_us: exchange.asked.map_or(0, |asked| micros(now.saturating_duration_since(asked))),
+        duration_us: micros(now.saturating_duration_since(exchange.begun)),
     });
     let failed = ctx.attempts.failed().iter().map(|attempt| AttemptRecord {
         channel: attempt.channel.name(),

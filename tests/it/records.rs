@@ -186,6 +186,27 @@ async fn a_request_that_was_served_elsewhere_says_where_it_had_been() {
 }
 
 #[tokio::test]
+async fn the_time_of_an_attempt_includes_the_making_of_its_connection() {
+    // It takes connections and never says hello.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    let good = mock();
+    let timeouts = json!({ "connect": "300ms" });
+    let gateway = recording()
+        .channel(openai(good.address()).named("silent").with("base_url", url).with("timeouts", timeouts))
+        .channel(openai(good.address()).named("good").with("priority", 1))
+        .key("alice")
+        .start()
+        .await;
+    let answer = gateway.post(CHAT).key("alice").body(HELLO).send().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let record = checked(&gateway, answer.header("x-weir-request-id")).await;
+    let taken = |place: usize| record["attempts"][place]["duration_ms"].as_f64().unwrap();
+    let total = record["duration_ms"].as_f64().unwrap();
+    assert!(taken(0) >= 300.0 && taken(1) > 0.0 && taken(0) + taken(1) <= total, "{record}");
+}
+
+#[tokio::test]
 async fn what_went_wrong_at_the_upstream_is_said_in_a_word() {
     let busy = upstream([answer(503, &[], "busy")]).await;
     let broken = upstream([chunked(200, &[("content-type", "text/event-stream")]).chunk("data: {}\n\n").close()]).await;
