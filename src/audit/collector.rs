@@ -3,9 +3,10 @@
 //! Owns when that is done, and the buffers that go round. Refuses to know what a sink does.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ledger::stand_back;
 
@@ -16,6 +17,8 @@ use super::{Inner, bodies};
 
 /// Between two rounds: what a person who follows does not notice, and a kill can cost the sinks.
 const EVERY: Duration = Duration::from_millis(50);
+/// Losses are told of no more often.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Buffers that are kept for the next round. Fresh memory costs more than what is written into it.
 const MAX_SPARE: usize = 16;
 /// A larger one is not kept: it was needed for large bodies.
@@ -25,11 +28,14 @@ pub(super) struct Collector {
     inner: Arc<Inner>,
     /// Handed to sinks, which may still read them.
     lent: VecDeque<Arc<Batch>>,
+    /// Records that were lost and not told of yet.
+    unsaid: u64,
+    said: Option<Instant>,
 }
 
 impl Collector {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, lent: VecDeque::new() }
+        Self { inner, lent: VecDeque::new(), unsaid: 0, said: None }
     }
 
     /// Collects until it is stopped, and once more.
@@ -37,7 +43,12 @@ impl Collector {
         stand_back();
         loop {
             let is_last = self.inner.stopped.load(Ordering::Acquire);
-            self.round();
+            // What it had in hand is lost; what comes later is not.
+            if catch_unwind(AssertUnwindSafe(|| self.round())).is_err() {
+                log::error!("audit: records could not be handed on, and the next ones are");
+                self.lent.clear();
+            }
+            self.tell_of_losses(is_last);
             if is_last {
                 return;
             }
@@ -46,7 +57,7 @@ impl Collector {
     }
 
     fn round(&mut self) {
-        let Self { inner, lent } = self;
+        let Self { inner, lent, unsaid, .. } = self;
         let taken = inner.shards.collect(|| spare(lent));
         let sinks = inner.sinks();
         for left in taken {
@@ -63,7 +74,17 @@ impl Collector {
         let dropped = inner.shards.take_dropped();
         if dropped > 0 {
             sinks.lose(dropped);
+            *unsaid += dropped;
         }
+    }
+
+    fn tell_of_losses(&mut self, is_last: bool) {
+        if self.unsaid == 0 || (!is_last && self.said.is_some_and(|said| said.elapsed() < SAY_EVERY)) {
+            return;
+        }
+        self.said = Some(Instant::now());
+        let lost = std::mem::take(&mut self.unsaid);
+        log::warn!("audit: {lost} records were lost: the gateway's threads left more than could be collected");
     }
 }
 
