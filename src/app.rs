@@ -16,6 +16,8 @@ use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
+use serde_json::json;
+use weir_filters::etag::IfMatch;
 use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
@@ -24,9 +26,10 @@ use crate::admin::{
 };
 use crate::audit::{self, Audit, Filter, Following};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
+use crate::changes::{self, Actor, Change, Changes};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
-use crate::control::{Control, limited, now_ms};
+use crate::control::{Asker, Control, limited, now_ms};
 use crate::front::{Front, Listening};
 use crate::import::{self, Report, Words};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
@@ -121,6 +124,7 @@ pub enum StartError {
 pub struct Gateway {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    changes: Arc<Changes>,
     is_replaced: Arc<AtomicBool>,
 }
 
@@ -175,8 +179,9 @@ impl Gateway {
             in_flight: InFlight::default(),
             census: Arc::default(),
         });
-        let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
-        Ok(Self { shared, control, is_replaced: Arc::default() })
+        let changes = Arc::new(Changes::open(&config.data_dir));
+        let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog, changes.clone()));
+        Ok(Self { shared, control, changes, is_replaced: Arc::default() })
     }
 
     /// The ledger.
@@ -258,8 +263,8 @@ impl Gateway {
             socket: Some(config.data_dir.join(admin::SOCKET)),
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
-        let (shared, control) = (self.shared.clone(), self.control.clone());
-        let state = Arc::new(State { shared, control, reloader, opening, words: Words::default() });
+        let (shared, control, changes) = (self.shared.clone(), self.control.clone(), self.changes.clone());
+        let state = Arc::new(State { shared, control, changes, reloader, opening, words: Words::default() });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -360,18 +365,19 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Puts the file in force and gives its version.
+    /// Puts the file in force, because `who` wants it, and gives its version.
     ///
     /// # Errors
     /// All mistakes of the file; the configuration that was in force stays.
-    pub fn reload(&self) -> Result<u64, Vec<String>> {
-        self.control.reload(&self.path)
+    pub fn reload(&self, who: &Actor) -> Result<u64, Vec<String>> {
+        self.control.reload(who, &self.path)
     }
 }
 
 struct State {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    changes: Arc<Changes>,
     reloader: Option<Reloader>,
     opening: Opening,
     words: Words,
@@ -412,21 +418,30 @@ impl AdminState for State {
         self.shared.audit.follow(filter)
     }
 
-    fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {
-        self.control.command(command)
+    fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused> {
+        self.control.command(command, Asker { who, expected })
     }
 
-    fn import(&self, lines: &[u8], first_line: u64) -> io::Result<Report> {
+    fn changes(&self, query: &changes::Query) -> io::Result<changes::Page> {
+        self.changes.page(query)
+    }
+
+    fn import(&self, lines: &[u8], first_line: u64, who: &Actor) -> io::Result<Report> {
         let now_ms = now_ms();
         let (mut report, said) = import::count(&self.shared.ledger, lines, first_line, now_ms)?;
         let live = self.shared.live.load();
         report.statuses.applied = self.words.tell(live.channels(), &said, now_ms, Instant::now());
+        // What was imported before counts no second time, so whoever is told that this failed sends it again.
+        let after = json!({ "lines": report.lines, "imported": report.imported, "known": report.known });
+        let after = after.as_object().cloned();
+        let change = Change { action: "import", kind: "events", name: None, before: None, after };
+        self.changes.note(who, now_ms, change)?;
         Ok(report)
     }
 
-    fn reload(&self) -> Result<u64, Vec<String>> {
+    fn reload(&self, who: &Actor) -> Result<u64, Vec<String>> {
         match &self.reloader {
-            Some(reloader) => reloader.reload(),
+            Some(reloader) => reloader.reload(who),
             None => Err(vec!["this gateway was not started from a configuration file".into()]),
         }
     }

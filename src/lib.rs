@@ -9,6 +9,7 @@ pub mod admin;
 mod app;
 mod audit;
 pub mod catalog;
+pub mod changes;
 pub mod channels;
 pub mod cli;
 mod clock;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use crate::admin::{AdminHandle, Unopened};
 use crate::app::{Gateway, Reloader, StartError};
 use crate::audit::Audit;
+use crate::changes::Actor;
 use crate::config::Config;
 use crate::control::Control;
 use crate::handover::{AskError, Giver, Owner, Successor, Taken};
@@ -97,7 +98,7 @@ fn serve(path: &Path, config: &Config, taken: Option<Taken>, mut inherited: Inhe
     };
     let signals = signals::hear(move || {
         // What was refused has been logged, and the last good configuration stays.
-        let _ = reloader.reload();
+        let _ = reloader.reload(&Actor::Signal);
     });
     let signals = Box::new(signals.map_err(LifeError::System)?);
     let (up, is_up) = mpsc::channel();

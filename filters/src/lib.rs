@@ -22,6 +22,8 @@
 //!
 //! Who else is to have a record gets it as an [`ai_event`], or as messages of [`nsq`]; what could not be sent is sent
 //! again after a wait ([`backoff`]).
+//!
+//! Whether something is still what somebody has seen who wants to change it is said by [`etag`].
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +39,7 @@ pub mod credential;
 pub mod cut;
 pub mod decimal;
 pub mod decode;
+pub mod etag;
 pub mod glob;
 pub mod headers;
 pub mod health;

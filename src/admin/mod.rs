@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
+use weir_filters::etag::IfMatch;
 use weir_filters::secret::Secret;
 
 pub use self::api::requests::RequestsError;
@@ -25,6 +26,7 @@ pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
 use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Refused};
+use crate::changes::{self, Actor};
 use crate::import::Report;
 use crate::ledger::UsageQuery;
 
@@ -64,25 +66,32 @@ pub trait AdminState: Send + Sync + 'static {
     /// Follows what happens from now on, of records what `filter` admits; `None`: too many do already.
     fn follow(&self, filter: &Filter) -> Option<Following>;
 
-    /// Answers a question about keys, users and channels, or changes one: then the change is durable and in force.
-    /// May take its time; no two changes at once.
+    /// Answers a question about keys, users and channels, or changes one for `who`, if it is what was `expected`: then
+    /// the change is recorded, durable and in force. May take its time; no two changes at once.
     ///
     /// # Errors
     /// Why not.
-    fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused>;
+    fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused>;
 
-    /// Counts the requests of `lines`, the first of which has the number `first_line`, each once however often it comes.
-    /// May take its time; never called twice at once.
+    /// The recorded changes that are asked for. May take its time.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn changes(&self, query: &changes::Query) -> io::Result<changes::Page>;
+
+    /// Counts the requests of `lines` for `who`, the first of which has the number `first_line`, each once however often
+    /// it comes. May take its time; never called twice at once.
     ///
     /// # Errors
     /// When they cannot be written down.
-    fn import(&self, lines: &[u8], first_line: u64) -> io::Result<Report>;
+    fn import(&self, lines: &[u8], first_line: u64, who: &Actor) -> io::Result<Report>;
 
-    /// Reads the configuration anew and serves it; gives its version. May take its time; never called twice at once.
+    /// Reads the configuration anew for `who` and serves it; gives its version. May take its time; never called twice at
+    /// once.
     ///
     /// # Errors
     /// All mistakes of the configuration, which is then not served.
-    fn reload(&self) -> Result<u64, Vec<String>>;
+    fn reload(&self, who: &Actor) -> Result<u64, Vec<String>>;
 }
 
 /// A reason not to send traffic here.

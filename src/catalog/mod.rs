@@ -18,6 +18,7 @@ mod draft;
 mod keys;
 mod merge;
 mod object;
+mod page;
 mod prices;
 pub(crate) mod show;
 #[cfg(test)]
@@ -33,6 +34,8 @@ pub(crate) use draft::Draft;
 pub(crate) use keys::NewKey;
 pub(crate) use merge::shadows;
 pub(crate) use object::{Object, Stored};
+pub use page::{Cursor, MAX_LIMIT, Wanted};
+pub(crate) use page::{Listed, Picked, pick};
 pub(crate) use prices::{Prices, shown as shown_prices};
 
 use crate::config::{Channel, Config, Key, User, Written, Wrong};
@@ -79,8 +82,8 @@ impl Kind {
 /// What is asked of the catalogue.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// All of a kind, declared ones included.
-    List(Kind),
+    /// Those of a kind that are wanted, declared ones included.
+    List(Kind, Wanted),
     /// The one of that name or id.
     Show(Kind, String),
     /// A new one.
@@ -93,7 +96,9 @@ pub enum Command {
     Rotate(String, Written),
     /// Other price rates: `{users?, price_rate}`.
     Rates(Written),
-    /// The order of the channels that were made here, by name.
+    /// In which order the channels are that were made here.
+    ShowOrder,
+    /// Another order for them, by name.
     Order(Vec<String>),
     /// The price table in force.
     Prices,
@@ -106,7 +111,7 @@ pub enum Command {
 impl Command {
     /// Whether anything is changed.
     pub const fn is_change(&self) -> bool {
-        !matches!(self, Command::List(_) | Command::Show(..) | Command::Prices)
+        !matches!(self, Command::List(..) | Command::Show(..) | Command::ShowOrder | Command::Prices)
     }
 }
 
@@ -119,6 +124,8 @@ pub enum Refused {
     NotFound(Kind),
     /// No price table was made over the API.
     NoPrices,
+    /// It is no longer what it was expected to be.
+    Changed,
     /// It does not go with what is there.
     Conflict {
         /// A word for programs.

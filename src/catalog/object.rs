@@ -67,7 +67,8 @@ impl<T: Object> Stored<T> {
 }
 
 impl<T> Stored<T> {
-    pub(super) fn text(&self) -> &str {
+    /// As it is kept. It may hold secrets.
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::changes::Actor;
 use crate::config::{User, Written, Wrong};
 
 use super::draft::{in_use, is_declared, is_not_reserved, keeps_its_name, patched};
@@ -12,10 +13,17 @@ use super::{Draft, Object, Refused, Stored};
 /// No name: behind it lies another path of the API.
 const RESERVED: &str = "price-rate";
 
+/// No names: the record of changes calls those so who are no user.
+const OTHERS: [&str; 3] = Actor::RESERVED;
+
 impl Draft<'_> {
     /// Makes a user.
     pub(crate) fn make_user(&mut self, fields: &Written) -> Result<Arc<Stored<User>>, Refused> {
         is_not_reserved(fields, RESERVED)?;
+        if let Some(name) = fields.get("name").and_then(Value::as_str).filter(|name| OTHERS.contains(name)) {
+            let message = format!("`name` must not be `{name}`: the record of changes calls somebody else so");
+            return Err(Refused::invalid("name", message));
+        }
         self.add::<User>(&patched(Written::new(), fields))
     }
 

@@ -50,6 +50,8 @@ pub use load::{Sources, fuzz_entry, load, load_telling, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
 pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
 pub use prices::{PriceFile, is_importable, parse_prices};
+#[cfg(test)]
+pub(crate) use raw::fields_of;
 
 /// All of a configuration file.
 #[derive(Clone, Debug)]

@@ -246,6 +246,26 @@ pub(super) const KEY: Fields = Fields {
 };
 const LEDGER: Fields = Fields { known: &["durability", "when_full", "keep_minutes", "keep_hours"], later: &[] };
 
+/// The fields of a mapping that an object of the admin API is or has, for the tests that hold its document against them.
+#[cfg(test)]
+pub(crate) fn fields_of(section: &str) -> &'static [&'static str] {
+    let fields = match section {
+        "key" => &KEY,
+        "user" => &USER,
+        "channel" => &CHANNEL,
+        "upstream_key" => &UPSTREAM_KEY,
+        "timeouts" => &TIMEOUTS,
+        "retry" => &RETRY,
+        "cooldown" => &COOLDOWN,
+        "limits" => &LIMITS,
+        "budget_usd" => &BUDGET,
+        "price" => &prices::PRICE,
+        "tier" => &prices::TIER,
+        _ => panic!("no section {section}"),
+    };
+    fields.known
+}
+
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
 pub(super) const ALL_FIELDS: [&Fields; 25] = [

@@ -3,24 +3,32 @@
 //! Owns the file's configuration as it was last read, the catalogue beside it, and the moment at which both
 //! become another snapshot. Nothing here runs on a thread that carries traffic, and no request waits for it.
 
+mod recorded;
 mod rows;
+mod tags;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use weir_filters::etag::IfMatch;
 use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
 use crate::audit::Heard;
-use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
+use crate::catalog::{
+    Catalog, CatalogError, Command, Draft, Kind, NewKey, Picked, Refused, Shelves, Stored, Wanted, pick, shadows,
+    shown_prices,
+};
+use crate::changes::{Actor, Change, Changes};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
 use crate::proxy::{Shared, Snapshot};
 
-use rows::{Known, Origin, Showable};
+use rows::{Drawn, Found, Known, Showable};
+use tags::Tags;
 
 /// A secret that is replaced counts this long at most: whoever has not taken the new one by then needs a key of
 /// their own.
@@ -33,8 +41,44 @@ const FROZEN: &str = "an upgrade is under way: ask again when the new process se
 pub(crate) struct Control {
     shared: Arc<Shared>,
     state: Mutex<State>,
+    changes: Arc<Changes>,
+    tags: Tags,
     /// How many wait for a successor that has read, or will read, what is here.
     frozen: AtomicUsize,
+}
+
+/// Who asks for a change, and what they have seen of what they want to change.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) who: &'a Actor,
+    pub(crate) expected: Option<&'a IfMatch>,
+}
+
+/// What is to be changed.
+#[derive(Clone, Copy)]
+enum Target<'h> {
+    /// What is not there yet.
+    New,
+    /// The object of that name or id.
+    One(Kind, &'h str),
+    /// The same, whose secret is replaced.
+    Secret(&'h str),
+    /// Several users.
+    Users,
+    /// The order of the channels.
+    Order,
+    /// The price table.
+    Prices,
+}
+
+impl Target<'_> {
+    /// What is done to an object that was there and still is.
+    const fn verb(self) -> &'static str {
+        match self {
+            Target::Secret(_) => "rotate",
+            _ => "update",
+        }
+    }
 }
 
 struct State {
@@ -45,9 +89,10 @@ struct State {
 
 impl Control {
     /// For a gateway that serves `file` and `catalog` already.
-    pub(crate) fn new(shared: Arc<Shared>, file: Config, catalog: Catalog) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, file: Config, catalog: Catalog, changes: Arc<Changes>) -> Self {
         warn_of_shadowed(&catalog, &file);
-        Self { shared, state: Mutex::new(State { file, catalog }), frozen: AtomicUsize::new(0) }
+        let state = Mutex::new(State { file, catalog });
+        Self { shared, state, changes, tags: Tags::default(), frozen: AtomicUsize::new(0) }
     }
 
     /// From now on nothing is changed: another process reads it. What is being changed is changed when this returns.
@@ -65,11 +110,11 @@ impl Control {
         self.frozen.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Reads the file anew and puts it in force with the catalogue; gives its version.
+    /// Reads the file anew and puts it in force with the catalogue; gives its version. `who` wants it so.
     ///
     /// # Errors
     /// All mistakes of the file, or all that no longer goes with it; what was in force stays.
-    pub(crate) fn reload(&self, path: &Path) -> Result<u64, Vec<String>> {
+    pub(crate) fn reload(&self, who: &Actor, path: &Path) -> Result<u64, Vec<String>> {
         let mut state = self.lock();
         if self.is_frozen() {
             return Err(vec![FROZEN.to_owned()]);
@@ -92,35 +137,55 @@ impl Control {
             log::warn!("reload: a change of {part} takes effect at the next start");
         }
         warn_of_shadowed(&state.catalog, &file);
+        let before = self.shared.live.load().version();
         let version = self.put_in_force(&merged);
         metrics.set_last_reload_success(true);
         state.file = file;
+        self.record_reload(who, before, version);
         Ok(version)
+    }
+
+    /// The change is the file's and not made here: a disk that takes no record does not keep anybody from it.
+    fn record_reload(&self, who: &Actor, before: u64, after: u64) {
+        let shown = |version: u64| Some(Map::from_iter([("version".to_owned(), version.into())]));
+        let (before, after) = (shown(before), shown(after));
+        let change = Change { action: "reload", kind: "config", name: None, before, after };
+        if let Err(e) = self.changes.note(who, now_ms(), change) {
+            log::error!("a reload was not recorded among the changes: {e}");
+        }
     }
 
     /// Answers a question about the catalogue, or changes it: a change is durable and in force when this returns.
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn command(&self, command: Command) -> Result<Value, Refused> {
+    pub(crate) fn command(&self, command: Command, asker: Asker<'_>) -> Result<Value, Refused> {
         match command {
-            Command::List(kind) => Ok(self.rows(kind, |_| true).into()),
-            Command::Show(kind, handle) => {
-                let field = if kind == Kind::Key { "id" } else { "name" };
-                self.rows(kind, |row| row[field] == handle).into_iter().next().ok_or(Refused::NotFound(kind))
+            Command::List(Kind::Key, wanted) => Ok(self.list::<Key>(&wanted)),
+            Command::List(Kind::User, wanted) => Ok(self.list::<User>(&wanted)),
+            Command::List(Kind::Channel, wanted) => Ok(self.list::<Channel>(&wanted)),
+            Command::Show(Kind::Key, id) => self.show::<Key>(&id),
+            Command::Show(Kind::User, name) => self.show::<User>(&name),
+            Command::Show(Kind::Channel, name) => self.show::<Channel>(&name),
+            Command::Make(Kind::Key, fields) => self.make_key(&fields, asker),
+            Command::Make(Kind::User, fields) => {
+                self.one::<User>("made", asker, Target::New, |draft| draft.make_user(&fields))
             }
-            Command::Make(Kind::Key, fields) => self.make_key(&fields),
-            Command::Make(Kind::User, fields) => self.one::<User>("made", |draft| draft.make_user(&fields)),
-            Command::Make(Kind::Channel, fields) => self.one::<Channel>("made", |draft| draft.make_channel(&fields)),
-            Command::Change(Kind::Key, id, patch) => self.one::<Key>("changed", |draft| draft.change_key(&id, &patch)),
-            Command::Change(Kind::User, name, patch) => {
-                self.one::<User>("changed", |draft| draft.change_user(&name, &patch))
+            Command::Make(Kind::Channel, fields) => {
+                self.one::<Channel>("made", asker, Target::New, |draft| draft.make_channel(&fields))
             }
-            Command::Change(Kind::Channel, name, patch) => {
-                self.one::<Channel>("changed", |draft| draft.change_channel(&name, &patch))
+            Command::Change(kind, handle, patch) => {
+                let target = Target::One(kind, &handle);
+                match kind {
+                    Kind::Key => self.one::<Key>("changed", asker, target, |d| d.change_key(&handle, &patch)),
+                    Kind::User => self.one::<User>("changed", asker, target, |d| d.change_user(&handle, &patch)),
+                    Kind::Channel => {
+                        self.one::<Channel>("changed", asker, target, |d| d.change_channel(&handle, &patch))
+                    }
+                }
             }
             Command::Remove(kind, handle) => {
-                self.change(|draft| match kind {
+                self.change(asker, Target::One(kind, &handle), |draft| match kind {
                     Kind::Key => draft.remove_key(&handle),
                     Kind::User => draft.remove_user(&handle),
                     Kind::Channel => draft.remove_channel(&handle),
@@ -128,73 +193,100 @@ impl Control {
                 log::info!("the {} {handle} was removed over the admin API", kind.name());
                 Ok(Value::Null)
             }
-            Command::Rotate(id, fields) => self.rotate(&id, &fields),
-            Command::Prices => Ok(self.prices()),
+            Command::Rotate(id, fields) => self.rotate(&id, &fields, asker),
+            Command::Prices => Ok(self.tagged_prices()),
             Command::SetPrices(fields) => {
                 let entries = price_entries(&fields)?;
-                self.change(|draft| draft.set_prices(Some(&entries)))?;
+                self.change(asker, Target::Prices, |draft| draft.set_prices(Some(&entries)))?;
                 log::info!("a price table of {} entries was given over the admin API", entries.len());
-                Ok(self.prices())
+                Ok(self.tagged_prices())
             }
             Command::UnsetPrices => {
-                self.change(|draft| draft.set_prices(None))?;
+                self.change(asker, Target::Prices, |draft| draft.set_prices(None))?;
                 log::info!("the price table is the file's again, by the admin API");
                 Ok(Value::Null)
             }
-            Command::Rates(fields) => self.set_rates(&fields),
+            Command::Rates(fields) => self.set_rates(&fields, asker),
+            Command::ShowOrder => Ok(self.tagged_order()),
             Command::Order(names) => {
-                let ordered = self.change(|draft| draft.order_channels(&names))?;
+                let ordered = self.change(asker, Target::Order, |draft| draft.order_channels(&names))?;
                 log::info!("the channels were put in order over the admin API");
-                Ok(self.rows_of(&ordered).into())
+                let mut said = json!({ "rows": self.rows_of(&ordered) });
+                said["etag"] = self.tagged_order()["etag"].take();
+                Ok(said)
             }
         }
     }
 
-    fn make_key(&self, fields: &Written) -> Result<Value, Refused> {
+    fn make_key(&self, fields: &Written, asker: Asker<'_>) -> Result<Value, Refused> {
         let (id, drawn) = (draw::id(), ClientKey::draw());
         let (Ok(id), Ok(drawn)) = (id, drawn) else { return Err(Refused::NoRandomness) };
         let new = NewKey { id, sha256: drawn.sha256 };
-        let made = self.one::<Key>("made", |draft| draft.make_key(fields, &new))?;
+        let made = self.one::<Key>("made", asker, Target::New, |draft| draft.make_key(fields, &new))?;
         Ok(with_secret(made, &drawn))
     }
 
-    fn rotate(&self, id: &str, fields: &Written) -> Result<Value, Refused> {
+    fn rotate(&self, id: &str, fields: &Written, asker: Asker<'_>) -> Result<Value, Refused> {
         let overlap = overlap(fields)?;
         let Ok(drawn) = ClientKey::draw() else { return Err(Refused::NoRandomness) };
         let until = (!overlap.is_zero()).then(|| SystemTime::now() + overlap);
-        let rotated = self.one::<Key>("rotated", |draft| draft.rotate_key(id, drawn.sha256, until))?;
+        let rotate = |draft: &mut Draft<'_>| draft.rotate_key(id, drawn.sha256, until);
+        let rotated = self.one::<Key>("rotated", asker, Target::Secret(id), rotate)?;
         Ok(with_secret(rotated, &drawn))
     }
 
-    fn set_rates(&self, fields: &Written) -> Result<Value, Refused> {
+    fn set_rates(&self, fields: &Written, asker: Asker<'_>) -> Result<Value, Refused> {
         let (named, rate) = rates(fields)?;
-        let changed = self.change(|draft| draft.change_users(named.as_deref(), "price_rate", &rate))?;
+        let change = |draft: &mut Draft<'_>| draft.change_users(named.as_deref(), "price_rate", &rate);
+        let changed = self.change(asker, Target::Users, change)?;
         log::info!("the price rates of {} users were changed over the admin API", changed.len());
-        Ok(self.rows_of(&changed).into())
+        Ok(json!({ "rows": self.rows_of(&changed) }))
     }
 
     /// Changes one object, and says what has become of it.
     fn one<T: Showable>(
         &self,
         done: &str,
+        asker: Asker<'_>,
+        target: Target<'_>,
         make: impl FnOnce(&mut Draft<'_>) -> Result<Arc<Stored<T>>, Refused>,
     ) -> Result<Value, Refused> {
-        let stored = self.change(make)?;
+        let stored = self.change(asker, target, make)?;
         log::info!("the {} `{}` was {done} over the admin API", T::KIND.name(), stored.meant.name());
         Ok(self.rows_of(&[stored]).pop().unwrap_or_default())
     }
 
-    /// All or nothing: drafted, checked as a whole, written, put in force.
-    fn change<R>(&self, make: impl FnOnce(&mut Draft<'_>) -> Result<R, Refused>) -> Result<R, Refused> {
+    /// All or nothing: compared with what was expected, drafted, checked as a whole, recorded, written, put in force,
+    /// and all of it before anybody else changes anything.
+    fn change<R>(
+        &self,
+        asker: Asker<'_>,
+        target: Target<'_>,
+        make: impl FnOnce(&mut Draft<'_>) -> Result<R, Refused>,
+    ) -> Result<R, Refused> {
         let mut state = self.lock();
         if self.is_frozen() {
             return Err(Refused::Conflict { code: "upgrading", message: FROZEN.to_owned() });
+        }
+        // What is not there at all is said by whoever looks for it.
+        if let (Some(expected), Some(tag)) = (asker.expected, self.tag_of(&state, target))
+            && !expected.admits(&tag)
+        {
+            return Err(Refused::Changed);
         }
         let State { file, catalog } = &mut *state;
         let mut draft = catalog.draft(file);
         let made = make(&mut draft)?;
         let finished = draft.finish()?;
         let Some(part) = finished.touched else { return Ok(made) };
+        let changes = recorded::changes(target, part, file, catalog.shelves(), &finished.shelves);
+        if changes.is_empty() {
+            return Ok(made);
+        }
+        let recorded = self.changes.append(asker.who, now_ms(), &changes).map_err(|e| {
+            log::error!("a change was not made, because it cannot be recorded: {e}");
+            Refused::NotKept(format!("the record of the change could not be written, and it is not made: {e}"))
+        })?;
         match catalog.keep(finished.shelves, part) {
             Ok(()) => {
                 self.put_in_force(&finished.config);
@@ -203,23 +295,50 @@ impl Control {
             Err((refused, in_place)) => {
                 if in_place {
                     self.put_in_force(&finished.config);
+                } else if let Err(e) = self.changes.take_back(recorded) {
+                    log::error!("the record of changes has one that was not made, and keeps it: {e}");
                 }
                 Err(refused)
             }
         }
     }
 
-    /// The price table in force, and where it comes from.
-    fn prices(&self) -> Value {
+    /// The tag of what is to be changed; `None`: it is not there, or is not one thing.
+    fn tag_of(&self, state: &State, target: Target<'_>) -> Option<String> {
+        match target {
+            Target::New | Target::Users => None,
+            Target::One(Kind::Key, id) | Target::Secret(id) => self.tag_of_object::<Key>(state, id),
+            Target::One(Kind::User, name) => self.tag_of_object::<User>(state, name),
+            Target::One(Kind::Channel, name) => self.tag_of_object::<Channel>(state, name),
+            Target::Order => Some(self.order_tag(state)),
+            Target::Prices => Some(self.tags.of_value(&prices(&state.file, state.catalog.shelves()))),
+        }
+    }
+
+    /// Of what was made here, if there is such: what the file declares is not changed anyway.
+    fn tag_of_object<T: Showable>(&self, state: &State, handle: &str) -> Option<String> {
+        let called = rows::all::<T>(state).filter(|found| found.object().is_called(handle));
+        called.last().map(|found| self.tags.of(&found))
+    }
+
+    fn order_tag(&self, state: &State) -> String {
+        self.tags.of_value(&json!(order(&state.file, state.catalog.shelves())))
+    }
+
+    /// The price table in force, where it comes from, and its tag.
+    fn tagged_prices(&self) -> Value {
         let state = self.lock();
-        let made = state.catalog.shelves().prices.as_ref().map(|prices| &prices.table);
-        let table = made.or(state.file.prices.as_ref());
-        let origin = table.map(|_| if made.is_some() { "api" } else { "file" });
-        json!({
-            "origin": origin,
-            "version": table.map(|table| format!("{:016x}", table.version())),
-            "models": table.map_or_else(Vec::new, |table| shown_prices(table)),
-        })
+        let mut prices = prices(&state.file, state.catalog.shelves());
+        prices["etag"] = self.tags.of_value(&prices).into();
+        prices
+    }
+
+    /// The names of the channels that are put in order here, in their order, and its tag.
+    fn tagged_order(&self) -> Value {
+        let state = self.lock();
+        let names: Vec<String> =
+            order(&state.file, state.catalog.shelves()).into_iter().map(|(name, _)| name).collect();
+        json!({ "names": names, "etag": self.order_tag(&state) })
     }
 
     fn put_in_force(&self, config: &Config) -> u64 {
@@ -234,40 +353,62 @@ impl Control {
         version
     }
 
-    /// Those of a kind that are `wanted`, the declared ones first.
-    fn rows(&self, kind: Kind, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let mut rows = match kind {
-            Kind::Key => self.all_of::<Key>(),
-            Kind::User => self.all_of::<User>(),
-            Kind::Channel => self.all_of::<Channel>(),
+    /// Those of a kind that are wanted. No others are drawn.
+    fn list<T: Showable>(&self, wanted: &Wanted) -> Value {
+        let (drawn, next, total) = {
+            let state = self.lock();
+            let Picked { objects, next, total } = pick(rows::all::<T>(&state).collect(), wanted);
+            (objects.iter().map(|found| found.drawn(&self.tags)).collect::<Vec<Drawn<T>>>(), next, total)
         };
-        rows.retain(wanted);
-        rows
+        let next = next.map(|next| next.to_string());
+        json!({ "rows": Known::rows(&self.shared, &drawn), "next": next, "total": total })
     }
 
-    fn all_of<T: Showable>(&self) -> Vec<Value> {
-        let known = Known::of(&self.shared);
-        let state = self.lock();
-        let shadows = shadows::<T>(&state.file);
-        let declared = T::of(&state.file).iter().map(|declared| known.row(declared, Origin::File));
-        let made = T::shelf(state.catalog.shelves())
-            .iter()
-            .map(|stored| known.row(&stored.meant, Origin::Api { shadowed: shadows.hide(&stored.meant) }));
-        declared.chain(made).collect()
+    fn show<T: Showable>(&self, handle: &str) -> Result<Value, Refused> {
+        let drawn = {
+            let state = self.lock();
+            let found = rows::all::<T>(&state).find(|found| found.object().is_called(handle));
+            found.map(|found| found.drawn(&self.tags))
+        };
+        let drawn = drawn.ok_or(Refused::NotFound(T::KIND))?;
+        Ok(Known::of(&self.shared, std::slice::from_ref(&drawn)).row(&drawn))
     }
 
     fn rows_of<T: Showable>(&self, made: &[Arc<Stored<T>>]) -> Vec<Value> {
-        let known = Known::of(&self.shared);
-        let state = self.lock();
-        let shadows = shadows::<T>(&state.file);
-        let origin = |object: &T| Origin::Api { shadowed: shadows.hide(object) };
-        made.iter().map(|stored| known.row(&stored.meant, origin(&stored.meant))).collect()
+        let drawn: Vec<Drawn<T>> = {
+            let state = self.lock();
+            let shadows = shadows::<T>(&state.file);
+            let found = made.iter().map(|stored| Found::Made { stored, shadowed: shadows.hide(&stored.meant) });
+            found.map(|found| found.drawn(&self.tags)).collect()
+        };
+        Known::rows(&self.shared, &drawn)
     }
 
     /// What panics under it has changed nothing: a draft is kept and put in force by single assignments.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The price table in force, and where it comes from.
+fn prices(file: &Config, shelves: &Shelves) -> Value {
+    let made = shelves.prices.as_ref().map(|prices| &prices.table);
+    let table = made.or(file.prices.as_ref());
+    let origin = table.map(|_| if made.is_some() { "api" } else { "file" });
+    json!({
+        "origin": origin,
+        "version": table.map(|table| format!("{:016x}", table.version())),
+        "models": table.map_or_else(Vec::new, |table| shown_prices(table)),
+    })
+}
+
+/// The channels that were made over the API and are in force, in their order, with their priorities.
+fn order(file: &Config, shelves: &Shelves) -> Vec<(String, u32)> {
+    let shadows = shadows::<Channel>(file);
+    let kept = shelves.channels.iter().map(|stored| &stored.meant).filter(|channel| !shadows.hide(*channel));
+    let mut order: Vec<(String, u32)> = kept.map(|channel| (channel.name.clone(), channel.failover.priority)).collect();
+    order.sort_by_key(|(_, priority)| *priority);
+    order
 }
 
 /// Everybody to whom `config` sets a limit.

@@ -1,37 +1,100 @@
-//! What the admin API says of an object: itself, where it comes from, and what is known of its use.
+//! What the admin API says of an object: itself, where it comes from, its tag, and what is known of its use.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 use weir_filters::calendar;
 use weir_filters::limits::Subject;
 
-use crate::catalog::Object;
 use crate::catalog::show::{self, Shown};
+use crate::catalog::{Listed, Object, Stored, shadows};
 use crate::config::{Channel, Key, User};
 use crate::proxy::Shared;
 
-use super::now_ms;
-
-/// Where an object comes from.
-#[derive(Clone, Copy)]
-pub(super) enum Origin {
-    /// The configuration file declares it.
-    File,
-    /// It was made over the admin API; the file may declare another one of that name.
-    Api { shadowed: bool },
-}
+use super::tags::Tags;
+use super::{State, now_ms};
 
 /// An object that is shown.
 pub(super) trait Showable: Object {
     /// Whose limits it has, and what its account is called.
     fn account(&self) -> (Subject, String);
 
+    /// What it is found by.
+    fn handle(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Its fields.
     fn fields(&self) -> Shown;
 
-    /// What is known of it beside them.
+    /// Whether `lowercase` is a part of what it is searched by.
+    fn mentions(&self, lowercase: &str) -> bool {
+        self.name().to_lowercase().contains(lowercase)
+    }
+
+    /// Marks in `after`, which it has become, what has changed and cannot be seen.
+    fn mark_unseen(&self, _after: &Self, _shown: &mut Shown) {}
+
+    /// What is known of it beside its fields.
     fn add(&self, _known: &Known<'_>, _row: &mut Shown) {}
+}
+
+/// An object where it stands.
+pub(super) enum Found<'s, T> {
+    /// The configuration file declares it.
+    Declared(&'s T),
+    /// It was made over the admin API; the file may declare another one of that name.
+    Made { stored: &'s Arc<Stored<T>>, shadowed: bool },
+}
+
+impl<T: Showable> Found<'_, T> {
+    pub(super) fn object(&self) -> &T {
+        match self {
+            Found::Declared(object) => object,
+            Found::Made { stored, .. } => &stored.meant,
+        }
+    }
+
+    /// All that a row needs, apart from the state.
+    pub(super) fn drawn(&self, tags: &Tags) -> Drawn<T> {
+        Drawn {
+            object: self.object().clone(),
+            is_declared: matches!(self, Found::Declared(_)),
+            shadowed: matches!(self, Found::Made { shadowed: true, .. }),
+            tag: tags.of(self),
+        }
+    }
+}
+
+impl<T: Showable> Listed for Found<'_, T> {
+    fn is_declared(&self) -> bool {
+        matches!(self, Found::Declared(_))
+    }
+
+    fn handle(&self) -> String {
+        self.object().handle()
+    }
+
+    fn mentions(&self, lowercase: &str) -> bool {
+        self.object().mentions(lowercase)
+    }
+}
+
+/// All of a kind, the declared ones first.
+pub(super) fn all<T: Showable>(state: &State) -> impl Iterator<Item = Found<'_, T>> {
+    let shadows = shadows::<T>(&state.file);
+    let made = T::shelf(state.catalog.shelves()).iter();
+    let made = made.map(move |stored| Found::Made { shadowed: shadows.hide(&stored.meant), stored });
+    T::of(&state.file).iter().map(Found::Declared).chain(made)
+}
+
+/// An object to be shown, taken out of the state: nobody waits for the state meanwhile.
+pub(super) struct Drawn<T> {
+    object: T,
+    is_declared: bool,
+    shadowed: bool,
+    tag: String,
 }
 
 /// What is known of the use of objects.
@@ -42,21 +105,21 @@ pub(super) struct Known<'s> {
 }
 
 impl<'s> Known<'s> {
-    /// All that is known now.
-    pub(super) fn of(shared: &'s Shared) -> Self {
-        let totals = shared.ledger.key_totals().into_iter();
-        Self { shared, last_used: totals.map(|total| (total.key_id, total.last_used_ms)).collect() }
+    /// All that is known now of these.
+    pub(super) fn of<T: Showable>(shared: &'s Shared, drawn: &[Drawn<T>]) -> Self {
+        let accounts = drawn.iter().map(|drawn| drawn.object.account());
+        let keys: Vec<String> =
+            accounts.filter(|(subject, _)| *subject == Subject::Key).map(|(_, name)| name).collect();
+        Self { shared, last_used: shared.ledger.last_used(&keys) }
     }
 
     /// What is said of an object.
-    pub(super) fn row<T: Showable>(&self, object: &T, origin: Origin) -> Value {
-        let (word, shadowed) = match origin {
-            Origin::File => ("file", false),
-            Origin::Api { shadowed } => ("api", shadowed),
-        };
+    pub(super) fn row<T: Showable>(&self, drawn: &Drawn<T>) -> Value {
+        let Drawn { object, is_declared, shadowed, tag } = drawn;
         let mut row = object.fields();
-        row.insert("origin".to_owned(), word.into());
-        row.insert("shadowed".to_owned(), shadowed.into());
+        row.insert("origin".to_owned(), if *is_declared { "file" } else { "api" }.into());
+        row.insert("shadowed".to_owned(), (*shadowed).into());
+        row.insert("etag".to_owned(), tag.as_str().into());
         let (subject, name) = object.account();
         let account = self.shared.accounts.find(subject, &name).filter(|_| !shadowed);
         let used = account.map(|account| show::in_use(&account.in_use(self.shared.accounts.at(now_ms()))));
@@ -65,6 +128,12 @@ impl<'s> Known<'s> {
         object.add(self, &mut row);
         row.into()
     }
+
+    /// The same of several.
+    pub(super) fn rows<T: Showable>(shared: &'s Shared, drawn: &[Drawn<T>]) -> Vec<Value> {
+        let known = Self::of(shared, drawn);
+        drawn.iter().map(|drawn| known.row(drawn)).collect()
+    }
 }
 
 impl Showable for Key {
@@ -72,8 +141,18 @@ impl Showable for Key {
         (Subject::Key, self.id())
     }
 
+    fn handle(&self) -> String {
+        self.id()
+    }
+
     fn fields(&self) -> Shown {
         show::key(self)
+    }
+
+    fn mentions(&self, lowercase: &str) -> bool {
+        let user = self.user.as_deref().unwrap_or_default();
+        [self.name.as_str(), user].iter().any(|text| text.to_lowercase().contains(lowercase))
+            || self.id().contains(lowercase)
     }
 
     fn add(&self, known: &Known<'_>, row: &mut Shown) {
@@ -99,5 +178,14 @@ impl Showable for Channel {
 
     fn fields(&self) -> Shown {
         show::channel(self)
+    }
+
+    fn mark_unseen(&self, after: &Self, shown: &mut Shown) {
+        let Some(Value::Array(keys)) = shown.get_mut("keys") else { return };
+        for (key, shown) in after.keys.iter().zip(keys) {
+            if self.keys.iter().any(|old| old.name == key.name && old.value != key.value) {
+                shown["value_changed"] = true.into();
+            }
+        }
     }
 }

@@ -37,6 +37,7 @@ mod view;
 pub(crate) mod wire;
 mod work;
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -297,6 +298,17 @@ impl Ledger {
     /// The figures of every key over all time, by the key's id; as fresh as [`Ledger::usage`].
     pub fn key_totals(&self) -> Vec<KeyTotal> {
         self.inner.caught_up().view.key_totals()
+    }
+
+    /// When the latest request of each of these keys arrived, in milliseconds since 1970-01-01 UTC, by the key's id; as
+    /// fresh as [`Ledger::usage`].
+    pub fn last_used(&self, key_ids: &[String]) -> HashMap<String, u64> {
+        if key_ids.is_empty() {
+            return HashMap::new();
+        }
+        let fold = self.inner.caught_up();
+        let used = key_ids.iter().filter_map(|id| Some((id.clone(), fold.view.keys.get(id)?.last_used_ms)));
+        used.collect()
     }
 
     /// The figures of every operation and model over all days; as fresh as [`Ledger::usage`].

@@ -6,9 +6,13 @@ mod support;
 
 mod addresses;
 mod admin;
+mod api_changes;
 mod api_channels;
+mod api_document;
 mod api_keys;
+mod api_lists;
 mod api_prices;
+mod api_tags;
 mod api_users;
 mod bodies;
 mod budgets;

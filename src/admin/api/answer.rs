@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
@@ -21,6 +23,15 @@ pub(crate) fn with(status: StatusCode, content_type: &'static str, body: String)
 /// JSON with this status.
 pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
     with(status, "application/json", body.to_string())
+}
+
+/// The same, whose `etag` is in the header too.
+pub(crate) fn tagged(status: StatusCode, body: &Value) -> Response {
+    let mut response = json(status, body);
+    if let Some(etag) = body["etag"].as_str().and_then(|etag| HeaderValue::from_str(etag).ok()) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
 }
 
 /// 200 with JSON.

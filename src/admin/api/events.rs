@@ -5,28 +5,45 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::Extension;
 use axum::body::to_bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::response::Response;
-use axum::routing::post;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::answer;
+use super::document::schemas::{of, text};
+use super::table::{Endpoint, Parameter};
+use super::{answer, problem};
 use crate::admin::server::{Failed, Shared};
+use crate::changes::Actor;
 use crate::import::{GZIP, MAX_LINE};
 
-/// Every path, below `/admin/api`.
-pub(super) fn router() -> Router<Arc<Shared>> {
-    // The body is read here and not by an extractor: its limit is its own.
-    Router::new().route("/events/import", post(import)).layer(DefaultBodyLimit::disable())
+/// The rows of the table.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let line = json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
+    vec![
+        Endpoint::admin(Method::POST, "/admin/api/events/import", "importEvents", import)
+            .about("Counts requests that other gateways, or Weir itself, wrote down: a JSON object a line, up to 64 MiB, each counted once however often it is sent.")
+            .takes(Parameter::query("first_line", "The number of the first line, for the report.", line))
+            .reads_as("application/x-ndjson", text(), false)
+            .gives(200, "What became of the lines.", of("ImportReport"))
+            .refuses(&[problem::BAD_REQUEST])
+            .asks()
+            // The body is read here and not by an extractor.
+            .limits_itself(),
+    ]
 }
 
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
-async fn import(State(shared): State<Arc<Shared>>, parameters: Parameters, request: Request) -> Response {
+async fn import(
+    State(shared): State<Arc<Shared>>,
+    Extension(actor): Extension<Actor>,
+    parameters: Parameters,
+    request: Request,
+) -> Response {
     let Ok(Query(parameters)) = parameters else {
         return answer::error(StatusCode::BAD_REQUEST, "the query string cannot be read");
     };
@@ -46,7 +63,7 @@ async fn import(State(shared): State<Arc<Shared>>, parameters: Parameters, reque
             "the body is packed by gzip; `weir events import` unpacks files",
         );
     }
-    match shared.change(move |state| state.import(&lines, first_line)).await {
+    match shared.change(move |state| state.import(&lines, first_line, &actor)).await {
         Ok(Ok(report)) => answer::ok(&json!(report)),
         Ok(Err(error)) => {
             log::error!("an import broke off: {error}");

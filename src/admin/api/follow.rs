@@ -7,26 +7,39 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use axum::routing::get;
 use futures::stream;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::json;
 
-use super::answer;
+use super::document::schemas::text;
+use super::table::{Endpoint, Parameter};
+use super::{answer, problem};
 use crate::admin::server::Shared;
 use crate::audit::{Filter, Following, Heard};
 
 /// Silence is broken so often: proxies on the way close what says nothing for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// The path, below `/admin/api`.
-pub(super) fn router() -> Router<Arc<Shared>> {
-    Router::new().route("/events", get(follow))
+/// The rows of the table.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let exact = || json!({ "type": "string", "minLength": 1 });
+    let status = json!({ "type": "string", "pattern": "^([1-9][0-9]{2}|[1-9]xx|none)$" });
+    vec![
+        Endpoint::admin(Method::GET, "/admin/api/events", "follow", follow)
+            .about("What happens, while it happens, as server-sent events: `request`, `config_reloaded`, and `missed` with the number of records that came too fast.")
+            .takes(Parameter::query("key", "Only requests of the key with this name.", exact()))
+            .takes(Parameter::query("user", "Only requests of this user.", exact()))
+            .takes(Parameter::query("model", "Only requests that asked for this model.", exact()))
+            .takes(Parameter::query("channel", "Only requests that this channel served.", exact()))
+            .takes(Parameter::query("status", "Only requests with this status, this class, or none.", status))
+            .gives_as(200, "A stream without an end.", Some(("text/event-stream", text())))
+            .refuses(&[problem::UNAVAILABLE]),
+    ]
 }
 
 async fn follow(

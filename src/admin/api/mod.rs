@@ -6,25 +6,34 @@
 pub(crate) mod answer;
 mod body;
 mod catalog;
+mod changes;
+mod document;
 mod events;
+mod expected;
 mod follow;
+mod pages;
+mod parameters;
+mod problem;
 pub mod requests;
+mod table;
 pub mod usage;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode};
+use axum::{Extension, Router};
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 
+use self::document::schemas::{count, exactly, of, text};
+use self::table::{API, Access, Endpoint};
 use super::AdminState;
 use super::server::{Failed, Shared};
+use crate::changes::Actor;
 use crate::metrics;
 
 /// Bytes of a request's body. What people write here is a key or a channel, not a document.
@@ -39,28 +48,65 @@ pub(crate) enum Door {
     Socket,
 }
 
+/// Every endpoint there is: the router and the document are made from nothing else.
+fn table() -> Vec<Endpoint> {
+    let mut table =
+        vec![
+            Endpoint::open(Method::GET, "/healthz", "healthz", healthz)
+                .about("Says that the process answers.")
+                .gives_as(200, "It does.", Some(("text/plain; charset=utf-8", text()))),
+            Endpoint::open(Method::GET, "/readyz", "readyz", readyz)
+                .about("Says whether traffic is welcome here.")
+                .gives(200, "It is.", of("Readiness"))
+                .gives(503, "It is not, and why.", of("Readiness")),
+            Endpoint::metrics(Method::GET, "/metrics", "metrics", encode)
+                .about("The metrics, in the text format of Prometheus.")
+                .gives_as(200, "All of them.", Some((metrics::CONTENT_TYPE, text())))
+                .asks(),
+            Endpoint::admin(Method::POST, "/admin/api/reload", "reload", reload)
+                .about("Reads the configuration file anew and serves it, if it has no mistakes.")
+                .gives(200, "It is in force.", exactly(json!({ "version": count() })))
+                .refuses(&[problem::TOO_LARGE, problem::REFUSED])
+                .asks(),
+        ];
+    for rows in [
+        usage::endpoints,
+        requests::endpoints,
+        follow::endpoints,
+        events::endpoints,
+        catalog::endpoints,
+        changes::endpoints,
+        document::endpoints,
+    ] {
+        table.extend(rows());
+    }
+    table
+}
+
 /// All paths, as seen through a door.
 pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
-    let mut api = Router::new()
-        .route("/usage", get(usage::get))
-        .route("/reload", post(reload))
-        .merge(catalog::router())
-        .merge(requests::router())
-        .merge(follow::router())
-        .merge(events::router())
-        .fallback(answer::not_found)
-        .method_not_allowed_fallback(answer::wrong_method);
-    let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);
-    if door == Door::Network {
-        api = api.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_token));
-        metrics = metrics.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_metrics_token));
+    let (mut open, mut metrics, mut api) = (Router::new(), Router::new(), Router::new());
+    for row in table() {
+        let access = row.access;
+        let (path, route) = row.into_route();
+        match access {
+            Access::Open => open = open.route(path, route),
+            Access::Metrics => metrics = metrics.route(path, route),
+            Access::Admin => api = api.route(path.strip_prefix(API).unwrap_or(path), route),
+        }
     }
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .method_not_allowed_fallback(answer::wrong_method)
+    metrics = metrics.method_not_allowed_fallback(answer::wrong_method);
+    api = api.fallback(answer::not_found).method_not_allowed_fallback(answer::wrong_method);
+    match door {
+        Door::Network => {
+            api = api.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_token));
+            metrics = metrics.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_metrics_token));
+        }
+        Door::Socket => api = api.layer(Extension(Actor::Socket)),
+    }
+    open.method_not_allowed_fallback(answer::wrong_method)
         .merge(metrics)
-        .nest("/admin/api", api)
+        .nest(API, api)
         .fallback(answer::not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), limit_time))
@@ -87,12 +133,16 @@ async fn encode(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn reload(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn reload(
+    State(shared): State<Arc<Shared>>,
+    Extension(who): Extension<Actor>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     // Nothing is asked of the body, but one that is sent is read, within the limit.
     if let Err(rejection) = body {
         return answer::error(rejection.status(), "the body could not be read, or is larger than 64 KiB");
     }
-    match shared.change(AdminState::reload).await {
+    match shared.change(move |state| state.reload(&who)).await {
         Ok(Ok(version)) => answer::ok(&json!({ "version": version })),
         Ok(Err(mistakes)) => {
             let message = "the configuration was not taken; the one before it is still served";
@@ -106,12 +156,13 @@ async fn reload(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesReje
 async fn require_token(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     if !shared.token().admits(&headers) {
         return answer::unauthorized("the admin token is needed, as Authorization: Bearer");
     }
+    request.extensions_mut().insert(Actor::Token);
     next.run(request).await
 }
 

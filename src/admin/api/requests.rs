@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::get;
-use http::StatusCode;
+use http::{Method, StatusCode};
+use serde_json::json;
 use weir_filters::moment::parse_ms;
 
-use super::answer;
+use super::document::schemas::{cursor, limit, moment, of, or_null};
+use super::parameters::{self, Mistake, Parameters};
+use super::table::{Endpoint, Parameter};
+use super::{answer, pages, problem};
 use crate::admin::server::{Failed, Shared};
-use crate::audit::{self, MAX_LIMIT, Page};
+use crate::audit::{self, MAX_LIMIT};
 
 /// Why a question about records was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,27 +30,42 @@ pub enum RequestsError {
     Unavailable(String),
 }
 
-/// A parameter, and what is wrong with it.
-type Mistake = (String, String);
-
-/// Both paths, below `/admin/api`.
-pub(super) fn router() -> Router<Arc<Shared>> {
-    Router::new().route("/requests", get(list)).route("/requests/{id}", get(show))
+/// The rows of the table.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let exact = || json!({ "type": "string", "minLength": 1 });
+    let status = json!({ "type": "string", "pattern": "^([1-9][0-9]{2}|[1-9]xx|none)$" });
+    let id = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{32}$" });
+    vec![
+        Endpoint::admin(Method::GET, "/admin/api/requests", "listRequests", list)
+            .about("The recent records, newest first. What is asked for may lie far back: a page may be short, and yet have a next one.")
+            .takes(Parameter::query("key", "Only those of the key with this name.", exact()))
+            .takes(Parameter::query("user", "Only those of this user.", exact()))
+            .takes(Parameter::query("model", "Only those that asked for this model.", exact()))
+            .takes(Parameter::query("channel", "Only those that this channel served.", exact()))
+            .takes(Parameter::query("status", "Only those with this status, this class, or none.", status))
+            .takes(Parameter::query("from", "The first moment.", moment()))
+            .takes(Parameter::query("to", "The moment after the last.", moment()))
+            .takes(Parameter::query("limit", "How many at most; 50 if nothing is said.", limit(MAX_LIMIT)))
+            .takes(Parameter::query("cursor", "The `next` of the page before.", cursor()))
+            .gives(200, "A page.", pages::schema(of("Record"), or_null(cursor())))
+            .refuses(&[problem::HISTORY_DISABLED])
+            .asks(),
+        Endpoint::admin(Method::GET, "/admin/api/requests/{id}", "getRequest", show)
+            .about("The record of one request.")
+            .takes(Parameter::path("id", "As `x-weir-request-id` has it.", id))
+            .gives(200, "The record.", of("Record"))
+            .refuses(&[problem::BAD_REQUEST, problem::NOT_FOUND, problem::HISTORY_DISABLED])
+            .asks(),
+    ]
 }
 
-async fn list(
-    State(shared): State<Arc<Shared>>,
-    parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
-) -> Response {
-    let Ok(Query(parameters)) = parameters else {
-        return answer::error(StatusCode::BAD_REQUEST, "the query string cannot be read");
-    };
-    let query = match parse(&parameters) {
+async fn list(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Response {
+    let query = match parameters::parsed(parameters, parse) {
         Ok(query) => query,
-        Err((parameter, message)) => return answer::bad_parameter(&parameter, &message),
+        Err(answer) => return *answer,
     };
     match shared.query(move |state| state.requests(&query)).await {
-        Ok(Ok(page)) => json(write(&page)),
+        Ok(Ok(page)) => pages::answer(&page.rows, page.next),
         Ok(Err(error)) => refused(&error),
         Err(Failed) => answer::failed(),
     }
@@ -59,79 +76,33 @@ async fn show(State(shared): State<Arc<Shared>>, id: Result<Path<String>, PathRe
         return answer::bad_parameter("id", "must be 32 hexadecimal digits, as x-weir-request-id has them");
     };
     match shared.query(move |state| state.request(id)).await {
-        Ok(Ok(Some(record))) => json(record),
+        Ok(Ok(Some(record))) => answer::with(StatusCode::OK, "application/json", record),
         Ok(Ok(None)) => answer::error(StatusCode::NOT_FOUND, "there is no record of this request, or none any more"),
         Ok(Err(error)) => refused(&error),
         Err(Failed) => answer::failed(),
     }
 }
 
-/// Reads the parameters of a query string, decoded. Unknown and repeated ones are mistakes, and so are empty ones: a
-/// form's field that was left empty would otherwise be answered with nothing.
 fn parse(parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {
     const NAMES: [&str; 9] = ["key", "user", "model", "channel", "status", "from", "to", "limit", "cursor"];
-    let mistake = |name: &str, message: &str| Err((name.to_owned(), message.to_owned()));
-    let mut values: [Option<&str>; NAMES.len()] = [None; NAMES.len()];
-    for (name, value) in parameters {
-        let Some(at) = NAMES.iter().position(|known| known == name) else {
-            let message = "unknown parameter; there are key, user, model, channel, status, from, to, limit and cursor";
-            return mistake(name, message);
-        };
-        if values[at].replace(value).is_some() {
-            return mistake(name, "given more than once");
-        }
-        if value.is_empty() {
-            return mistake(name, "is empty; leave it out to ask for all");
-        }
-    }
-    let [key, user, model, channel, status, from, to, limit, cursor] = values;
+    let [key, user, model, channel, status, from, to, limit, cursor] = parameters::values(parameters, NAMES)?;
     let [key, user, model, channel] = [key, user, model, channel].map(|name| name.map(str::to_owned));
-    let status = read("status", status, "must be a status such as 429, a class such as 4xx, or none")?;
+    let status = parameters::value("status", status, "must be a status such as 429, a class such as 4xx, or none")?;
     let time = |parameter: &str, value: Option<&str>| {
         let message = "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970";
-        value.map(|value| parse_ms(value).ok_or((parameter.to_owned(), message.to_owned()))).transpose()
+        value.map(|value| parse_ms(value).ok_or(Mistake::new(parameter, message))).transpose()
     };
     let (from, to) = (time("from", from)?, time("to", to)?);
     if from.zip(to).is_some_and(|(from, to)| from > to) {
-        return mistake("to", "is before from");
+        return Err(Mistake::new("to", "is before from"));
     }
-    let limit = read("limit", limit, "must be a number from 1 to 1000")?.unwrap_or(audit::DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return mistake("limit", "must be a number from 1 to 1000");
-    }
-    let cursor = read("cursor", cursor, "must be the `next` of an answer, as it was")?;
-    Ok(audit::Query { key, user, model, channel, status, from, to, limit, cursor })
-}
-
-fn read<T: std::str::FromStr>(parameter: &str, value: Option<&str>, message: &str) -> Result<Option<T>, Mistake> {
-    value.map(|value| value.parse().map_err(|_| (parameter.to_owned(), message.to_owned()))).transpose()
+    let limit = parameters::limit(limit, MAX_LIMIT)?.unwrap_or(audit::DEFAULT_LIMIT);
+    Ok(audit::Query { key, user, model, channel, status, from, to, limit, cursor: parameters::cursor(cursor)? })
 }
 
 fn parse_id(text: &str) -> Option<u128> {
     let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     digits.then(|| u128::from_str_radix(text, 16).ok()).flatten()
-}
-
-/// `{"rows":[…],"next":…}`. Each row is JSON already.
-fn write(page: &Page) -> String {
-    let next = page.next.map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
-    let size: usize = page.rows.iter().map(|row| row.len() + 1).sum();
-    let mut body = String::with_capacity(size + next.len() + 32);
-    body.push_str("{\"rows\":[");
-    for (at, row) in page.rows.iter().enumerate() {
-        if at > 0 {
-            body.push(',');
-        }
-        body.push_str(row);
-    }
-    body.push_str("],\"next\":");
-    body.push_str(&next);
-    body.push('}');
-    body
-}
-
-fn json(body: String) -> Response {
-    answer::with(StatusCode::OK, "application/json", body)
 }
 
 fn refused(error: &RequestsError) -> Response {
@@ -147,9 +118,9 @@ mod tests {
     use super::*;
     use crate::audit::StatusFilter;
 
-    fn parse(parameters: &[(&str, &str)]) -> Result<audit::Query, Mistake> {
+    fn parse(parameters: &[(&str, &str)]) -> Result<audit::Query, (String, String)> {
         let owned: Vec<_> = parameters.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
-        super::parse(&owned)
+        super::parse(&owned).map_err(Mistake::into_parts)
     }
 
     #[test]
@@ -208,15 +179,6 @@ mod tests {
         ] {
             assert_eq!(parse(parameters), Err((parameter.into(), message.into())), "{parameters:?}");
         }
-    }
-
-    #[test]
-    fn rows_are_passed_on_as_they_are() {
-        let rows = [r#"{ "a" : 1.0 }"#, "{}"].map(str::to_owned).to_vec();
-        let mut page = Page { rows, next: "01000000000000000100000002018c".parse().ok() };
-        assert_eq!(write(&page), r#"{"rows":[{ "a" : 1.0 },{}],"next":"01000000000000000100000002018c"}"#);
-        page = Page::default();
-        assert_eq!(write(&page), r#"{"rows":[],"next":null}"#);
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use http::StatusCode;
-use serde_json::json;
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
 use weir_filters::moment::parse_ms;
 
 use super::answer;
+use super::document::schemas::{self, count, moment, or_null, rows, text, word};
+use super::table::{Endpoint, Parameter};
 use crate::admin::server::{Failed, Shared};
-use crate::ledger::{By, Step, UsageQuery};
+use crate::ledger::{By, Counters, Step, UsageQuery, UsageRow};
 
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,8 +74,38 @@ pub fn parse(parameters: &[(String, String)]) -> Result<UsageQuery, UsageError> 
     Ok(UsageQuery { by, from, to, step, ..UsageQuery::default() })
 }
 
+/// The rows of the table.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let by = "What rows are made by. `key` and `user` are names, `model` is the one that the client asked for.";
+    let step = "A row for each step; without it one row in all. `by=day` has the step of a day.";
+    vec![
+        Endpoint::admin(Method::GET, "/admin/api/usage", "usage", get)
+            .about("What was used and what it cost.")
+            .takes(Parameter::query("by", by, word(By::ALL.map(By::name))).required())
+            .takes(Parameter::query("from", "The first moment.", moment()))
+            .takes(Parameter::query("to", "The moment after the last.", moment()))
+            .takes(Parameter::query("step", step, word(Step::ALL.map(Step::name))))
+            .gives(200, "The sums.", rows(row()))
+            .asks(),
+    ]
+}
+
+/// The figures, and the one field that rows are made by.
+fn row() -> Value {
+    let figures = UsageRow { value: String::new(), time: None, counters: Counters::default() }.to_json(By::Key);
+    let mut properties: Map<String, Value> = By::ALL.map(|by| (by.name().to_owned(), text())).into_iter().collect();
+    let figures: Vec<&String> =
+        figures.as_object().into_iter().flatten().map(|(name, _)| name).filter(|name| *name != "key").collect();
+    properties.extend(figures.iter().map(|name| ((*name).clone(), count())));
+    properties.insert("time".to_owned(), or_null(schemas::time()));
+    let one: Value = By::ALL.map(|by| json!({ "required": [by.name()] })).into_iter().collect();
+    json!({
+        "type": "object", "additionalProperties": false, "required": figures, "properties": properties, "oneOf": one,
+    })
+}
+
 /// Answers the request.
-pub(super) async fn get(
+async fn get(
     State(shared): State<Arc<Shared>>,
     parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {

@@ -1,9 +1,11 @@
 //! Through real sockets: every endpoint, and what the listener does with its peers.
 
 mod catalog;
+
 mod endpoints;
 mod events;
 mod listener;
+mod recorded;
 mod requests;
 
 use std::sync::Mutex;
@@ -29,6 +31,11 @@ struct Gateway {
     records: Mutex<Result<audit::Page, RequestsError>>,
     reload: Mutex<Result<u64, Vec<String>>>,
     commands: Mutex<Vec<Command>>,
+    /// Who gave them, and what they expected.
+    askers: Mutex<Vec<(Actor, Option<IfMatch>)>>,
+    /// What was asked for of the changes, and what is answered.
+    changes_wanted: Mutex<Option<changes::Query>>,
+    changes: Mutex<Option<changes::Page>>,
     /// What is answered to commands, from the last.
     answers: Mutex<Vec<Result<Value, Refused>>>,
     /// While set, questions do not come to an end.
@@ -50,6 +57,9 @@ impl Gateway {
             records: Mutex::new(Ok(audit::Page::default())),
             reload: Mutex::new(Ok(7)),
             commands: Mutex::default(),
+            askers: Mutex::default(),
+            changes_wanted: Mutex::default(),
+            changes: Mutex::new(Some(changes::Page::default())),
             answers: Mutex::default(),
             held: AtomicBool::new(false),
             imports: Mutex::default(),
@@ -101,12 +111,18 @@ impl AdminState for Gateway {
         self.live.follow(filter)
     }
 
-    fn catalog(&self, command: Command) -> Result<Value, Refused> {
+    fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<Value, Refused> {
+        self.askers.lock().unwrap().push((who.clone(), expected.cloned()));
         self.commands.lock().unwrap().push(command);
         self.answers.lock().unwrap().pop().unwrap_or(Ok(Value::Null))
     }
 
-    fn import(&self, lines: &[u8], first_line: u64) -> io::Result<Report> {
+    fn changes(&self, query: &changes::Query) -> io::Result<changes::Page> {
+        *self.changes_wanted.lock().unwrap() = Some(query.clone());
+        self.changes.lock().unwrap().clone().ok_or_else(|| io::Error::other("a broken disk"))
+    }
+
+    fn import(&self, lines: &[u8], first_line: u64, _: &Actor) -> io::Result<Report> {
         self.imports.lock().unwrap().push((lines.to_vec(), first_line));
         match lines {
             b"full" => Err(io::ErrorKind::StorageFull.into()),
@@ -114,7 +130,8 @@ impl AdminState for Gateway {
         }
     }
 
-    fn reload(&self) -> Result<u64, Vec<String>> {
+    fn reload(&self, who: &Actor) -> Result<u64, Vec<String>> {
+        self.askers.lock().unwrap().push((who.clone(), None));
         self.reload.lock().unwrap().clone()
     }
 }

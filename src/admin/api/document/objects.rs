@@ -1,0 +1,247 @@
+//! Keys, users, channels and prices: a list of fields each, from which follow the schemas of what is shown, of what makes
+//! one and of what changes one.
+//!
+//! Owns which field is whose. A test holds it against the fields that the configuration knows, and another one against
+//! what is really answered.
+
+use serde_json::{Map, Value, json};
+use weir_filters::balance::MAX_WEIGHT;
+use weir_filters::protocol::Protocol;
+
+use super::schemas::{count, decimal, etag, exactly, list, of, or_null, text, time, word};
+
+/// A field of an object.
+struct Field {
+    name: &'static str,
+    /// What an answer shows of it.
+    shown: Option<Value>,
+    /// What it is given as, and whether it must be.
+    given: Option<(Value, bool)>,
+}
+
+/// Only shown.
+fn shown(name: &'static str, schema: Value) -> Field {
+    Field { name, shown: Some(schema), given: None }
+}
+
+/// Shown and given in the same form, where it may be left out.
+fn both(name: &'static str, schema: Value) -> Field {
+    given(name, schema.clone(), schema)
+}
+
+/// Shown and given in two forms.
+fn given(name: &'static str, shown: Value, given: Value) -> Field {
+    Field { name, shown: Some(shown), given: Some((given, false)) }
+}
+
+impl Field {
+    /// It must be given when one is made.
+    fn needed(mut self) -> Self {
+        self.given = self.given.map(|(schema, _)| (schema, true));
+        self
+    }
+}
+
+/// `Key`, `KeyNew` and `KeyChange` of `Key`.
+fn insert(all: &mut Map<String, Value>, name: &str, fields: Vec<Field>) {
+    let shown: Map<String, Value> =
+        fields.iter().filter_map(|field| Some((field.name.to_owned(), field.shown.clone()?))).collect();
+    all.insert(name.to_owned(), exactly(shown.into()));
+    // `null` stands for a field that is left out; in a change, for one that is taken away.
+    let given = |nullable: &dyn Fn(bool) -> bool| -> Map<String, Value> {
+        let given = fields.iter().filter_map(|field| Some((field.name, field.given.clone()?)));
+        let schema = |(name, (schema, needed)): (&str, (Value, bool))| {
+            (name.to_owned(), if nullable(needed) { or_null(schema) } else { schema })
+        };
+        given.map(schema).collect()
+    };
+    let needed: Vec<&str> =
+        fields.iter().filter(|field| matches!(field.given, Some((_, true)))).map(|field| field.name).collect();
+    let properties = given(&|needed| !needed);
+    all.insert(
+        format!("{name}New"),
+        json!({ "type": "object", "additionalProperties": false, "required": needed, "properties": properties }),
+    );
+    let change = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+    all.insert(format!("{name}Change"), change);
+}
+
+/// A mapping of which any field may be left out or be `null`.
+fn some(properties: Value) -> Value {
+    let properties: Map<String, Value> = properties
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| (name.clone(), or_null(schema.clone())))
+        .collect();
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+fn name() -> Value {
+    json!({ "type": "string", "pattern": "^[^\\s/*?#\\x00-\\x1f\\x7f-\\x9f]([^/*?#\\x00-\\x1f\\x7f-\\x9f]*[^\\s/*?#\\x00-\\x1f\\x7f-\\x9f])?$", "maxLength": 128 })
+}
+
+/// Of channels and upstream keys.
+fn plain_name() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9._@:+-]{1,128}$" })
+}
+
+fn globs() -> Value {
+    let glob = json!({ "type": "string", "pattern": "^[^\\s\\x00-\\x1f\\x7f-\\x9f]+$", "maxLength": 256 });
+    json!({ "type": "array", "items": glob })
+}
+
+/// What is not given is not limited: a list that is given is not empty.
+fn some_of(mut list: Value) -> Value {
+    list["minItems"] = 1.into();
+    list
+}
+
+fn boolean() -> Value {
+    json!({ "type": "boolean" })
+}
+
+fn number(least: u64, most: u64) -> Value {
+    json!({ "type": "integer", "minimum": least, "maximum": most })
+}
+
+fn positive() -> Value {
+    json!({ "type": "integer", "minimum": 1 })
+}
+
+fn duration() -> Value {
+    json!({ "type": "string", "pattern": "^([0-9]{1,6}(ms|s|m|h|d))+$", "examples": ["500ms", "1m30s", "24h"] })
+}
+
+fn protocols() -> Value {
+    word(Protocol::ALL.map(Protocol::name))
+}
+
+/// Fields that every object has beside its own.
+fn common() -> Vec<Field> {
+    vec![
+        shown("origin", word(["file", "api"])),
+        shown("shadowed", boolean()),
+        shown("etag", etag()),
+        shown("used", or_null(of("Used"))),
+    ]
+}
+
+/// Every schema of the catalogue.
+pub(super) fn all() -> Map<String, Value> {
+    let mut all = Map::new();
+    let limits = || given("limits", of("Limits"), of("LimitsNew"));
+    let mut key = vec![
+        shown("id", json!({ "type": "string", "minLength": 1 })),
+        both("name", name()).needed(),
+        given("user", or_null(text()), text()),
+        both("enabled", boolean()),
+        given("expires", or_null(time()), time()),
+        given("protocols", list(protocols()), some_of(list(protocols()))),
+        given("models", globs(), some_of(globs())),
+        given("channels", globs(), some_of(globs())),
+        limits(),
+        shown("previous_until", or_null(time())),
+        shown("last_used", or_null(time())),
+    ];
+    key.extend(common());
+    insert(&mut all, "Key", key);
+    let mut made = all["Key"].clone();
+    made["properties"]["key"] = json!({ "type": "string", "description": "The secret, which is shown this once." });
+    if let Some(required) = made["required"].as_array_mut() {
+        required.push("key".into());
+    }
+    all.insert("KeyMade".to_owned(), made);
+
+    let mut user =
+        vec![both("name", name()).needed(), limits(), both("price_rate", decimal()), both("max_keys", positive())];
+    user.extend(common());
+    insert(&mut all, "User", user);
+
+    let timeouts = json!({ "connect": duration(), "first_byte": duration(), "idle": duration() });
+    let failure = json!({ "anyOf": [word(["connect", "timeout"]), number(400, 599)] });
+    let retry = |on| json!({ "attempts": number(1, 10), "within": duration(), "on": on });
+    let cooldown = json!({ "failures": number(1, 1000), "for": duration() });
+    let mut channel = vec![
+        both("name", plain_name()).needed(),
+        both("protocol", protocols()).needed(),
+        both("base_url", json!({ "type": "string", "pattern": "^https?://", "examples": ["https://api.example.com"] }))
+            .needed(),
+        given("keys", list(exactly(json!({ "name": plain_name() }))), some_of(list(of("UpstreamKeyNew")))).needed(),
+        given("models", globs(), some_of(globs())).needed(),
+        both("model_map", json!({ "type": "object", "additionalProperties": text() })),
+        both("inject_usage", boolean()),
+        given("timeouts", exactly(timeouts.clone()), some(timeouts)),
+        both("priority", number(0, 1_000_000)),
+        both("weight", number(1, MAX_WEIGHT.into())),
+        both("on_disconnect", word(["drain", "abort"])),
+        both("max_concurrency", number(0, 1_000_000)),
+        given("retry", exactly(retry(list(failure.clone()))), some(retry(list(failure)))),
+        given("cooldown", exactly(cooldown.clone()), some(cooldown)),
+        limits(),
+    ];
+    channel.extend(common());
+    insert(&mut all, "Channel", channel);
+
+    let budget = || json!({ "day": decimal(), "month": decimal(), "total": decimal() });
+    let nullable = |properties: Value| {
+        let fields = properties.as_object().cloned().unwrap_or_default();
+        exactly(fields.into_iter().map(|(name, schema)| (name, or_null(schema))).collect::<Map<_, _>>().into())
+    };
+    let rates = || json!({ "rpm": positive(), "tpm": positive(), "concurrency": positive() });
+    let with_budget = |mut limits: Value, budget: Value| {
+        limits["budget_usd"] = budget;
+        limits
+    };
+    let mut shown = nullable(with_budget(rates(), json!({})));
+    shown["properties"]["budget_usd"] = nullable(budget());
+    let upstream_key =
+        json!({ "name": plain_name(), "value": { "type": "string", "minLength": 1, "writeOnly": true } });
+    let mut upstream_key = some(upstream_key);
+    upstream_key["required"] = json!(["name"]);
+    upstream_key["properties"]["name"] = plain_name();
+    for (name, schema) in [
+        ("Limits", shown),
+        ("LimitsNew", some(with_budget(rates(), some(budget())))),
+        (
+            "Used",
+            exactly(json!({
+                "rpm": count(), "tpm": count(), "concurrency": count(), "budget_usd": exactly(budget()),
+                "reserved_usd": decimal(),
+            })),
+        ),
+        ("UpstreamKeyNew", upstream_key),
+        ("Price", price()),
+        (
+            "Prices",
+            exactly(json!({
+                "origin": or_null(word(["file", "api"])),
+                "version": or_null(json!({ "type": "string", "pattern": "^[0-9a-f]{16}$" })),
+                "models": list(of("Price")),
+                "etag": etag(),
+            })),
+        ),
+    ] {
+        all.insert(name.to_owned(), schema);
+    }
+    all
+}
+
+/// An entry of a price table. What is not written has its default, which depends on what is.
+fn price() -> Value {
+    let rates = ["input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning"];
+    let rates = || rates.iter().map(|rate| ((*rate).to_owned(), decimal())).collect::<Map<String, Value>>();
+    let mut tier = rates();
+    tier.insert("above".to_owned(), count());
+    let tier = json!({ "type": "object", "additionalProperties": false, "required": ["above"], "properties": tier });
+    let mut price = rates();
+    price.insert(
+        "model".to_owned(),
+        json!({ "type": "string", "pattern": "^[^\\s\\x00-\\x1f\\x7f-\\x9f]+$", "maxLength": 256 }),
+    );
+    price.insert("per_request".to_owned(), decimal());
+    price.insert("per_image".to_owned(), decimal());
+    price.insert("max_output_tokens".to_owned(), positive());
+    price.insert("tiers".to_owned(), list(tier));
+    json!({ "type": "object", "additionalProperties": false, "required": ["model"], "properties": price })
+}

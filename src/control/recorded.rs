@@ -1,0 +1,90 @@
+//! What the record of changes says of a change of the catalogue: the difference between what was and what is to be.
+//!
+//! Owns that whatever differs is recorded, by whichever command it came to be so. Knows nothing of who made it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::catalog::show::Shown;
+use crate::catalog::{Kind, Object, Part, Shelf, Shelves, Stored};
+use crate::changes::Change;
+use crate::config::{Channel, Config, Key, User};
+
+use super::rows::Showable;
+use super::{Target, order, prices};
+
+/// What a change of `part` from `before` to `after` is recorded as: nothing, if it changes nothing.
+pub(super) fn changes(target: Target<'_>, part: Part, file: &Config, before: &Shelves, after: &Shelves) -> Vec<Change> {
+    match (target, part) {
+        (Target::Order, _) => reordered(file, before, after).into_iter().collect(),
+        (_, Part::Prices) => priced(file, before, after).into_iter().collect(),
+        (target, Part::Objects(Kind::Key)) => differing::<Key>(target, before, after),
+        (target, Part::Objects(Kind::User)) => differing::<User>(target, before, after),
+        (target, Part::Objects(Kind::Channel)) => differing::<Channel>(target, before, after),
+    }
+}
+
+/// The objects that are new, other ones or gone.
+fn differing<T: Showable>(target: Target<'_>, before: &Shelves, after: &Shelves) -> Vec<Change> {
+    let (before, after) = middles(T::shelf(before), T::shelf(after));
+    let both = before.iter().zip(after).filter(|(old, new)| old.text() != new.text());
+    let updates = both.map(|(old, new)| {
+        let mut shown = new.meant.fields();
+        old.meant.mark_unseen(&new.meant, &mut shown);
+        change::<T>(target.verb(), &new.meant, Some(old.meant.fields()), Some(shown))
+    });
+    let gone = before.iter().skip(after.len());
+    let gone = gone.map(|old| change::<T>("delete", &old.meant, Some(old.meant.fields()), None));
+    let new = after.iter().skip(before.len());
+    let new = new.map(|new| change::<T>("create", &new.meant, None, Some(new.meant.fields())));
+    updates.chain(gone).chain(new).collect()
+}
+
+fn change<T: Object>(action: &'static str, object: &T, before: Option<Shown>, after: Option<Shown>) -> Change {
+    Change { action, kind: T::KIND.name(), name: Some(object.name().to_owned()), before, after }
+}
+
+/// What is between the objects at both ends that are the very same.
+fn middles<'s, T>(before: &'s Shelf<T>, after: &'s Shelf<T>) -> (&'s [Arc<Stored<T>>], &'s [Arc<Stored<T>>]) {
+    let same = |(old, new): &(&Arc<Stored<T>>, &Arc<Stored<T>>)| Arc::ptr_eq(old, new);
+    let head = before.iter().zip(after).take_while(same).count();
+    let (before, after) = (&before[head..], &after[head..]);
+    let tail = before.iter().rev().zip(after.iter().rev()).take_while(same).count();
+    (&before[..before.len() - tail], &after[..after.len() - tail])
+}
+
+fn reordered(file: &Config, before: &Shelves, after: &Shelves) -> Option<Change> {
+    let (before, after) = (order(file, before), order(file, after));
+    let shown = |order: &[(String, u32)]| {
+        let names: Vec<&str> = order.iter().map(|(name, _)| name.as_str()).collect();
+        Shown::from_iter([("order".to_owned(), names.into())])
+    };
+    let change = || Change {
+        action: "reorder",
+        kind: Kind::Channel.name(),
+        name: None,
+        before: Some(shown(&before)),
+        after: Some(shown(&after)),
+    };
+    (before != after).then(change)
+}
+
+/// Of tables of thousands the prices that differ are shown.
+fn priced(file: &Config, before: &Shelves, after: &Shelves) -> Option<Change> {
+    let (mut old, mut new) = (prices(file, before), prices(file, after));
+    if old == new {
+        return None;
+    }
+    let models = |table: &Value| table["models"].as_array().cloned().unwrap_or_default();
+    let (olds, news) = (models(&old), models(&new));
+    let texts = |models: &[Value]| models.iter().map(Value::to_string).collect::<std::collections::HashSet<_>>();
+    let (in_old, in_new) = (texts(&olds), texts(&news));
+    let without = |models: Vec<Value>, other: &std::collections::HashSet<String>| -> Vec<Value> {
+        models.into_iter().filter(|model| !other.contains(&model.to_string())).collect()
+    };
+    (old["models"], new["models"]) = (json!(without(olds, &in_new)), json!(without(news, &in_old)));
+    let action = if after.prices.is_some() { "update" } else { "delete" };
+    let fields = |table: Value| table.as_object().cloned();
+    Some(Change { action, kind: "prices", name: None, before: fields(old), after: fields(new) })
+}
