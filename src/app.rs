@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::control::{Asker, Control, limited, now_ms};
 use crate::front::{Front, Listening};
 use crate::import::{self, Report, Words};
-use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
+use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, UsageRow, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
@@ -400,8 +400,8 @@ impl AdminState for State {
         metrics.encode()
     }
 
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError> {
-        Ok(self.shared.ledger.usage(query).iter().map(|row| row.to_json(query.by)).collect())
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError> {
+        Ok(self.shared.ledger.usage(query))
     }
 
     fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError> {

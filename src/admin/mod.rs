@@ -28,7 +28,7 @@ use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Refused};
 use crate::changes::{self, Actor};
 use crate::import::Report;
-use crate::ledger::UsageQuery;
+use crate::ledger::{UsageQuery, UsageRow};
 
 use self::server::{Doors, Limits, Shared};
 use crate::socket_file::{self, Socket};
@@ -49,7 +49,7 @@ pub trait AdminState: Send + Sync + 'static {
     ///
     /// # Errors
     /// A question that cannot be answered as put, or counters that cannot be read.
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<serde_json::Value>, UsageError>;
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError>;
 
     /// The recent records that are asked for. May take its time.
     ///

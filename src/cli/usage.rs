@@ -109,7 +109,7 @@ fn from_ledger(config: &Config, parameters: &[(String, String)]) -> Result<Value
     if !directory.exists() {
         return Err(format!("{}: no gateway runs, and there is no ledger", directory.display()));
     }
-    let query = admin::api::usage::parse(parameters).map_err(|e| e.to_string())?;
+    let (query, _) = admin::api::usage::parse(parameters).map_err(|e| e.to_string())?;
     let ledger = ledger::read_only(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
     let rows: Vec<Value> = ledger.usage(&query).iter().map(|row| row.to_json(query.by)).collect();
     Ok(Value::Array(rows))

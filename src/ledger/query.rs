@@ -7,8 +7,11 @@
 
 #[cfg(test)]
 mod tests;
+mod top;
 
 use std::collections::{BTreeMap, HashMap};
+
+pub use top::Top;
 
 use serde_json::{Map, Value};
 use weir_filters::calendar;

@@ -12,10 +12,14 @@ use serde_json::{Map, Value, json};
 use weir_filters::moment::parse_ms;
 
 use super::answer;
-use super::document::schemas::{self, count, moment, or_null, rows, text, word};
+use super::document::schemas::{self, count, exactly, list, moment, or_null, text, word};
 use super::table::{Endpoint, Parameter};
+use crate::admin::AdminState;
 use crate::admin::server::{Failed, Shared};
-use crate::ledger::{By, Counters, Step, UsageQuery, UsageRow};
+use crate::ledger::{By, Counters, Step, Top, UsageQuery, UsageRow};
+
+/// The most values that can be asked for by `top`.
+const MAX_TOP: usize = 1000;
 
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,16 +48,17 @@ impl UsageError {
 ///
 /// # Errors
 /// [`UsageError::Invalid`] for the first mistake.
-pub fn parse(parameters: &[(String, String)]) -> Result<UsageQuery, UsageError> {
-    let (mut by, mut from, mut to, mut step) = (None, None, None, None);
+pub fn parse(parameters: &[(String, String)]) -> Result<(UsageQuery, Option<usize>), UsageError> {
+    let (mut by, mut from, mut to, mut step, mut top) = (None, None, None, None, None);
     for (name, value) in parameters {
         let slot = match name.as_str() {
             "by" => &mut by,
             "from" => &mut from,
             "to" => &mut to,
             "step" => &mut step,
+            "top" => &mut top,
             _ => {
-                return Err(UsageError::invalid(name, "unknown parameter; there are by, from, to and step"));
+                return Err(UsageError::invalid(name, "unknown parameter; there are by, from, to, step and top"));
             }
         };
         if slot.replace(value.as_str()).is_some() {
@@ -71,13 +76,15 @@ pub fn parse(parameters: &[(String, String)]) -> Result<UsageQuery, UsageError> 
     {
         return Err(UsageError::invalid("to", "is before from"));
     }
-    Ok(UsageQuery { by, from, to, step, ..UsageQuery::default() })
+    let top = top.map(most).transpose()?;
+    Ok((UsageQuery { by, from, to, step, ..UsageQuery::default() }, top))
 }
 
 /// The rows of the table.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let by = "What rows are made by. `key` and `user` are names, `model` is the one that the client asked for.";
     let step = "A row for each step; without it one row in all. `by=day` has the step of a day.";
+    let top = "Only the values that cost most over the whole time, so many; without it all.";
     vec![
         Endpoint::admin(Method::GET, "/admin/api/usage", "usage", get)
             .about("What was used and what it cost.")
@@ -85,7 +92,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .takes(Parameter::query("from", "The first moment.", moment()))
             .takes(Parameter::query("to", "The moment after the last.", moment()))
             .takes(Parameter::query("step", step, word(Step::ALL.map(Step::name))))
-            .gives(200, "The sums.", rows(row()))
+            .takes(Parameter::query("top", top, json!({ "type": "integer", "minimum": 1, "maximum": MAX_TOP })))
+            .gives(
+                200,
+                "The sums. `rest` has those of the values that `top` leaves out, and `values` says how many values there are.",
+                exactly(json!({ "rows": list(row()), "rest": list(row()), "values": count() })),
+            )
             .asks(),
     ]
 }
@@ -93,7 +105,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 /// The figures, and the one field that rows are made by.
 fn row() -> Value {
     let figures = UsageRow { value: String::new(), time: None, counters: Counters::default() }.to_json(By::Key);
-    let mut properties: Map<String, Value> = By::ALL.map(|by| (by.name().to_owned(), text())).into_iter().collect();
+    let mut properties: Map<String, Value> =
+        By::ALL.map(|by| (by.name().to_owned(), or_null(text()))).into_iter().collect();
     let figures: Vec<&String> =
         figures.as_object().into_iter().flatten().map(|(name, _)| name).filter(|name| *name != "key").collect();
     properties.extend(figures.iter().map(|name| ((*name).clone(), count())));
@@ -112,15 +125,36 @@ async fn get(
     let Ok(Query(parameters)) = parameters else {
         return answer::error(StatusCode::BAD_REQUEST, "the query string cannot be read");
     };
-    let query = match parse(&parameters) {
-        Ok(query) => query,
+    let (query, top) = match parse(&parameters) {
+        Ok(asked) => asked,
         Err(error) => return refused(&error),
     };
-    match shared.query(move |state| state.usage(&query)).await {
-        Ok(Ok(rows)) => answer::ok(&json!({ "rows": rows })),
+    // Ten thousand rows are not rendered on the thread that serves everybody.
+    let ask = move |state: &dyn AdminState| state.usage(&query).map(|rows| said(rows, query.by, top));
+    match shared.query(ask).await {
+        Ok(Ok(said)) => answer::ok(&said),
         Ok(Err(error)) => refused(&error),
         Err(Failed) => answer::failed(),
     }
+}
+
+fn said(rows: Vec<UsageRow>, by: By, top: Option<usize>) -> Value {
+    let Top { rows, rest, values } = Top::of(rows, top.unwrap_or(usize::MAX));
+    let rows: Vec<Value> = rows.iter().map(|row| row.to_json(by)).collect();
+    let rest: Vec<Value> = rest
+        .iter()
+        .map(|row| {
+            let mut row = row.to_json(by);
+            row[by.name()] = Value::Null;
+            row
+        })
+        .collect();
+    json!({ "rows": rows, "rest": rest, "values": values })
+}
+
+fn most(value: &str) -> Result<usize, UsageError> {
+    let most = value.parse().ok().filter(|most| (1..=MAX_TOP).contains(most));
+    most.ok_or_else(|| UsageError::invalid("top", format!("must be a whole number from 1 to {MAX_TOP}")))
 }
 
 fn refused(error: &UsageError) -> Response {
@@ -156,7 +190,7 @@ fn time(parameter: &str, value: Option<&str>) -> Result<Option<u64>, UsageError>
 mod tests {
     use super::*;
 
-    fn parse(parameters: &[(&str, &str)]) -> Result<UsageQuery, (String, String)> {
+    fn parse(parameters: &[(&str, &str)]) -> Result<(UsageQuery, Option<usize>), (String, String)> {
         let owned: Vec<_> = parameters.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
         super::parse(&owned).map_err(|error| match error {
             UsageError::Invalid { parameter, message } => (parameter, message),
@@ -168,11 +202,11 @@ mod tests {
     fn every_grouping_and_step_is_known_by_its_name() {
         for by in By::ALL {
             let query = UsageQuery { by, ..UsageQuery::default() };
-            assert_eq!(parse(&[("by", by.name())]), Ok(query));
+            assert_eq!(parse(&[("by", by.name())]), Ok((query, None)));
         }
         for step in Step::ALL {
             let query = UsageQuery { by: By::Key, step: Some(step), ..UsageQuery::default() };
-            assert_eq!(parse(&[("step", step.name()), ("by", "key")]), Ok(query));
+            assert_eq!(parse(&[("step", step.name()), ("by", "key"), ("top", "9")]), Ok((query, Some(9))));
         }
     }
 
@@ -180,7 +214,7 @@ mod tests {
     fn times_are_read_in_both_forms() {
         let query = parse(&[("by", "model"), ("from", "1764633600"), ("to", "2025-12-03T00:00:00Z")]);
         let (from, to) = (Some(1_764_633_600_000), Some(1_764_720_000_000));
-        assert_eq!(query, Ok(UsageQuery { by: By::Model, from, to, ..UsageQuery::default() }));
+        assert_eq!(query, Ok((UsageQuery { by: By::Model, from, to, ..UsageQuery::default() }, None)));
     }
 
     #[test]
@@ -197,7 +231,9 @@ mod tests {
             (&[("by", "key"), ("to", "noon")], "to", time),
             (&[("by", "key"), ("from", "2"), ("to", "1")], "to", "is before from"),
             (&[("by", "key"), ("by", "user")], "by", "given more than once"),
-            (&[("by", "key"), ("form", "1")], "form", "unknown parameter; there are by, from, to and step"),
+            (&[("by", "key"), ("top", "0")], "top", "must be a whole number from 1 to 1000"),
+            (&[("by", "key"), ("top", "ten")], "top", "must be a whole number from 1 to 1000"),
+            (&[("by", "key"), ("form", "1")], "form", "unknown parameter; there are by, from, to, step and top"),
         ] {
             assert_eq!(parse(parameters), Err((parameter.into(), message.into())), "{parameters:?}");
         }

@@ -69,12 +69,27 @@ async fn the_api_needs_the_token_even_for_paths_that_are_not_there() {
 async fn usage_asks_the_state_what_the_query_says() {
     let bench = Bench::new();
     let path = "/admin/api/usage?by=key&from=2025-12-02T01:00:00%2B01:00&to=1764720000&step=hour";
-    let body = r#"{"rows":[{"key":"alice-laptop","requests":3}]}"#;
-    assert_eq!(bench.get(path, Some(TOKEN)).await, (200, body.into()));
+    let shown = |body: &str| -> Value {
+        let body: Value = serde_json::from_str(body).unwrap();
+        let rows = |of: &str| -> Value {
+            body[of].as_array().unwrap().iter().map(|row| json!([row["key"], row["requests"]])).collect()
+        };
+        json!({ "rows": rows("rows"), "rest": rows("rest"), "values": body["values"] })
+    };
+    let (status, body) = bench.get(path, Some(TOKEN)).await;
+    let all = json!({ "rows": [["alice-laptop", 3], ["bob", 2], ["carol", 1]], "rest": [], "values": 3 });
+    assert_eq!((status, shown(&body)), (200, all));
+    let (status, body) = bench.get("/admin/api/usage?by=key&top=1", Some(TOKEN)).await;
+    let most = json!({ "rows": [["alice-laptop", 3]], "rest": [[null, 3]], "values": 3 });
+    assert_eq!((status, shown(&body)), (200, most));
+    bench.get(path, Some(TOKEN)).await;
     let (from, to) = (Some(1_764_633_600_000), Some(1_764_720_000_000));
     let expected = UsageQuery { by: By::Key, from, to, step: Some(Step::Hour), ..UsageQuery::default() };
     assert_eq!(*bench.gateway.asked.lock().unwrap(), Some(expected));
-    assert_eq!(bench.get("/admin/api/usage?by=route", Some(TOKEN)).await, (200, r#"{"rows":[]}"#.into()));
+    assert_eq!(
+        bench.get("/admin/api/usage?by=route", Some(TOKEN)).await,
+        (200, r#"{"rest":[],"rows":[],"values":0}"#.into())
+    );
 }
 
 #[tokio::test]
@@ -85,7 +100,7 @@ async fn a_wrong_query_is_answered_with_its_parameter() {
         ("?by=price", "by", "must be one of key, user, model, channel, route, day"),
         ("?by=key&step=week", "step", "must be one of minute, hour, day, month"),
         ("?by=key&from=now", "from", "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970"),
-        ("?by=key&%3Cb%3E=1", "<b>", "unknown parameter; there are by, from, to and step"),
+        ("?by=key&%3Cb%3E=1", "<b>", "unknown parameter; there are by, from, to, step and top"),
         ("?by=day", "step", "rows are days already"),
     ] {
         let (status, body) = bench.get(&format!("/admin/api/usage{query}"), Some(TOKEN)).await;

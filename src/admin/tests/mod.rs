@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::*;
-use crate::ledger::By;
+use crate::ledger::{By, Counters};
 use crate::metrics::Metrics;
 
 const TOKEN: &str = "weir-admin-test";
@@ -80,8 +80,13 @@ impl AdminState for Gateway {
         self.metrics.encode()
     }
 
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<Value>, UsageError> {
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError> {
         *self.asked.lock().unwrap() = Some(query.clone());
+        let row = |(value, requests): (&str, u64)| UsageRow {
+            value: value.into(),
+            time: None,
+            counters: Counters { requests, ..Counters::default() },
+        };
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_running.fetch_max(running, Ordering::SeqCst);
         while self.held.load(Ordering::SeqCst) {
@@ -89,7 +94,7 @@ impl AdminState for Gateway {
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
         match query.by {
-            By::Key => Ok(vec![json!({ "key": "alice-laptop", "requests": 3 })]),
+            By::Key => Ok(["alice-laptop", "bob", "carol"].into_iter().zip([3, 2, 1]).map(row).collect()),
             By::User => Err(UsageError::Unavailable("the store is being rebuilt".into())),
             By::Model => panic!("a mistake in the state"),
             By::Day => Err(UsageError::Invalid { parameter: "step".into(), message: "rows are days already".into() }),
