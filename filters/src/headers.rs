@@ -122,7 +122,7 @@ fn nominated(headers: &HeaderMap) -> HashSet<HeaderName> {
 /// `accept-encoding` is among that because only what Weir can decode can be metered; `expect` because
 /// Weir reads the body whatever the upstream thinks of the head.
 fn is_never_sent(name: &str) -> bool {
-    is_credential_header(name)
+    is_credential_header(name.as_bytes())
         || matches!(
             name,
             "connection"

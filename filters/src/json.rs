@@ -18,8 +18,15 @@ pub fn put_str(out: &mut Vec<u8>, text: &str) {
 
 /// Puts bytes as a string: each ill-formed part of UTF-8 becomes one U+FFFD, as in [`String::from_utf8_lossy`].
 pub fn put_bytes_lossy(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Nearly all are ASCII, which is told sooner.
-    if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() {
+    // Nearly all are ASCII without anything to escape, which one look tells.
+    if plain::<true>(bytes) == bytes.len() {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
+    if std::str::from_utf8(bytes).is_ok() {
         put_quoted(out, bytes);
         return;
     }
@@ -87,31 +94,33 @@ fn put_quoted(out: &mut Vec<u8>, text: &[u8]) {
 /// Appends a string's inside. Most strings have nothing to escape: they are copied at once.
 #[inline]
 fn escape(out: &mut Vec<u8>, text: &[u8]) {
-    let plain = plain(text);
+    let plain = plain::<false>(text);
     out.extend_from_slice(&text[..plain]);
     if plain < text.len() {
         escape_some(out, &text[plain..]);
     }
 }
 
-/// How many bytes at least come before the first that must be escaped: all, if there is none.
+/// How many bytes at least come before the first that must be escaped, or is no ASCII if that is asked: all, if there is
+/// none.
 #[inline]
-fn plain(text: &[u8]) -> usize {
+fn plain<const ASCII: bool>(text: &[u8]) -> usize {
     /// What baseline vector code looks at in one step.
     const BLOCK: usize = 32;
     // A block that overlaps the one before is cheaper than single bytes at the end.
     if let Some(last) = text.last_chunk::<BLOCK>() {
         let (blocks, rest) = text.as_chunks::<BLOCK>();
-        let plain = blocks.iter().take_while(|block| !has_stop(block)).count();
-        let all = plain == blocks.len() && (rest.is_empty() || !has_stop(last));
+        let plain = blocks.iter().take_while(|block| !has_stop::<ASCII, _>(block)).count();
+        let all = plain == blocks.len() && (rest.is_empty() || !has_stop::<ASCII, _>(last));
         return if all { text.len() } else { plain * BLOCK };
     }
     let all = if let (Some(first), Some(last)) = (text.first_chunk::<16>(), text.last_chunk::<16>()) {
-        !has_stop(first) && !has_stop(last)
+        !has_stop::<ASCII, _>(first) && !has_stop::<ASCII, _>(last)
     } else if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        stops(*first) | stops(*last) == 0
+        let high = if ASCII { (u64::from_le_bytes(*first) | u64::from_le_bytes(*last)) & every(0x80) } else { 0 };
+        stops(*first) | stops(*last) | high == 0
     } else {
-        text.iter().all(|byte| !is_stop(*byte))
+        text.iter().all(|byte| !is_stop(*byte) && !(ASCII && *byte >= 0x80))
     };
     if all { text.len() } else { 0 }
 }
@@ -134,7 +143,7 @@ fn escape_some(out: &mut Vec<u8>, text: &[u8]) {
             rest = &text[text.len() - tail.len() - word.len() + before + 1..];
             calm = 0;
         } else if calm == CALM {
-            let plain = plain(rest);
+            let plain = plain::<false>(rest);
             out.extend_from_slice(&rest[..plain]);
             rest = &rest[plain..];
             calm = 0;
@@ -175,8 +184,8 @@ fn is_stop(byte: u8) -> bool {
 
 /// Whether there is such a byte. Without a branch, so that it becomes vector code.
 #[inline]
-fn has_stop<const N: usize>(block: &[u8; N]) -> bool {
-    block.iter().fold(0, |hit, byte| hit | u8::from(is_stop(*byte))) != 0
+fn has_stop<const ASCII: bool, const N: usize>(block: &[u8; N]) -> bool {
+    block.iter().fold(0, |hit, byte| hit | u8::from(is_stop(*byte) | (ASCII & (*byte >= 0x80)))) != 0
 }
 
 /// The high bit of such bytes in a word; bits above the lowest one may be wrong.

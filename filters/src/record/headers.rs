@@ -36,7 +36,7 @@ impl<'a> Credentials<'a> {
     pub fn of(lines: impl Iterator<Item = (&'a [u8], &'a [u8])>, query: Option<&'a str>) -> Self {
         let mut all = Self::default();
         for (name, value) in lines {
-            if std::str::from_utf8(name).is_ok_and(is_credential_header) {
+            if is_credential_header(name) {
                 let value = value.trim_ascii();
                 let token = value.iter().position(|b| is_blank(*b)).map_or(value, |at| value[at..].trim_ascii_start());
                 all.add(Cow::Borrowed(token));
@@ -135,20 +135,31 @@ pub fn put_headers<'a, I>(out: &mut Vec<u8>, lines: impl Fn() -> I, credentials:
 where
     I: Iterator<Item = (&'a [u8], &'a [u8])>,
 {
-    let nth = |n: usize, name: &[u8]| {
-        let mut same = lines().take(MAX_LINES).enumerate().filter(|(_, (other, _))| {
-            // The length tells most names apart.
-            other.len() == name.len() && other.eq_ignore_ascii_case(name)
-        });
+    // Which lengths and first letters come twice: only then it is asked whether two names are the same.
+    let (mut seen, mut twice) = (0_u64, 0_u64);
+    for (name, _) in lines().take(MAX_LINES) {
+        twice |= seen & sketch(name);
+        seen |= sketch(name);
+    }
+    let rest = |n: usize, name: &[u8]| {
+        let mut same = lines().take(MAX_LINES).enumerate().filter(|(_, (other, _))| other.eq_ignore_ascii_case(name));
         same.next().is_some_and(|(first, _)| first == n).then(|| same.map(|(_, (_, value))| value).collect::<Vec<_>>())
     };
     let mut object = Object::begin(out, credentials);
     for (n, (name, value)) in lines().enumerate().take(MAX_LINES) {
-        if let Some(more) = nth(n, name) {
+        if twice & sketch(name) == 0 {
+            object.put(name, value, &[]);
+        } else if let Some(more) = rest(n, name) {
             object.put(name, value, &more);
         }
     }
     object.end();
+}
+
+/// One bit of 64, the same for a name in any case.
+fn sketch(name: &[u8]) -> u64 {
+    let letter = name.first().map_or(0, |letter| usize::from(letter | 0x20));
+    1 << ((name.len() + letter * 7) % 64)
 }
 
 /// The same for a map of header lines, whose names are in small letters and hold nothing to escape.
