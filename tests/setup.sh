@@ -55,7 +55,7 @@ train() {
     type -P llvm-profdata-19 >/dev/null || packages llvm-19 || say 'there is no llvm-19 to be had'
 }
 
-# The providers' SDKs, vidaimock, promtool, curl, and what looks at the unit for systemd.
+# The providers' SDKs, schemathesis, vidaimock, promtool, curl, and what looks at the unit for systemd.
 external() {
     packages curl ca-certificates systemd strace util-linux
     python
@@ -67,6 +67,7 @@ external() {
 python() {
     interpreter
     environment tests/sdk/requirements.txt "$TARGET/venv"
+    environment tests/tools/requirements.txt "$TARGET/venv-schemathesis"
 }
 
 interpreter() {

@@ -1,6 +1,7 @@
 //! Through real sockets: every endpoint, and what the listener does with its peers.
 
 mod catalog;
+mod document;
 
 mod endpoints;
 mod events;
@@ -40,6 +41,10 @@ struct Gateway {
     answers: Mutex<Vec<Result<Value, Refused>>>,
     /// While set, questions do not come to an end.
     held: AtomicBool,
+    /// While set, the metrics do not either.
+    stuck: AtomicBool,
+    /// While set, whatever is asked ends in a panic.
+    broken: AtomicBool,
     /// What was to be imported, and the number of its first line.
     imports: Mutex<Vec<(Vec<u8>, u64)>>,
     running: AtomicU64,
@@ -62,6 +67,8 @@ impl Gateway {
             changes: Mutex::new(Some(changes::Page::default())),
             answers: Mutex::default(),
             held: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             imports: Mutex::default(),
             running: AtomicU64::new(0),
             most_running: AtomicU64::new(0),
@@ -71,28 +78,40 @@ impl Gateway {
     }
 }
 
-impl AdminState for Gateway {
-    fn readiness(&self) -> Vec<NotReady> {
-        self.not_ready.lock().unwrap().clone()
-    }
-
-    fn metrics(&self) -> String {
-        self.metrics.encode()
-    }
-
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError> {
-        *self.asked.lock().unwrap() = Some(query.clone());
-        let row = |(value, requests): (&str, u64)| UsageRow {
-            value: value.into(),
-            time: None,
-            counters: Counters { requests, ..Counters::default() },
-        };
+impl Gateway {
+    /// What everything that may take its time begins with.
+    fn begin(&self) {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_running.fetch_max(running, Ordering::SeqCst);
         while self.held.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
+        assert!(!self.broken.load(Ordering::SeqCst), "a mistake in the state");
+    }
+}
+
+impl AdminState for Gateway {
+    fn readiness(&self) -> Vec<NotReady> {
+        self.not_ready.lock().unwrap().clone()
+    }
+
+    fn metrics(&self) -> String {
+        while self.stuck.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(!self.broken.load(Ordering::SeqCst), "a mistake in the state");
+        self.metrics.encode()
+    }
+
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError> {
+        *self.asked.lock().unwrap() = Some(query.clone());
+        self.begin();
+        let row = |(value, requests): (&str, u64)| UsageRow {
+            value: value.into(),
+            time: None,
+            counters: Counters { requests, ..Counters::default() },
+        };
         match query.by {
             By::Key => Ok(["alice-laptop", "bob", "carol"].into_iter().zip([3, 2, 1]).map(row).collect()),
             By::User => Err(UsageError::Unavailable("the store is being rebuilt".into())),
@@ -103,11 +122,13 @@ impl AdminState for Gateway {
     }
 
     fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError> {
+        self.begin();
         *self.wanted.lock().unwrap() = Some(query.clone());
         self.records.lock().unwrap().clone()
     }
 
     fn request(&self, id: u128) -> Result<Option<String>, RequestsError> {
+        self.begin();
         let page = self.records.lock().unwrap().clone()?;
         Ok(page.rows.into_iter().find(|row| row.contains(&format!("{id:032x}"))))
     }
@@ -117,17 +138,20 @@ impl AdminState for Gateway {
     }
 
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<Value, Refused> {
+        self.begin();
         self.askers.lock().unwrap().push((who.clone(), expected.cloned()));
         self.commands.lock().unwrap().push(command);
         self.answers.lock().unwrap().pop().unwrap_or(Ok(Value::Null))
     }
 
     fn changes(&self, query: &changes::Query) -> io::Result<changes::Page> {
+        self.begin();
         *self.changes_wanted.lock().unwrap() = Some(query.clone());
         self.changes.lock().unwrap().clone().ok_or_else(|| io::Error::other("a broken disk"))
     }
 
     fn import(&self, lines: &[u8], first_line: u64, _: &Actor) -> io::Result<Report> {
+        self.begin();
         self.imports.lock().unwrap().push((lines.to_vec(), first_line));
         match lines {
             b"full" => Err(io::ErrorKind::StorageFull.into()),
@@ -136,6 +160,7 @@ impl AdminState for Gateway {
     }
 
     fn reload(&self, who: &Actor) -> Result<u64, Vec<String>> {
+        self.begin();
         self.askers.lock().unwrap().push((who.clone(), None));
         self.reload.lock().unwrap().clone()
     }
