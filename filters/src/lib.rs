@@ -22,6 +22,9 @@
 //!
 //! Who else is to have a record gets it as an [`ai_event`], or as messages of [`nsq`]; what could not be sent is sent
 //! again after a wait ([`backoff`]).
+//!
+//! People who sign in at the admin listener are held to a pace ([`throttle`]); what their browser says of a request is
+//! read by [`browser`].
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +35,7 @@ pub mod backoff;
 pub mod balance;
 pub mod body;
 pub mod boundary;
+pub mod browser;
 pub mod calendar;
 pub mod credential;
 pub mod cut;
@@ -66,5 +70,6 @@ pub mod sticky;
 mod tally;
 pub mod target;
 mod text;
+pub mod throttle;
 pub mod usage;
 mod walk;
