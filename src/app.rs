@@ -16,6 +16,8 @@ use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
+use weir_filters::credential::Credential;
+use weir_filters::refusal::Refusal;
 use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
@@ -23,11 +25,12 @@ use crate::admin::{
     self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
 };
 use crate::audit::{self, Audit, Filter, Following};
-use crate::catalog::{Catalog, CatalogError, Command, Refused};
+use crate::catalog::{Catalog, CatalogError, Command, Owner, Refused};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
 use crate::control::{Control, limited, now_ms};
 use crate::front::{Front, Listening};
+use crate::identity::Identity;
 use crate::import::{self, Report, Words};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
@@ -121,6 +124,7 @@ pub enum StartError {
 pub struct Gateway {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    identity: Arc<Identity>,
     is_replaced: Arc<AtomicBool>,
 }
 
@@ -175,8 +179,10 @@ impl Gateway {
             in_flight: InFlight::default(),
             census: Arc::default(),
         });
-        let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog));
-        Ok(Self { shared, control, is_replaced: Arc::default() })
+        let identity = Arc::new(Identity::open(&config.data_dir).map_err(failed)?);
+        let control = Control::new(shared.clone(), identity.clone(), config.clone(), catalog, &merged);
+        let control = Arc::new(control);
+        Ok(Self { shared, control, identity, is_replaced: Arc::default() })
     }
 
     /// The ledger.
@@ -258,8 +264,8 @@ impl Gateway {
             socket: Some(config.data_dir.join(admin::SOCKET)),
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
-        let (shared, control) = (self.shared.clone(), self.control.clone());
-        let state = Arc::new(State { shared, control, reloader, opening, words: Words::default() });
+        let (shared, control, identity) = (self.shared.clone(), self.control.clone(), self.identity.clone());
+        let state = Arc::new(State { shared, control, identity, reloader, opening, words: Words::default() });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -372,6 +378,7 @@ impl Reloader {
 struct State {
     shared: Arc<Shared>,
     control: Arc<Control>,
+    identity: Arc<Identity>,
     reloader: Option<Reloader>,
     opening: Opening,
     words: Words,
@@ -414,6 +421,16 @@ impl AdminState for State {
 
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused> {
         self.control.command(command)
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn client(&self, credential: &Credential<'_>) -> Result<Owner, Refusal> {
+        let key = self.shared.live.load().holder(credential, now_ms())?;
+        let user = (!key.user.is_empty()).then(|| key.user.to_string());
+        Ok(Owner::Key { id: key.id.to_string(), name: key.name.to_string(), user })
     }
 
     fn import(&self, lines: &[u8], first_line: u64) -> io::Result<Report> {

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod auth;
+mod caller;
 pub mod client;
 mod server;
 #[cfg(test)]
@@ -18,13 +19,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
+use weir_filters::credential::Credential;
+use weir_filters::refusal::Refusal;
 use weir_filters::secret::Secret;
 
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
 use crate::audit::{self, Filter, Following};
-use crate::catalog::{Command, Refused};
+use crate::catalog::{Command, Owner, Refused};
+use crate::identity::Identity;
 use crate::import::Report;
 use crate::ledger::UsageQuery;
 
@@ -70,6 +74,16 @@ pub trait AdminState: Send + Sync + 'static {
     /// # Errors
     /// Why not.
     fn catalog(&self, command: Command) -> Result<serde_json::Value, Refused>;
+
+    /// Who is signed in, and who may be. What is asked of it on the listener's own thread reads memory only.
+    fn identity(&self) -> &Identity;
+
+    /// Which client key a credential is, if it counts now. Called on the listener's own thread, so it must read memory
+    /// only.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn client(&self, credential: &Credential<'_>) -> Result<Owner, Refusal>;
 
     /// Counts the requests of `lines`, the first of which has the number `first_line`, each once however often it comes.
     /// May take its time; never called twice at once.
@@ -140,6 +154,7 @@ impl Admin {
         network.set_nonblocking(true)?;
         let address = network.local_addr()?;
         let runtime = server::runtime()?;
+        state.identity().trust(options.token.stamp());
         let shared = Shared::new(state, options.token, metrics_token, limits);
         let (stop, stopped) = watch::channel(false);
         let doors = Doors { network, socket, shared, stop: stopped };

@@ -3,7 +3,9 @@
 //! Owns the file's configuration as it was last read, the catalogue beside it, and the moment at which both
 //! become another snapshot. Nothing here runs on a thread that carries traffic, and no request waits for it.
 
+mod own;
 mod rows;
+mod users;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +20,7 @@ use crate::audit::Heard;
 use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
+use crate::identity::Identity;
 use crate::proxy::{Shared, Snapshot};
 
 use rows::{Known, Origin, Showable};
@@ -32,6 +35,8 @@ const FROZEN: &str = "an upgrade is under way: ask again when the new process se
 /// What changes the configuration in force.
 pub(crate) struct Control {
     shared: Arc<Shared>,
+    /// It is told who the users are.
+    identity: Arc<Identity>,
     state: Mutex<State>,
     /// How many wait for a successor that has read, or will read, what is here.
     frozen: AtomicUsize,
@@ -44,16 +49,24 @@ struct State {
 }
 
 impl Control {
-    /// For a gateway that serves `file` and `catalog` already.
-    pub(crate) fn new(shared: Arc<Shared>, file: Config, catalog: Catalog) -> Self {
+    /// For a gateway that serves `file` and `catalog` already, which are `merged`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        identity: Arc<Identity>,
+        file: Config,
+        catalog: Catalog,
+        merged: &Config,
+    ) -> Self {
         warn_of_shadowed(&catalog, &file);
-        Self { shared, state: Mutex::new(State { file, catalog }), frozen: AtomicUsize::new(0) }
+        identity.know(&merged.users);
+        Self { shared, identity, state: Mutex::new(State { file, catalog }), frozen: AtomicUsize::new(0) }
     }
 
     /// From now on nothing is changed: another process reads it. What is being changed is changed when this returns.
     pub(crate) fn freeze(&self) {
         self.frozen.fetch_add(1, Ordering::AcqRel);
         drop(self.lock());
+        self.identity.freeze();
     }
 
     fn is_frozen(&self) -> bool {
@@ -63,6 +76,7 @@ impl Control {
     /// Takes a [`Control::freeze`] back.
     pub(crate) fn thaw(&self) {
         self.frozen.fetch_sub(1, Ordering::AcqRel);
+        self.identity.thaw();
     }
 
     /// Reads the file anew and puts it in force with the catalogue; gives its version.
@@ -110,12 +124,10 @@ impl Control {
                 self.rows(kind, |row| row[field] == handle).into_iter().next().ok_or(Refused::NotFound(kind))
             }
             Command::Make(Kind::Key, fields) => self.make_key(&fields),
-            Command::Make(Kind::User, fields) => self.one::<User>("made", |draft| draft.make_user(&fields)),
+            Command::Make(Kind::User, fields) => self.make_user(fields),
             Command::Make(Kind::Channel, fields) => self.one::<Channel>("made", |draft| draft.make_channel(&fields)),
             Command::Change(Kind::Key, id, patch) => self.one::<Key>("changed", |draft| draft.change_key(&id, &patch)),
-            Command::Change(Kind::User, name, patch) => {
-                self.one::<User>("changed", |draft| draft.change_user(&name, &patch))
-            }
+            Command::Change(Kind::User, name, patch) => self.change_user(name, patch),
             Command::Change(Kind::Channel, name, patch) => {
                 self.one::<Channel>("changed", |draft| draft.change_channel(&name, &patch))
             }
@@ -147,6 +159,7 @@ impl Control {
                 log::info!("the channels were put in order over the admin API");
                 Ok(self.rows_of(&ordered).into())
             }
+            Command::Own(owner, own) => self.own(&owner, own),
         }
     }
 
@@ -227,6 +240,7 @@ impl Control {
         let version = live.load().version() + 1;
         accounts.apply(&limited(config), ledger, now_ms());
         live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry, Some(ledger.id()))));
+        self.identity.know(&config.users);
         audit.apply(config);
         audit.tell(&Heard::ConfigReloaded(version));
         metrics.set_config_version(version);
@@ -249,8 +263,9 @@ impl Control {
         let known = Known::of(&self.shared);
         let state = self.lock();
         let shadows = shadows::<T>(&state.file);
-        let declared = T::of(&state.file).iter().map(|declared| known.row(declared, Origin::File));
-        let made = T::shelf(state.catalog.shelves())
+        let shelves = state.catalog.shelves();
+        let declared = T::of(&state.file).iter().map(|declared| known.row(&*declared.in_force(shelves), Origin::File));
+        let made = T::shelf(shelves)
             .iter()
             .map(|stored| known.row(&stored.meant, Origin::Api { shadowed: shadows.hide(&stored.meant) }));
         declared.chain(made).collect()

@@ -58,12 +58,16 @@ impl<'s> Known<'s> {
         row.insert("origin".to_owned(), word.into());
         row.insert("shadowed".to_owned(), shadowed.into());
         let (subject, name) = object.account();
-        let account = self.shared.accounts.find(subject, &name).filter(|_| !shadowed);
-        let used = account.map(|account| show::in_use(&account.in_use(self.shared.accounts.at(now_ms()))));
-        // `null` where there are no limits: nothing is counted against any.
-        row.insert("used".to_owned(), used.into());
+        let used = if shadowed { Value::Null } else { self.used(subject, &name) };
+        row.insert("used".to_owned(), used);
         object.add(self, &mut row);
         row.into()
+    }
+
+    /// What is used of somebody's limits; `null` where there are none: nothing is counted against any.
+    pub(super) fn used(&self, subject: Subject, name: &str) -> Value {
+        let account = self.shared.accounts.find(subject, name);
+        account.map(|account| show::in_use(&account.in_use(self.shared.accounts.at(now_ms())))).into()
     }
 }
 

@@ -8,7 +8,9 @@ mod body;
 mod catalog;
 mod events;
 mod follow;
+mod me;
 pub mod requests;
+mod session;
 pub mod usage;
 
 use std::sync::Arc;
@@ -23,8 +25,8 @@ use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
-use super::AdminState;
 use super::server::{Failed, Shared};
+use super::{AdminState, caller};
 use crate::metrics;
 
 /// Bytes of a request's body. What people write here is a key or a channel, not a document.
@@ -33,7 +35,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// Through which door a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// TCP: a token opens it.
+    /// TCP: the admin token opens it, or a session.
     Network,
     /// The socket in the data directory: who may open the file may come in.
     Socket,
@@ -51,8 +53,10 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);
     let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);
-    if door == Door::Network {
-        api = api.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_token));
+    if door == Door::Socket {
+        api = api.layer(middleware::from_fn(caller::through_socket));
+    } else {
+        api = api.layer(middleware::from_fn_with_state(Arc::clone(&shared), caller::require_admin));
         metrics = metrics.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_metrics_token));
     }
     Router::new()
@@ -60,7 +64,8 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .method_not_allowed_fallback(answer::wrong_method)
         .merge(metrics)
-        .nest("/admin/api", api)
+        .nest("/admin/api", session::router().merge(api))
+        .nest("/api", me::router())
         .fallback(answer::not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), limit_time))
@@ -101,18 +106,6 @@ async fn reload(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesReje
         }
         Err(Failed) => answer::failed(),
     }
-}
-
-async fn require_token(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    request: Request,
-    next: Next,
-) -> Response {
-    if !shared.token().admits(&headers) {
-        return answer::unauthorized("the admin token is needed, as Authorization: Bearer");
-    }
-    next.run(request).await
 }
 
 async fn require_metrics_token(

@@ -29,7 +29,7 @@ pub enum RequestsError {
 }
 
 /// A parameter, and what is wrong with it.
-type Mistake = (String, String);
+pub(super) type Mistake = (String, String);
 
 /// Both paths, below `/admin/api`.
 pub(super) fn router() -> Router<Arc<Shared>> {
@@ -68,7 +68,7 @@ async fn show(State(shared): State<Arc<Shared>>, id: Result<Path<String>, PathRe
 
 /// Reads the parameters of a query string, decoded. Unknown and repeated ones are mistakes, and so are empty ones: a
 /// form's field that was left empty would otherwise be answered with nothing.
-fn parse(parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {
+pub(super) fn parse(parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {
     const NAMES: [&str; 9] = ["key", "user", "model", "channel", "status", "from", "to", "limit", "cursor"];
     let mistake = |name: &str, message: &str| Err((name.to_owned(), message.to_owned()));
     let mut values: [Option<&str>; NAMES.len()] = [None; NAMES.len()];
@@ -100,7 +100,7 @@ fn parse(parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {
         return mistake("limit", "must be a number from 1 to 1000");
     }
     let cursor = read("cursor", cursor, "must be the `next` of an answer, as it was")?;
-    Ok(audit::Query { key, user, model, channel, status, from, to, limit, cursor })
+    Ok(audit::Query { key, key_id: None, user, model, channel, status, from, to, limit, cursor })
 }
 
 fn read<T: std::str::FromStr>(parameter: &str, value: Option<&str>, message: &str) -> Result<Option<T>, Mistake> {
@@ -113,7 +113,7 @@ fn parse_id(text: &str) -> Option<u128> {
 }
 
 /// `{"rows":[…],"next":…}`. Each row is JSON already.
-fn write(page: &Page) -> String {
+pub(super) fn write(page: &Page) -> String {
     let next = page.next.map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
     let size: usize = page.rows.iter().map(|row| row.len() + 1).sum();
     let mut body = String::with_capacity(size + next.len() + 32);
@@ -130,11 +130,11 @@ fn write(page: &Page) -> String {
     body
 }
 
-fn json(body: String) -> Response {
+pub(super) fn json(body: String) -> Response {
     answer::with(StatusCode::OK, "application/json", body)
 }
 
-fn refused(error: &RequestsError) -> Response {
+pub(super) fn refused(error: &RequestsError) -> Response {
     let message = error.to_string();
     match error {
         RequestsError::Disabled => answer::coded(StatusCode::CONFLICT, "history_disabled", &message),
@@ -170,6 +170,7 @@ mod tests {
         let name = |name: &str| Some(name.to_owned());
         let expected = audit::Query {
             key: name("alice laptop"),
+            key_id: None,
             user: name("alice"),
             model: name("gpt-4o"),
             channel: name("openai"),

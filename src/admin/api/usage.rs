@@ -91,7 +91,7 @@ pub(super) async fn get(
     }
 }
 
-fn refused(error: &UsageError) -> Response {
+pub(super) fn refused(error: &UsageError) -> Response {
     match error {
         UsageError::Invalid { parameter, message } => answer::bad_parameter(parameter, message),
         UsageError::Unavailable(message) => answer::unavailable(message),

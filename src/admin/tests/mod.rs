@@ -4,7 +4,9 @@ mod catalog;
 mod endpoints;
 mod events;
 mod listener;
+mod me;
 mod requests;
+mod sessions;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::*;
+use crate::identity::Hashing;
 use crate::ledger::By;
 use crate::metrics::Metrics;
 
@@ -39,11 +42,16 @@ struct Gateway {
     most_running: AtomicU64,
     metrics: Metrics,
     live: audit::Live,
+    identity: Identity,
+    _sessions: tempfile::TempDir,
 }
 
 impl Gateway {
     fn new() -> Self {
+        let sessions = tempfile::tempdir().unwrap();
         Self {
+            identity: Identity::open_with(sessions.path(), Hashing::cheap()).unwrap(),
+            _sessions: sessions,
             not_ready: Mutex::default(),
             asked: Mutex::default(),
             wanted: Mutex::default(),
@@ -104,6 +112,19 @@ impl AdminState for Gateway {
     fn catalog(&self, command: Command) -> Result<Value, Refused> {
         self.commands.lock().unwrap().push(command);
         self.answers.lock().unwrap().pop().unwrap_or(Ok(Value::Null))
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn client(&self, credential: &Credential<'_>) -> Result<Owner, Refusal> {
+        match credential.expose() {
+            "sk-alice" => Ok(Owner::Key { id: "k1".into(), name: "alice-laptop".into(), user: Some("alice".into()) }),
+            "sk-disabled" => Err(Refusal::KeyDisabled),
+            "sk-expired" => Err(Refusal::KeyExpired),
+            _ => Err(Refusal::UnknownKey),
+        }
     }
 
     fn import(&self, lines: &[u8], first_line: u64) -> io::Result<Report> {

@@ -6,6 +6,7 @@ mod config;
 mod gateway;
 #[allow(dead_code, reason = "the tests of the sink itself use more of it")]
 pub(crate) mod loki;
+pub(crate) mod people;
 mod raw;
 mod records;
 mod tls;

@@ -1,0 +1,105 @@
+//! `/api`: what users, and whoever has a client key, see of themselves.
+//!
+//! Owns whose figures are shown: those of the user who has signed in, or of the key alone that is presented, in any form
+//! that the data plane takes. Whoever asks cannot ask for another's, because nobody is asked whose they want. The rate
+//! at which somebody is charged, channels and upstreams are in no answer here.
+
+mod keys;
+mod records;
+mod usage;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Query};
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use weir_filters::credential::{CredentialError, present};
+use weir_filters::refusal::Refusal;
+
+use super::answer;
+use crate::admin::caller;
+use crate::admin::server::Shared;
+use crate::catalog::Owner;
+
+/// Every path, below `/api`.
+pub(super) fn router() -> Router<Arc<Shared>> {
+    usage::router().merge(records::router()).merge(keys::router()).method_not_allowed_fallback(answer::wrong_method)
+}
+
+/// Who asks, and the parameters of the question.
+struct Asker {
+    owner: Owner,
+    parameters: Vec<(String, String)>,
+}
+
+impl FromRequestParts<Arc<Shared>> for Asker {
+    type Rejection = Response;
+
+    /// A key in a header counts first, then a session, then a key in the query: beside one of the others `key` is a
+    /// parameter like any other.
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
+        let Ok(Query(mut parameters)) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri) else {
+            return Err(answer::error(StatusCode::BAD_REQUEST, "the query string cannot be read"));
+        };
+        if let Some(owner) = client(shared, &parts.headers, None)? {
+            return Ok(Self { owner, parameters });
+        }
+        if let Some(session) = caller::session(shared, parts)? {
+            let Some(user) = session.user else {
+                let message = "the admin token has no usage and no keys of its own; sign in as a user";
+                return Err(answer::error(StatusCode::FORBIDDEN, message));
+            };
+            return Ok(Self { owner: Owner::User(user.to_string()), parameters });
+        }
+        match client(shared, &HeaderMap::new(), parts.uri.query())? {
+            Some(owner) => {
+                parameters.retain(|(name, _)| name != "key");
+                Ok(Self { owner, parameters })
+            }
+            None => Err(answer::unauthorized("a client key is needed, or a session")),
+        }
+    }
+}
+
+/// Whose key is presented, as on the data plane; `None`: none is.
+#[expect(clippy::result_large_err, reason = "it is the answer, and passed on at once")]
+fn client(shared: &Shared, headers: &HeaderMap, query: Option<&str>) -> Result<Option<Owner>, Response> {
+    let unknown = || answer::unauthorized("this is no client key");
+    let credential = match present(headers, query) {
+        Ok(credential) => credential,
+        Err(CredentialError::Missing) => return Ok(None),
+        Err(CredentialError::Malformed) => return Err(unknown()),
+        Err(CredentialError::Disagree) => {
+            return Err(answer::error(StatusCode::BAD_REQUEST, "two client keys are presented that differ"));
+        }
+    };
+    match shared.state().client(&credential) {
+        Ok(owner) => Ok(Some(owner)),
+        Err(Refusal::KeyDisabled) => Err(answer::error(StatusCode::FORBIDDEN, "this key is disabled")),
+        Err(Refusal::KeyExpired) => Err(answer::error(StatusCode::FORBIDDEN, "this key has expired")),
+        Err(_) => Err(unknown()),
+    }
+}
+
+/// Parameters by name. Unknown, repeated and empty ones are mistakes.
+fn named<const N: usize>(
+    parameters: &[(String, String)],
+    names: [&'static str; N],
+) -> Result<[Option<String>; N], (String, String)> {
+    let mut values = [const { None }; N];
+    for (name, value) in parameters {
+        let Some(at) = names.iter().position(|known| known == name) else {
+            let known = if N == 0 { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
+            return Err((name.clone(), format!("unknown parameter; {known}")));
+        };
+        if value.is_empty() {
+            return Err((name.clone(), "is empty; leave it out to ask for all".to_owned()));
+        }
+        if values[at].replace(value.clone()).is_some() {
+            return Err((name.clone(), "given more than once".to_owned()));
+        }
+    }
+    Ok(values)
+}
