@@ -168,14 +168,12 @@ impl Draft<'_> {
             let (enabled, expires) = granted_of(key);
             key.limits.is_none() && enabled && expires.is_none_or(|end| end > now)
         };
-        match candidates.find(may_be_had_twice) {
-            Some(key) => Ok(Some((*key).clone())),
-            None => {
-                let message = "an administrator has to make this key: what you have is disabled, over, or has limits of \
-                               its own, which a second key would double";
-                Err(Refused::conflict("not_granted", message.to_owned()))
-            }
+        if let Some(key) = candidates.find(may_be_had_twice) {
+            return Ok(Some((*key).clone()));
         }
+        let message = "an administrator has to make this key: what you have is disabled, over, or has limits of its own, \
+                       which a second key would double";
+        Err(Refused::conflict("not_granted", message.to_owned()))
     }
 
     /// Those in force, the declared ones first.

@@ -317,7 +317,6 @@ pub struct Granted {
     /// Whether the user may enable the key.
     pub enabled: Option<bool>,
     /// The latest end that the user may give it; `Some(None)`: any, and none at all.
-    #[expect(clippy::option_option, reason = "an end that was not changed, one that is granted, and no end at all")]
     pub expires: Option<Option<SystemTime>>,
 }
 

@@ -72,13 +72,11 @@ impl Hashing {
             let kept = PasswordHash::new(kept.expose());
             kept.is_ok_and(|kept| self.argon2.verify_password(password.expose().as_bytes(), &kept).is_ok())
         };
-        match kept {
-            Some(kept) => is_right(kept),
-            None => {
-                std::hint::black_box(is_right(&self.decoy));
-                false
-            }
+        if let Some(kept) = kept {
+            return is_right(kept);
         }
+        std::hint::black_box(is_right(&self.decoy));
+        false
     }
 }
 
