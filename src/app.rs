@@ -17,7 +17,9 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
 use serde_json::json;
+use weir_filters::credential::Credential;
 use weir_filters::etag::IfMatch;
+use weir_filters::refusal::Refusal;
 use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
@@ -25,12 +27,13 @@ use crate::admin::{
     self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
 };
 use crate::audit::{self, Audit, Filter, Following};
-use crate::catalog::{Catalog, CatalogError, Command, Refused};
+use crate::catalog::{Catalog, CatalogError, Command, Owner, Refused};
 use crate::changes::{self, Actor, Change, Changes};
 use crate::channels::{Registry, Sticky};
 use crate::config::Config;
 use crate::control::{Asker, Control, limited, now_ms};
 use crate::front::{Front, Listening};
+use crate::identity::Identity;
 use crate::import::{self, Report, Words};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, UsageRow, WhenLocked};
 use crate::leg::Leg;
@@ -125,6 +128,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     control: Arc<Control>,
     changes: Arc<Changes>,
+    identity: Arc<Identity>,
     is_replaced: Arc<AtomicBool>,
 }
 
@@ -180,8 +184,10 @@ impl Gateway {
             census: Arc::default(),
         });
         let changes = Arc::new(Changes::open(&config.data_dir));
-        let control = Arc::new(Control::new(shared.clone(), config.clone(), catalog, changes.clone()));
-        Ok(Self { shared, control, changes, is_replaced: Arc::default() })
+        let identity = Arc::new(Identity::open(&config.data_dir).map_err(failed)?);
+        let control = Control::new(shared.clone(), identity.clone(), config.clone(), catalog, &merged, changes.clone());
+        let control = Arc::new(control);
+        Ok(Self { shared, control, changes, identity, is_replaced: Arc::default() })
     }
 
     /// The ledger.
@@ -264,7 +270,9 @@ impl Gateway {
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let (shared, control, changes) = (self.shared.clone(), self.control.clone(), self.changes.clone());
-        let state = Arc::new(State { shared, control, changes, reloader, opening, words: Words::default() });
+        let identity = self.identity.clone();
+        let words = Words::default();
+        let state = Arc::new(State { shared, control, changes, identity, reloader, opening, words });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -378,6 +386,7 @@ struct State {
     shared: Arc<Shared>,
     control: Arc<Control>,
     changes: Arc<Changes>,
+    identity: Arc<Identity>,
     reloader: Option<Reloader>,
     opening: Opening,
     words: Words,
@@ -424,6 +433,16 @@ impl AdminState for State {
 
     fn changes(&self, query: &changes::Query) -> io::Result<changes::Page> {
         self.changes.page(query)
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn client(&self, credential: &Credential<'_>) -> Result<Owner, Refusal> {
+        let key = self.shared.live.load().holder(credential, now_ms())?;
+        let user = (!key.user.is_empty()).then(|| key.user.to_string());
+        Ok(Owner::Key { id: key.id.to_string(), name: key.name.to_string(), user })
     }
 
     fn import(&self, lines: &[u8], first_line: u64, who: &Actor) -> io::Result<Report> {

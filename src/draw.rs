@@ -11,6 +11,9 @@ const KEY_BYTES: usize = 24;
 /// Bytes of an id. It is no secret, only one's own: as many as the ids that are made from digests.
 const ID_BYTES: usize = 8;
 
+/// Letters of a password.
+const PASSWORD_LETTERS: usize = 20;
+
 /// A client key that nobody has guessed, and its SHA-256.
 #[derive(Debug)]
 pub struct ClientKey {
@@ -40,6 +43,21 @@ pub(crate) fn secret(prefix: &str) -> io::Result<Secret> {
     Ok(Secret::new(format!("{prefix}{}", hex::<KEY_BYTES>()?)))
 }
 
+/// Draws a password that a person can copy by hand: twenty letters and digits that are not taken for each other, in
+/// groups; 100 bits.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub(crate) fn password() -> io::Result<Secret> {
+    /// As many as divide 256 without a rest.
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0_u8; PASSWORD_LETTERS];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    let letters: Vec<char> = random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
+    let groups: Vec<String> = letters.chunks(PASSWORD_LETTERS / 4).map(|group| group.iter().collect()).collect();
+    Ok(Secret::new(groups.join("-")))
+}
+
 /// Draws an id of 16 hex digits.
 ///
 /// # Errors
@@ -64,6 +82,15 @@ mod tests {
         assert_ne!(one.key, two.key);
         assert_eq!(one.key.expose().len(), "sk-weir-".len() + 48);
         assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(one.key.expose())));
+    }
+
+    #[test]
+    fn passwords_differ_and_can_be_copied() {
+        let (one, two) = (password().expect("random bytes"), password().expect("random bytes"));
+        assert_ne!(one, two);
+        let groups: Vec<&str> = one.expose().split('-').collect();
+        assert!(groups.len() == 4 && groups.iter().all(|group| group.len() == 5), "four groups of five");
+        assert!(!one.expose().contains(['0', 'o', '1', 'l', 'O', 'I']));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod draw;
 pub mod front;
 mod handover;
 mod http1;
+mod identity;
 pub mod import;
 pub mod ledger;
 pub mod leg;

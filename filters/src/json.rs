@@ -120,7 +120,7 @@ fn plain<const ASCII: bool>(text: &[u8]) -> usize {
         let high = if ASCII { (u64::from_le_bytes(*first) | u64::from_le_bytes(*last)) & every(0x80) } else { 0 };
         stops(*first) | stops(*last) | high == 0
     } else {
-        text.iter().all(|byte| !is_stop(*byte) && !(ASCII && *byte >= 0x80))
+        !text.iter().any(|byte| is_stop(*byte) || (ASCII && *byte >= 0x80))
     };
     if all { text.len() } else { 0 }
 }

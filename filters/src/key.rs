@@ -240,21 +240,33 @@ impl KeyTable {
         protocol: Protocol,
         now_ms: u64,
     ) -> Result<Admitted, (Refusal, Option<Arc<KeyEntry>>)> {
+        let key = self.identify(credential, now_ms)?;
+        if !key.policy.protocols.is_empty() && !key.policy.protocols.contains(&protocol) {
+            return Err((Refusal::ProtocolNotPermitted, Some(key.clone())));
+        }
+        Ok(Admitted { key: key.clone(), _made_by_admission: Admission })
+    }
+
+    /// Whose credential it is, if it counts now. It says nothing of what the key may be used for.
+    ///
+    /// # Errors
+    /// Why it does not; with the key, if it is a known one.
+    pub fn identify(
+        &self,
+        credential: &Credential<'_>,
+        now_ms: u64,
+    ) -> Result<&Arc<KeyEntry>, (Refusal, Option<Arc<KeyEntry>>)> {
         let digest = KeyDigest::of(credential.expose());
         let Some(key) = self.find(&digest).filter(|key| !key.is_over(&digest, now_ms)) else {
             return Err((Refusal::UnknownKey, None));
         };
-        let policy = &key.policy;
-        let refusal = if !policy.enabled {
-            Refusal::KeyDisabled
-        } else if policy.expires_ms.is_some_and(|expires| expires <= now_ms) {
-            Refusal::KeyExpired
-        } else if !policy.protocols.is_empty() && !policy.protocols.contains(&protocol) {
-            Refusal::ProtocolNotPermitted
-        } else {
-            return Ok(Admitted { key: key.clone(), _made_by_admission: Admission });
-        };
-        Err((refusal, Some(key.clone())))
+        if !key.policy.enabled {
+            return Err((Refusal::KeyDisabled, Some(key.clone())));
+        }
+        if key.policy.expires_ms.is_some_and(|expires| expires <= now_ms) {
+            return Err((Refusal::KeyExpired, Some(key.clone())));
+        }
+        Ok(key)
     }
 
     fn find(&self, digest: &KeyDigest) -> Option<&Arc<KeyEntry>> {

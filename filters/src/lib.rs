@@ -24,6 +24,8 @@
 //! again after a wait ([`backoff`]).
 //!
 //! Whether something is still what somebody has seen who wants to change it is said by [`etag`].
+//! People who sign in at the admin listener are held to a pace ([`throttle`]); what their browser says of a request is
+//! read by [`browser`].
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +36,7 @@ pub mod backoff;
 pub mod balance;
 pub mod body;
 pub mod boundary;
+pub mod browser;
 pub mod calendar;
 pub mod credential;
 pub mod cut;
@@ -69,5 +72,6 @@ pub mod sticky;
 mod tally;
 pub mod target;
 mod text;
+pub mod throttle;
 pub mod usage;
 mod walk;

@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use weir_filters::secret::Secret;
 
+use crate::identity::{Stamp, stamp};
+
 /// The file in the data directory that holds the token's digest, as 64 hex digits.
 const FILE: &str = "admin-token.sha256";
 
@@ -85,6 +87,11 @@ impl AdminToken {
             return false;
         };
         scheme.eq_ignore_ascii_case("bearer") && self.accepts(token.trim_matches(' '))
+    }
+
+    /// What a session keeps of it, to end when it is another one.
+    pub(super) fn stamp(&self) -> Stamp {
+        stamp(&[b"admin token", &self.0])
     }
 
     fn read(path: &Path) -> io::Result<Option<Self>> {

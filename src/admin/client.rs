@@ -96,6 +96,11 @@ impl Client {
         self.send(Method::POST, path, body).await
     }
 
+    /// `PATCH path` with a body.
+    pub async fn patch_body(&self, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        self.send(Method::PATCH, path, body).await
+    }
+
     /// [`Client::get`] for a caller without a runtime.
     pub fn get_blocking(&self, path: &str) -> Result<Answer, ClientError> {
         self.block_on(self.get(path))
@@ -109,6 +114,11 @@ impl Client {
     /// [`Client::post_body`] for a caller without a runtime.
     pub fn post_body_blocking(&self, path: &str, body: Bytes) -> Result<Answer, ClientError> {
         self.block_on(self.post_body(path, body))
+    }
+
+    /// [`Client::patch_body`] for a caller without a runtime.
+    pub fn patch_body_blocking(&self, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        self.block_on(self.patch_body(path, body))
     }
 
     /// `GET path`, whose answer has no end: `each` gets its lines as they come, until it says that it has enough.

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod auth;
+mod caller;
 pub mod client;
 mod server;
 #[cfg(test)]
@@ -18,15 +19,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
+use weir_filters::credential::Credential;
 use weir_filters::etag::IfMatch;
+use weir_filters::refusal::Refusal;
 use weir_filters::secret::Secret;
 
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
 use crate::audit::{self, Filter, Following};
-use crate::catalog::{Command, Refused};
+use crate::catalog::{Command, Owner, Refused};
 use crate::changes::{self, Actor};
+use crate::identity::Identity;
 use crate::import::Report;
 use crate::ledger::{UsageQuery, UsageRow};
 
@@ -78,6 +82,16 @@ pub trait AdminState: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be read.
     fn changes(&self, query: &changes::Query) -> io::Result<changes::Page>;
+
+    /// Who is signed in, and who may be. What is asked of it on the listener's own thread reads memory only.
+    fn identity(&self) -> &Identity;
+
+    /// Which client key a credential is, if it counts now. Called on the listener's own thread, so it must read memory
+    /// only.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn client(&self, credential: &Credential<'_>) -> Result<Owner, Refusal>;
 
     /// Counts the requests of `lines` for `who`, the first of which has the number `first_line`, each once however often
     /// it comes. May take its time; never called twice at once.
@@ -149,6 +163,7 @@ impl Admin {
         network.set_nonblocking(true)?;
         let address = network.local_addr()?;
         let runtime = server::runtime()?;
+        state.identity().trust(options.token.stamp());
         let shared = Shared::new(state, options.token, metrics_token, limits);
         let (stop, stopped) = watch::channel(false);
         let doors = Doors { network, socket, shared, stop: stopped };

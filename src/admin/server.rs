@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use super::api::{self, Door};
+use super::caller::Peer;
 use super::write_deadline::WriteDeadline;
 use super::{AdminState, AdminToken};
 use crate::socket_file::Socket;
@@ -179,14 +183,15 @@ impl Doors {
     async fn serve(self) -> io::Result<()> {
         let network = AsyncTcp::from_std(self.network)?;
         let at_network = Entrance::new(Door::Network, &self.shared, &self.stop);
-        let at_network = at_network.serve(async || network.accept().await.map(|(stream, _)| stream));
+        let at_network =
+            at_network.serve(async || network.accept().await.map(|(stream, from)| (stream, Peer(Some(from.ip())))));
         let Some(socket) = self.socket else {
             at_network.await;
             return Ok(());
         };
         let listener = AsyncUnix::from_std(socket.listener()?)?;
         let at_socket = Entrance::new(Door::Socket, &self.shared, &self.stop);
-        let at_socket = at_socket.serve(async || listener.accept().await.map(|(stream, _)| stream));
+        let at_socket = at_socket.serve(async || listener.accept().await.map(|(stream, _)| (stream, Peer(None))));
         tokio::join!(at_network, at_socket);
         Ok(())
     }
@@ -211,7 +216,7 @@ impl Entrance {
     }
 
     /// Accepts until told to stop, then waits for the connections that are left, for a while.
-    async fn serve<S>(mut self, accept: impl AsyncFn() -> io::Result<S>)
+    async fn serve<S>(mut self, accept: impl AsyncFn() -> io::Result<(S, Peer)>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -224,15 +229,15 @@ impl Entrance {
         let _ = tokio::time::timeout(DRAIN, self.connections.acquire_many(all)).await;
     }
 
-    async fn accept_all<S>(&mut self, accept: impl AsyncFn() -> io::Result<S>)
+    async fn accept_all<S>(&mut self, accept: impl AsyncFn() -> io::Result<(S, Peer)>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // A slot is taken before a connection: what is too much waits in the kernel's queue.
         while let Ok(slot) = Arc::clone(&self.connections).acquire_owned().await {
             match accept().await {
-                Ok(stream) => {
-                    let connection = connection(stream, self.router.clone(), self.limits, self.stop.clone());
+                Ok((stream, peer)) => {
+                    let connection = connection(stream, peer, self.router.clone(), self.limits, self.stop.clone());
                     tokio::spawn(async move {
                         connection.await;
                         drop(slot);
@@ -248,14 +253,19 @@ impl Entrance {
 }
 
 /// One connection, to its end or to the stop.
-async fn connection<S>(stream: S, router: Router, limits: Limits, mut stop: watch::Receiver<bool>)
+async fn connection<S>(stream: S, peer: Peer, router: Router, limits: Limits, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let stream = TokioIo::new(WriteDeadline::new(stream, limits.write));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD);
-    let mut served = pin!(http.serve_connection(stream, TowerToHyperService::new(router)));
+    let mut served = pin!(http.serve_connection(stream, service));
     // Errors here are the client's: it left, was too slow, or does not speak HTTP.
     tokio::select! {
         _ = served.as_mut() => {}

@@ -13,14 +13,14 @@ use serde::Deserialize;
 use crate::config::Written;
 
 /// Bytes of a document: 200,000 keys. It is in memory twice while it is written, and written at every change.
-pub(super) const MAX_BYTES: usize = 64 << 20;
+pub(crate) const MAX_BYTES: usize = 64 << 20;
 
 /// The form of documents. One of another form is left alone.
 const VERSION: u64 = 1;
 
 /// How far a replacement has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Created,
     HalfWritten,
     Written,
@@ -31,7 +31,7 @@ pub(super) enum Step {
 
 /// Why a document was not replaced for good.
 #[derive(Debug)]
-pub(super) enum NotKept {
+pub(crate) enum NotKept {
     /// The old one is there.
     Unchanged(io::Error),
     /// The new one is there, and a power cut may bring back the old one.
@@ -46,7 +46,7 @@ struct Document {
 }
 
 /// The objects of a document; none if there is no document.
-pub(super) fn read(path: &Path) -> io::Result<Vec<Written>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<Written>> {
     let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
     let file = match File::open(path) {
         Ok(file) => file,
@@ -70,7 +70,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<Written>> {
 }
 
 /// A document of objects that are JSON already, one a line.
-pub(super) fn of<'o>(objects: impl Iterator<Item = &'o str>) -> String {
+pub(crate) fn of<'o>(objects: impl Iterator<Item = &'o str>) -> String {
     let mut text = format!("{{\"version\":{VERSION},\"objects\":[");
     for (index, object) in objects.enumerate() {
         text.push_str(if index == 0 { "\n" } else { ",\n" });
@@ -82,7 +82,7 @@ pub(super) fn of<'o>(objects: impl Iterator<Item = &'o str>) -> String {
 
 /// Replaces the document: when this returns, no crash brings back the old one. `at` is told each step, and an
 /// error from it is taken for one of the step after it.
-pub(super) fn replace(path: &Path, text: &str, mut at: impl FnMut(Step) -> io::Result<()>) -> Result<(), NotKept> {
+pub(crate) fn replace(path: &Path, text: &str, mut at: impl FnMut(Step) -> io::Result<()>) -> Result<(), NotKept> {
     let draft = path.with_extension("draft");
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = (|| {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::Value;
 use weir_filters::key::KeyDigest;
 
 use crate::config::{Key, User, Written, Wrong};
@@ -39,7 +40,7 @@ impl Draft<'_> {
         let at = self.find::<Key>(id)?;
         owns_none_of(patch)?;
         let before = self.shelves.keys[at].clone();
-        let changed = self.put::<Key>(at, &patched(before.written(), patch))?;
+        let changed = self.put::<Key>(at, &granted_anew(patched(before.written(), patch), patch))?;
         if changed.meant.user != before.meant.user {
             self.user_has_room(&changed.meant)?;
         }
@@ -71,7 +72,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn user_has_room(&self, key: &Key) -> Result<(), Refused> {
+    pub(super) fn user_has_room(&self, key: &Key) -> Result<(), Refused> {
         let Some(name) = key.user.as_deref() else { return Ok(()) };
         let mut kept = self.shelves.users.iter().map(|stored| &stored.meant);
         let user: Option<&User> = self.file.users.iter().chain(&mut kept).find(|user| user.name() == name);
@@ -86,6 +87,18 @@ impl Draft<'_> {
         }
         Ok(())
     }
+}
+
+/// What an administrator says of a key is what its user may have from now on.
+fn granted_anew(mut written: Written, patch: &Written) -> Written {
+    if let Some(Value::Object(granted)) = written.get_mut("granted") {
+        for (field, kept_as) in [("enabled", "enabled"), ("expires", "expires_ms")] {
+            if patch.contains_key(field) {
+                granted.remove(kept_as);
+            }
+        }
+    }
+    written
 }
 
 fn owns_none_of(fields: &Written) -> Result<(), Refused> {

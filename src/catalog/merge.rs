@@ -2,6 +2,7 @@
 //!
 //! Owns which of two of the same name counts, and what of the catalogue must stand for something in the whole.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -47,6 +48,11 @@ impl Shadows<'_> {
 /// The file's first, then what it does not hide.
 pub(super) fn merge(file: &Config, shelves: &Shelves) -> Result<Config, Vec<Misfit>> {
     let mut config = file.clone();
+    for user in &mut config.users {
+        if let Cow::Owned(in_force) = user.in_force(shelves) {
+            *user = in_force;
+        }
+    }
     add(&mut config, file, &shelves.users);
     let declared = config.channels.len();
     add(&mut config, file, &shelves.channels);

@@ -13,11 +13,13 @@
 //! has the same name as something here, that is *shadowed*: kept, listed, and not in force.
 
 mod channels;
-mod document;
+pub(crate) mod document;
 mod draft;
 mod keys;
+mod logins;
 mod merge;
 mod object;
+mod own;
 mod page;
 mod prices;
 pub(crate) mod show;
@@ -34,13 +36,17 @@ pub(crate) use draft::Draft;
 pub(crate) use keys::NewKey;
 pub(crate) use merge::shadows;
 pub(crate) use object::{Object, Stored};
+pub(crate) use own::OWN_KEY_FIELDS;
+pub use own::{Own, Owner};
 pub use page::{Cursor, MAX_LIMIT, Wanted};
 pub(crate) use page::{Listed, Picked, pick};
-pub(crate) use prices::{Prices, shown as shown_prices};
+pub(crate) use prices::{Prices, shown as shown_prices, shown_price};
+pub(crate) use users::Password;
 
 use crate::config::{Channel, Config, Key, User, Written, Wrong};
 
 use document::NotKept;
+use logins::{Login, Logins};
 
 /// The folder of the documents, in the data directory.
 const FOLDER: &str = "catalog";
@@ -106,12 +112,18 @@ pub enum Command {
     SetPrices(Written),
     /// The file's again.
     UnsetPrices,
+    /// What somebody may know of their own, or change of it.
+    Own(Owner, Own),
 }
 
 impl Command {
     /// Whether anything is changed.
     pub const fn is_change(&self) -> bool {
-        !matches!(self, Command::List(..) | Command::Show(..) | Command::ShowOrder | Command::Prices)
+        match self {
+            Command::List(..) | Command::Show(..) | Command::ShowOrder | Command::Prices => false,
+            Command::Own(_, own) => own.is_change(),
+            _ => true,
+        }
     }
 }
 
@@ -185,6 +197,8 @@ pub(crate) struct Shelves {
     pub(crate) keys: Shelf<Key>,
     pub(crate) users: Shelf<User>,
     pub(crate) channels: Shelf<Channel>,
+    /// Of users whom the file declares.
+    pub(crate) logins: Logins,
     /// In the place of the file's, if there is one.
     pub(crate) prices: Option<Arc<Prices>>,
 }
@@ -193,6 +207,7 @@ pub(crate) struct Shelves {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Objects(Kind),
+    Logins,
     Prices,
 }
 
@@ -200,6 +215,7 @@ impl Part {
     const fn name(self) -> &'static str {
         match self {
             Part::Objects(kind) => kind.plural(),
+            Part::Logins => "logins",
             Part::Prices => "prices",
         }
     }
@@ -219,6 +235,7 @@ impl Catalog {
             keys: shelf(&folder)?,
             users: shelf(&folder)?,
             channels: shelf(&folder)?,
+            logins: logins(&folder)?,
             prices: prices(&folder)?,
         };
         Ok(Self { folder, shelves })
@@ -269,6 +286,10 @@ impl Catalog {
             Part::Objects(Kind::Key) => document(&shelves.keys),
             Part::Objects(Kind::User) => document(&shelves.users),
             Part::Objects(Kind::Channel) => document(&shelves.channels),
+            Part::Logins => {
+                let texts: Vec<String> = shelves.logins.iter().map(|(name, login)| login.text(name)).collect();
+                document::of(texts.iter().map(String::as_str))
+            }
             // An empty one stands for the file's: no table is empty.
             Part::Prices => document::of(shelves.prices.iter().flat_map(|prices| prices.texts())),
         };
@@ -315,6 +336,23 @@ fn read(folder: &Path, part: Part) -> Result<(PathBuf, Vec<Written>), CatalogErr
         Ok(written) => Ok((path, written)),
         Err(source) => Err(CatalogError::Document { path, source }),
     }
+}
+
+fn logins(folder: &Path) -> Result<Logins, CatalogError> {
+    let (path, objects) = read(folder, Part::Logins)?;
+    let read = |(place, written): (usize, &Written)| {
+        let misfits = |wrong: Vec<Wrong>| -> Vec<String> {
+            wrong.iter().map(|wrong| format!("object {place}: {wrong}")).collect()
+        };
+        let (name, login) = Login::read(written).map_err(misfits)?;
+        Ok((name, Arc::new(login)))
+    };
+    objects
+        .iter()
+        .enumerate()
+        .map(read)
+        .collect::<Result<_, Vec<_>>>()
+        .map_err(|misfits| CatalogError::Misfit { path, misfits })
 }
 
 fn prices(folder: &Path) -> Result<Option<Arc<Prices>>, CatalogError> {

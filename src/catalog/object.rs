@@ -1,14 +1,16 @@
 //! An object as it is kept: as it was written, and as it is meant.
 //!
-//! Owns what the kinds have in common, and the fields that a key has beside those of the file. Knows nothing of
-//! documents and of other objects.
+//! Owns what the kinds have in common, and the fields that a key and a user have beside those of the file. Knows nothing
+//! of documents and of other objects.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use weir_filters::key::KeyDigest;
+use weir_filters::secret::Secret;
 
-use crate::config::{self, Channel, Config, Identity, Key, Previous, User, Written, Wrong};
+use crate::config::{self, Channel, Config, Granted, Identity, Key, Previous, User, Written, Wrong};
 
 use super::{Kind, Shelf, Shelves};
 
@@ -31,6 +33,11 @@ pub(crate) trait Object: Clone + Send + Sync + 'static {
     /// The digests of its secrets, if it has such.
     fn digests(&self) -> Vec<[u8; 32]> {
         Vec::new()
+    }
+
+    /// A declared one as it is in force, with what may be set of it over the API.
+    fn in_force<'o>(&'o self, _shelves: &Shelves) -> Cow<'o, Self> {
+        Cow::Borrowed(self)
     }
 
     /// Those of a configuration.
@@ -74,7 +81,10 @@ impl<T> Stored<T> {
 }
 
 /// Fields of a key that are Weir's own: whoever uses the API does not give them.
-pub(super) const OWN_FIELDS: [&str; 3] = ["id", "sha256", "previous"];
+pub(super) const OWN_FIELDS: [&str; 4] = ["id", "sha256", "previous", "granted"];
+
+/// The field of a user in which the hash of their password is kept. It is Weir's own too: `password` is what is given.
+pub(super) const PASSWORD_HASH: &str = "password_hash";
 
 impl Object for Key {
     const KIND: Kind = Kind::Key;
@@ -86,8 +96,10 @@ impl Object for Key {
         let id = id.ok_or_else(|| vec![Wrong::new("id", "`id` is missing")])?;
         let previous = fields.remove("previous").map(|previous| read_previous(&previous)).transpose();
         let previous = previous.map_err(|message| vec![Wrong::new("previous", message)])?;
+        let granted = fields.remove("granted").map_or(Ok(Granted::default()), |granted| read_granted(&granted));
+        let granted = granted.map_err(|message| vec![Wrong::new("granted", message)])?;
         let mut key = config::read_key(&fields)?;
-        key.identity = Some(Identity { id: id.to_owned(), previous });
+        key.identity = Some(Identity { id: id.to_owned(), previous, granted });
         Ok(key)
     }
 
@@ -137,11 +149,55 @@ fn read_previous(written: &Value) -> Result<Previous, &'static str> {
     Ok(Previous { sha256, until: until.ok_or("`previous` has no end")? })
 }
 
+/// What was granted, as it is kept.
+pub(super) fn written_granted(granted: &Granted) -> Value {
+    let mut written = Written::new();
+    if let Some(enabled) = granted.enabled {
+        written.insert("enabled".to_owned(), enabled.into());
+    }
+    if let Some(expires) = granted.expires {
+        let since = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        written.insert("expires_ms".to_owned(), expires.and_then(|at| u64::try_from(since(at)).ok()).into());
+    }
+    written.into()
+}
+
+fn read_granted(written: &Value) -> Result<Granted, &'static str> {
+    let enabled = match &written["enabled"] {
+        Value::Null => None,
+        enabled => Some(enabled.as_bool().ok_or("`granted` has an `enabled` that is none")?),
+    };
+    let expires = match written.get("expires_ms") {
+        None => None,
+        Some(Value::Null) => Some(None),
+        Some(ms) => {
+            let at = ms.as_u64().and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+            Some(Some(at.ok_or("`granted` has an end that is none")?))
+        }
+    };
+    Ok(Granted { enabled, expires })
+}
+
+/// A password's hash as it is kept.
+pub(super) fn read_password_hash(written: &Value) -> Result<Secret, Vec<Wrong>> {
+    let hash = written.as_str().filter(|hash| hash.starts_with("$argon2id$"));
+    hash.map(Secret::new).ok_or_else(|| vec![Wrong::new(PASSWORD_HASH, "`password_hash` is none of argon2id")])
+}
+
 impl Object for User {
     const KIND: Kind = Kind::User;
 
     fn read(written: &Written) -> Result<Self, Vec<Wrong>> {
-        config::read_user(written)
+        let mut fields = written.clone();
+        let password = fields.remove(PASSWORD_HASH).map(|hash| read_password_hash(&hash)).transpose()?;
+        Ok(Self { password, ..config::read_user(&fields)? })
+    }
+
+    fn in_force<'o>(&'o self, shelves: &Shelves) -> Cow<'o, Self> {
+        match shelves.logins.get(&self.name) {
+            Some(login) => Cow::Owned(login.applied_to(self)),
+            None => Cow::Borrowed(self),
+        }
     }
 
     fn name(&self) -> &str {

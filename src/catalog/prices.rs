@@ -54,11 +54,16 @@ pub(crate) fn shown(table: &PriceTable) -> Vec<Value> {
     table.iter().map(|(glob, price)| entry(glob, price)).collect()
 }
 
-/// What is not written has its default, which depends on what is: it is left out.
 fn entry(glob: &Glob, price: &Price) -> Value {
-    let Tariff { rates, per_request, per_image, max_output_tokens, tiers } = price.tariff();
-    let mut fields = prices_of(rates);
+    let mut fields = shown_price(price.tariff());
     fields.insert("model".into(), glob.as_str().into());
+    fields.into()
+}
+
+/// The fields of a price. What is not written has its default, which depends on what is: it is left out.
+pub(crate) fn shown_price(tariff: &Tariff) -> Written {
+    let Tariff { rates, per_request, per_image, max_output_tokens, tiers } = tariff;
+    let mut fields = prices_of(rates);
     for (field, price) in [("per_request", per_request), ("per_image", per_image)] {
         if price.0 > 0 {
             fields.insert(field.into(), price.written().into());
@@ -75,7 +80,7 @@ fn entry(glob: &Glob, price: &Price) -> Value {
         };
         fields.insert("tiers".into(), tiers.iter().map(tier).collect());
     }
-    fields.into()
+    fields
 }
 
 fn prices_of(rates: &Rates) -> Written {

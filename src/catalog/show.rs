@@ -22,7 +22,7 @@ pub(crate) type Shown = Map<String, Value>;
 /// A key: never its secret, nor a digest of it.
 pub(crate) fn key(key: &Key) -> Shown {
     let Key { name, user, sha256: _, enabled, expires, protocols, models, channels, limits: budget, identity } = key;
-    let previous = identity.as_ref().and_then(|Identity { id: _, previous }| previous.as_ref());
+    let previous = identity.as_ref().and_then(|Identity { id: _, previous, granted: _ }| previous.as_ref());
     shown(json!({
         "id": key.id(),
         "name": name,
@@ -40,12 +40,14 @@ pub(crate) fn key(key: &Key) -> Shown {
 
 /// A user, for whoever sells to them: they never see their rate themselves.
 pub(crate) fn user(user: &User) -> Shown {
-    let User { name, limits: budget, price_rate, max_keys } = user;
+    let User { name, limits: budget, price_rate, max_keys, role, password } = user;
     shown(json!({
         "name": name,
         "limits": limits(budget),
         "price_rate": price_rate.written(),
         "max_keys": max_keys,
+        "role": role.name(),
+        "has_password": password.is_some(),
     }))
 }
 
@@ -115,7 +117,8 @@ pub(crate) fn in_use(used: &InUse) -> Value {
     })
 }
 
-fn limits(limits: &Limits) -> Value {
+/// What may be used.
+pub(crate) fn limits(limits: &Limits) -> Value {
     let Limits { rpm, tpm, concurrency, budget: Budget { day, month, total } } = limits;
     json!({
         "rpm": rpm,
@@ -161,6 +164,8 @@ fn shown(value: Value) -> Shown {
 
 #[cfg(test)]
 mod tests {
+    use weir_filters::secret::Secret;
+
     use crate::config::{Written, read_channel, read_key, read_user};
 
     use super::*;
@@ -175,8 +180,14 @@ mod tests {
             "rpm": 60, "tpm": 5, "concurrency": 1,
             "budget_usd": { "day": "2.5", "month": "100", "total": "0.000000001" },
         });
-        let user_written = json!({ "name": "alice", "limits": limits, "price_rate": "1.25", "max_keys": 3 });
-        assert_eq!(Value::from(user(&read_user(&written(&user_written)).unwrap())), user_written);
+        let mut user_written =
+            json!({ "name": "alice", "limits": limits, "price_rate": "1.25", "max_keys": 3, "role": "admin" });
+        let mut read = read_user(&written(&user_written)).unwrap();
+        user_written["has_password"] = false.into();
+        assert_eq!(Value::from(user(&read)), user_written);
+        read.password = Some(Secret::new("canary"));
+        user_written["has_password"] = true.into();
+        assert_eq!(Value::from(user(&read)), user_written);
 
         let mut channel_written = json!({
             "name": "c", "protocol": "openai", "base_url": "http://[::1]:9001/prefix",

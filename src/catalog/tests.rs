@@ -1,5 +1,7 @@
 //! Drafts against a file's configuration: what may be changed, and what holds afterwards.
 
+mod people;
+
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -55,7 +57,10 @@ fn what_is_kept_is_read_again() {
         "keys": [{ "name": "m", "value": "pa$$\"word" }],
     });
     change(&mut first, &file, |draft| draft.make_channel(&fields(channel))).unwrap();
-    change(&mut first, &file, |draft| draft.make_user(&fields(json!({ "name": "bob", "max_keys": 1 })))).unwrap();
+    change(&mut first, &file, |draft| {
+        draft.make_user(&fields(json!({ "name": "bob", "max_keys": 1 })), Password::Kept)
+    })
+    .unwrap();
     let key = json!({ "name": "k", "user": "bob", "channels": ["c"], "expires": "2030-01-01T00:00:00Z" });
     change(&mut first, &file, |draft| draft.make_key(&fields(key), &new_key(1))).unwrap();
     let until = UNIX_EPOCH + Duration::from_millis(1_900_000_000_123);
@@ -97,7 +102,10 @@ fn what_the_file_declares_hides_what_was_made() {
         let made = |draft: &mut Draft<'_>| draft.make_key(&fields(json!({ "name": name })), &new_key(number));
         change(&mut catalog, &empty, made).unwrap();
     }
-    change(&mut catalog, &empty, |draft| draft.make_user(&fields(json!({ "name": "u", "max_keys": 99 })))).unwrap();
+    change(&mut catalog, &empty, |draft| {
+        draft.make_user(&fields(json!({ "name": "u", "max_keys": 99 })), Password::Kept)
+    })
+    .unwrap();
     let digest = weir_filters::key::KeyDigest(new_key(2).sha256);
     let declares = file(&format!(
         "users: [{{ name: u }}]\nkeys:\n  - {{ name: same-name, sha256: {} }}\n  - {{ name: x, sha256: {digest} }}\n",
@@ -111,7 +119,9 @@ fn what_the_file_declares_hides_what_was_made() {
     shadowed.sort_by(|a, b| a.1.cmp(&b.1));
     let expected = [(Kind::Key, "same-digest"), (Kind::Key, "same-name"), (Kind::User, "u")];
     assert_eq!(shadowed, expected.map(|(kind, name)| (kind, name.to_owned())));
-    let hidden = change(&mut catalog, &declares, |draft| draft.change_user("u", &fields(json!({ "max_keys": 1 }))));
+    let hidden = change(&mut catalog, &declares, |draft| {
+        draft.change_user("u", &fields(json!({ "max_keys": 1 })), Password::Kept)
+    });
     assert!(matches!(hidden.err(), Some(Refused::Conflict { code: "declared", .. })));
     change(&mut catalog, &declares, |draft| draft.remove_user("u")).unwrap();
     assert_eq!(catalog.shadowed(&declares).len(), 2, "it can be tidied away");
@@ -141,7 +151,7 @@ fn one_field_of_many_users_changes_for_all_or_for_none() {
     let file = file("users: [{ name: declared }]\n");
     let mut catalog = catalog(home.path());
     for name in ["a", "b", "c"] {
-        change(&mut catalog, &file, |draft| draft.make_user(&fields(json!({ "name": name })))).unwrap();
+        change(&mut catalog, &file, |draft| draft.make_user(&fields(json!({ "name": name })), Password::Kept)).unwrap();
     }
     let set = |catalog: &mut Catalog, named: Option<&[String]>, value: Value| {
         let changed = change(catalog, &file, |draft| draft.change_users(named, "max_keys", &value));

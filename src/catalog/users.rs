@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use weir_filters::secret::Secret;
 
 use crate::changes::Actor;
 use crate::config::{User, Written, Wrong};
 
 use super::draft::{in_use, is_declared, is_not_reserved, keeps_its_name, patched};
+use super::object::PASSWORD_HASH;
 use super::{Draft, Object, Refused, Stored};
 
 /// No name: behind it lies another path of the API.
@@ -16,21 +18,46 @@ const RESERVED: &str = "price-rate";
 /// No names: the record of changes calls those so who are no user.
 const OTHERS: [&str; 3] = Actor::RESERVED;
 
+/// What is to become of a user's password. It is no field of the draft's: what is drafted is shown in mistakes, and what
+/// is kept is a hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Password {
+    /// It stays as it is.
+    #[default]
+    Kept,
+    /// There is none any more.
+    None,
+    /// This is the hash of the new one.
+    Hashed(Secret),
+}
+
 impl Draft<'_> {
     /// Makes a user.
-    pub(crate) fn make_user(&mut self, fields: &Written) -> Result<Arc<Stored<User>>, Refused> {
+    pub(crate) fn make_user(&mut self, fields: &Written, password: Password) -> Result<Arc<Stored<User>>, Refused> {
         is_not_reserved(fields, RESERVED)?;
+        has_no_hash(fields)?;
         if let Some(name) = fields.get("name").and_then(Value::as_str).filter(|name| OTHERS.contains(name)) {
             let message = format!("`name` must not be `{name}`: the record of changes calls somebody else so");
             return Err(Refused::invalid("name", message));
         }
-        self.add::<User>(&patched(Written::new(), fields))
+        self.add::<User>(&with_password(patched(Written::new(), fields), password))
     }
 
-    /// Changes a user.
-    pub(crate) fn change_user(&mut self, name: &str, patch: &Written) -> Result<Arc<Stored<User>>, Refused> {
+    /// Changes a user. Of one whom the file declares only password and role.
+    pub(crate) fn change_user(&mut self, name: &str, patch: &Written, password: Password) -> Result<(), Refused> {
+        has_no_hash(patch)?;
+        if self.file.users.iter().any(|declared| declared.name() == name) {
+            keeps_its_name(name, patch)?;
+            return self.change_login(name, patch, password);
+        }
         let at = self.find_in_force::<User>(name)?;
         keeps_its_name(name, patch)?;
+        let written = patched(self.shelves.users[at].written(), patch);
+        self.put::<User>(at, &with_password(written, password)).map(drop)
+    }
+
+    fn set(&mut self, name: &str, patch: &Written) -> Result<Arc<Stored<User>>, Refused> {
+        let at = self.find_in_force::<User>(name)?;
         let written = patched(self.shelves.users[at].written(), patch);
         self.put::<User>(at, &written)
     }
@@ -55,7 +82,7 @@ impl Draft<'_> {
                 named.to_vec()
             }
         };
-        names.iter().map(|name| self.change_user(name, &patch)).collect()
+        names.iter().map(|name| self.set(name, &patch)).collect()
     }
 
     fn are_users(&self, named: &[String]) -> Result<(), Refused> {
@@ -85,4 +112,25 @@ impl Draft<'_> {
         self.take::<User>(at);
         Ok(())
     }
+}
+
+fn with_password(mut written: Written, password: Password) -> Written {
+    match password {
+        Password::Kept => {}
+        Password::None => {
+            written.remove(PASSWORD_HASH);
+        }
+        Password::Hashed(hash) => {
+            written.insert(PASSWORD_HASH.to_owned(), hash.expose().into());
+        }
+    }
+    written
+}
+
+fn has_no_hash(fields: &Written) -> Result<(), Refused> {
+    if fields.contains_key(PASSWORD_HASH) {
+        let message = "`password_hash` is set by Weir and cannot be given; give `password`";
+        return Err(Refused::invalid(PASSWORD_HASH, message));
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod run;
 mod tail;
 mod upgrade;
 mod usage;
+mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ enum Command {
     /// Client keys
     #[command(subcommand)]
     Key(Key),
+    /// Users who sign in
+    #[command(subcommand)]
+    User(user::User),
     /// Prices
     #[command(subcommand)]
     Prices(prices::Prices),
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(source) => check(&source.config),
         Command::Key(Key::New) => key_new(),
+        Command::User(command) => user::user(&command),
         Command::Prices(command) => prices::prices(&command),
         Command::Usage(arguments) => usage::usage(&arguments),
         Command::Events(command) => events::events(&command),

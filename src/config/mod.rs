@@ -247,6 +247,34 @@ pub struct User {
     pub max_keys: usize,
     /// What the user's requests are multiplied by. It is never shown to users.
     pub price_rate: PriceRate,
+    /// What the user may do over the admin API.
+    pub role: Role,
+    /// The argon2id hash of the user's password, as a PHC string; `None`: nobody can sign in as this user. Only the
+    /// admin API sets it.
+    pub password: Option<Secret>,
+}
+
+/// What a user who has signed in may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// See their own usage, and keep their own keys.
+    #[default]
+    User,
+}
+
+impl Role {
+    /// Every one.
+    pub const ALL: [Role; 2] = [Role::Admin, Role::User];
+
+    /// The name in the configuration and in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::User => "user",
+        }
+    }
 }
 
 /// A client key.
@@ -281,6 +309,17 @@ pub struct Identity {
     pub id: String,
     /// The secret before the present one, while it still counts.
     pub previous: Option<Previous>,
+    /// What an administrator has granted, where the key's user has changed it since.
+    pub granted: Granted,
+}
+
+/// What an administrator lets a key's user choose of. `None`: what the key has is what was granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Whether the user may enable the key.
+    pub enabled: Option<bool>,
+    /// The latest end that the user may give it; `Some(None)`: any, and none at all.
+    pub expires: Option<Option<SystemTime>>,
 }
 
 /// A secret that was replaced.

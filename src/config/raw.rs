@@ -29,7 +29,7 @@ use super::mistake::Complaint;
 use super::scalar::{Parsed, Word};
 use super::section::{At, Fields, Reader, Section, subsection};
 use super::tree::{Kind, NodeId};
-use super::{BaseUrl, Durability, Unpriced, WhenFull, net, prices, scalar, time};
+use super::{BaseUrl, Durability, Role, Unpriced, WhenFull, net, prices, scalar, time};
 
 /// A whole file.
 #[derive(Debug)]
@@ -148,6 +148,7 @@ pub(super) struct RawUser {
     pub(super) max_keys: Option<At<usize>>,
     pub(super) limits: RawLimits,
     pub(super) price_rate: Option<At<PriceRate>>,
+    pub(super) role: Option<At<Role>>,
 }
 
 #[derive(Debug)]
@@ -239,7 +240,7 @@ const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], l
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
 const ROUTE: Fields = Fields { known: &["path", "operation", "channels", "upstream_path", "cors"], later: &[] };
 const CORS: Fields = Fields { known: &["origins"], later: &[] };
-pub(super) const USER: Fields = Fields { known: &["name", "limits", "price_rate", "max_keys"], later: &[] };
+pub(super) const USER: Fields = Fields { known: &["name", "limits", "price_rate", "max_keys", "role"], later: &[] };
 pub(super) const KEY: Fields = Fields {
     known: &["name", "user", "sha256", "enabled", "expires", "protocols", "models", "channels", "limits"],
     later: &[],
@@ -460,6 +461,7 @@ impl RawUser {
             max_keys: r.optional_word(s, "max_keys", scalar::positive),
             limits: RawLimits::read(r, s),
             price_rate: r.optional_word(s, "price_rate", prices::price_rate),
+            role: r.optional_word(s, "role", scalar::role),
         }
     }
 }

@@ -10,7 +10,7 @@ use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 
 use super::mistake::Complaint;
-use super::{Durability, WhenFull};
+use super::{Durability, Role, WhenFull};
 
 /// More threads than this are a slip of the finger; 0 stands for one per core.
 const MAX_THREADS: usize = 1024;
@@ -169,6 +169,11 @@ pub(super) fn durability(word: Word<'_>) -> Parsed<Durability> {
 /// What becomes of a request with a budget when the journal takes no record.
 pub(super) fn when_full(word: Word<'_>) -> Parsed<WhenFull> {
     one_of(word, &[("serve", WhenFull::Serve), ("refuse", WhenFull::Refuse)])
+}
+
+/// What a user may do.
+pub(super) fn role(word: Word<'_>) -> Parsed<Role> {
+    one_of(word, &Role::ALL.map(|role| (role.name(), role)))
 }
 
 /// A name that travels in the `x-weir-channel` header and in metrics: ASCII, no spaces.

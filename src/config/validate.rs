@@ -406,6 +406,8 @@ pub(super) fn user(raw: RawUser) -> Option<User> {
         name: raw.name?.value,
         price_rate: raw.price_rate.map(|rate| rate.value).unwrap_or_default(),
         max_keys,
+        role: raw.role.map(|role| role.value).unwrap_or_default(),
+        password: None,
     })
 }
 

@@ -3,9 +3,11 @@
 //! Owns the file's configuration as it was last read, the catalogue beside it, and the moment at which both
 //! become another snapshot. Nothing here runs on a thread that carries traffic, and no request waits for it.
 
+mod own;
 mod recorded;
 mod rows;
 mod tags;
+mod users;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +27,7 @@ use crate::catalog::{
 use crate::changes::{Actor, Change, Changes};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
+use crate::identity::Identity;
 use crate::proxy::{Shared, Snapshot};
 
 use rows::{Drawn, Found, Known, Showable};
@@ -40,6 +43,8 @@ const FROZEN: &str = "an upgrade is under way: ask again when the new process se
 /// What changes the configuration in force.
 pub(crate) struct Control {
     shared: Arc<Shared>,
+    /// It is told who the users are.
+    identity: Arc<Identity>,
     state: Mutex<State>,
     changes: Arc<Changes>,
     tags: Tags,
@@ -88,17 +93,26 @@ struct State {
 }
 
 impl Control {
-    /// For a gateway that serves `file` and `catalog` already.
-    pub(crate) fn new(shared: Arc<Shared>, file: Config, catalog: Catalog, changes: Arc<Changes>) -> Self {
+    /// For a gateway that serves `file` and `catalog` already, which are `merged`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        identity: Arc<Identity>,
+        file: Config,
+        catalog: Catalog,
+        merged: &Config,
+        changes: Arc<Changes>,
+    ) -> Self {
         warn_of_shadowed(&catalog, &file);
+        identity.know(&merged.users);
         let state = Mutex::new(State { file, catalog });
-        Self { shared, state, changes, tags: Tags::default(), frozen: AtomicUsize::new(0) }
+        Self { shared, identity, state, changes, tags: Tags::default(), frozen: AtomicUsize::new(0) }
     }
 
     /// From now on nothing is changed: another process reads it. What is being changed is changed when this returns.
     pub(crate) fn freeze(&self) {
         self.frozen.fetch_add(1, Ordering::AcqRel);
         drop(self.lock());
+        self.identity.freeze();
     }
 
     fn is_frozen(&self) -> bool {
@@ -108,6 +122,7 @@ impl Control {
     /// Takes a [`Control::freeze`] back.
     pub(crate) fn thaw(&self) {
         self.frozen.fetch_sub(1, Ordering::AcqRel);
+        self.identity.thaw();
     }
 
     /// Reads the file anew and puts it in force with the catalogue; gives its version. `who` wants it so.
@@ -168,9 +183,7 @@ impl Control {
             Command::Show(Kind::User, name) => self.show::<User>(&name),
             Command::Show(Kind::Channel, name) => self.show::<Channel>(&name),
             Command::Make(Kind::Key, fields) => self.make_key(&fields, asker),
-            Command::Make(Kind::User, fields) => {
-                self.one::<User>("made", asker, Target::New, |draft| draft.make_user(&fields))
-            }
+            Command::Make(Kind::User, fields) => self.make_user(fields, asker),
             Command::Make(Kind::Channel, fields) => {
                 self.one::<Channel>("made", asker, Target::New, |draft| draft.make_channel(&fields))
             }
@@ -178,7 +191,7 @@ impl Control {
                 let target = Target::One(kind, &handle);
                 match kind {
                     Kind::Key => self.one::<Key>("changed", asker, target, |d| d.change_key(&handle, &patch)),
-                    Kind::User => self.one::<User>("changed", asker, target, |d| d.change_user(&handle, &patch)),
+                    Kind::User => self.change_user(&handle, patch, asker),
                     Kind::Channel => {
                         self.one::<Channel>("changed", asker, target, |d| d.change_channel(&handle, &patch))
                     }
@@ -215,6 +228,7 @@ impl Control {
                 said["etag"] = self.tagged_order()["etag"].take();
                 Ok(said)
             }
+            Command::Own(owner, own) => self.own(&owner, own, asker),
         }
     }
 
@@ -346,6 +360,7 @@ impl Control {
         let version = live.load().version() + 1;
         accounts.apply(&limited(config), ledger, now_ms());
         live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry, Some(ledger.id()))));
+        self.identity.know(&config.users);
         audit.apply(config);
         audit.tell(&Heard::ConfigReloaded(version));
         metrics.set_config_version(version);

@@ -19,6 +19,7 @@ pub(super) fn changes(target: Target<'_>, part: Part, file: &Config, before: &Sh
     match (target, part) {
         (Target::Order, _) => reordered(file, before, after).into_iter().collect(),
         (_, Part::Prices) => priced(file, before, after).into_iter().collect(),
+        (_, Part::Logins) => let_in(file, before, after),
         (target, Part::Objects(Kind::Key)) => differing::<Key>(target, before, after),
         (target, Part::Objects(Kind::User)) => differing::<User>(target, before, after),
         (target, Part::Objects(Kind::Channel)) => differing::<Channel>(target, before, after),
@@ -52,6 +53,18 @@ fn middles<'s, T>(before: &'s Shelf<T>, after: &'s Shelf<T>) -> (&'s [Arc<Stored
     let (before, after) = (&before[head..], &after[head..]);
     let tail = before.iter().rev().zip(after.iter().rev()).take_while(same).count();
     (&before[..before.len() - tail], &after[..after.len() - tail])
+}
+
+/// Declared users who have another password or role.
+fn let_in(file: &Config, before: &Shelves, after: &Shelves) -> Vec<Change> {
+    let both = file.users.iter().map(|user| (user.in_force(before), user.in_force(after)));
+    let other = both.filter(|(old, new)| old.role != new.role || old.password != new.password);
+    let changes = other.map(|(old, new)| {
+        let mut shown = new.fields();
+        old.mark_unseen(&new, &mut shown);
+        change::<User>("update", &*new, Some(old.fields()), Some(shown))
+    });
+    changes.collect()
 }
 
 fn reordered(file: &Config, before: &Shelves, after: &Shelves) -> Option<Change> {

@@ -1,5 +1,6 @@
 //! What the admin API says of an object: itself, where it comes from, its tag, and what is known of its use.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -28,6 +29,11 @@ pub(super) trait Showable: Object {
     /// Its fields.
     fn fields(&self) -> Shown;
 
+    /// What of it can be changed and is not shown: only tags are made of it.
+    fn unseen(&self) -> String {
+        String::new()
+    }
+
     /// Whether `lowercase` is a part of what it is searched by.
     fn mentions(&self, lowercase: &str) -> bool {
         self.name().to_lowercase().contains(lowercase)
@@ -41,9 +47,9 @@ pub(super) trait Showable: Object {
 }
 
 /// An object where it stands.
-pub(super) enum Found<'s, T> {
-    /// The configuration file declares it.
-    Declared(&'s T),
+pub(super) enum Found<'s, T: Clone> {
+    /// The configuration file declares it; as it is in force.
+    Declared(Cow<'s, T>),
     /// It was made over the admin API; the file may declare another one of that name.
     Made { stored: &'s Arc<Stored<T>>, shadowed: bool },
 }
@@ -56,12 +62,16 @@ impl<T: Showable> Found<'_, T> {
         }
     }
 
+    pub(super) const fn is_shadowed(&self) -> bool {
+        matches!(self, Found::Made { shadowed: true, .. })
+    }
+
     /// All that a row needs, apart from the state.
     pub(super) fn drawn(&self, tags: &Tags) -> Drawn<T> {
         Drawn {
             object: self.object().clone(),
             is_declared: matches!(self, Found::Declared(_)),
-            shadowed: matches!(self, Found::Made { shadowed: true, .. }),
+            shadowed: self.is_shadowed(),
             tag: tags.of(self),
         }
     }
@@ -86,7 +96,8 @@ pub(super) fn all<T: Showable>(state: &State) -> impl Iterator<Item = Found<'_, 
     let shadows = shadows::<T>(&state.file);
     let made = T::shelf(state.catalog.shelves()).iter();
     let made = made.map(move |stored| Found::Made { shadowed: shadows.hide(&stored.meant), stored });
-    T::of(&state.file).iter().map(Found::Declared).chain(made)
+    let shelves = state.catalog.shelves();
+    T::of(&state.file).iter().map(|declared| Found::Declared(declared.in_force(shelves))).chain(made)
 }
 
 /// An object to be shown, taken out of the state: nobody waits for the state meanwhile.
@@ -121,12 +132,16 @@ impl<'s> Known<'s> {
         row.insert("shadowed".to_owned(), (*shadowed).into());
         row.insert("etag".to_owned(), tag.as_str().into());
         let (subject, name) = object.account();
-        let account = self.shared.accounts.find(subject, &name).filter(|_| !shadowed);
-        let used = account.map(|account| show::in_use(&account.in_use(self.shared.accounts.at(now_ms()))));
-        // `null` where there are no limits: nothing is counted against any.
-        row.insert("used".to_owned(), used.into());
+        let used = if *shadowed { Value::Null } else { Self::used(self.shared, subject, &name) };
+        row.insert("used".to_owned(), used);
         object.add(self, &mut row);
         row.into()
+    }
+
+    /// What is used of somebody's limits; `null` where there are none: nothing is counted against any.
+    pub(super) fn used(shared: &Shared, subject: Subject, name: &str) -> Value {
+        let account = shared.accounts.find(subject, name);
+        account.map(|account| show::in_use(&account.in_use(shared.accounts.at(now_ms())))).into()
     }
 
     /// The same of several.
@@ -168,6 +183,16 @@ impl Showable for User {
 
     fn fields(&self) -> Shown {
         show::user(self)
+    }
+
+    fn unseen(&self) -> String {
+        self.password.as_ref().map(|hash| hash.expose().to_owned()).unwrap_or_default()
+    }
+
+    fn mark_unseen(&self, after: &Self, shown: &mut Shown) {
+        if self.password != after.password {
+            shown.insert("password_changed".to_owned(), true.into());
+        }
     }
 }
 

@@ -18,7 +18,10 @@ impl Tags {
     /// The tag of an object.
     pub(super) fn of<T: Showable>(&self, found: &Found<'_, T>) -> String {
         match found {
-            Found::Declared(object) => self.tag(&("file", T::KIND.name(), Value::from(object.fields()).to_string())),
+            Found::Declared(object) => {
+                let fields = Value::from(object.fields()).to_string();
+                self.tag(&("file", T::KIND.name(), fields, object.unseen()))
+            }
             Found::Made { stored, shadowed } => self.tag(&("api", T::KIND.name(), stored.text(), shadowed)),
         }
     }

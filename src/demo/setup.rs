@@ -19,8 +19,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, Audit, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Route, Server,
-    Timeouts, Unpriced, UpstreamKey, User, WhenFull,
+    Admin, Audit, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Role, Route,
+    Server, Timeouts, Unpriced, UpstreamKey, User, WhenFull,
 };
 use crate::draw;
 
@@ -109,6 +109,8 @@ pub fn config(
             limits: Limits::default(),
             price_rate: PriceRate::default(),
             max_keys: 10,
+            role: Role::User,
+            password: None,
         }],
         keys: vec![Key {
             name: "demo".to_owned(),

@@ -54,7 +54,7 @@ pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, is_reservation, segment_around};
 pub(crate) use journal::thread_number;
 pub(crate) use priority::stand_back;
-pub use query::{By, KeyTotal, OperationTotal, Spends, Step, Top, UsageQuery, UsageRow};
+pub use query::{By, KeyTotal, OperationTotal, Spends, Step, Top, UsageQuery, UsageRow, figures};
 pub use read_only::{ReadOnlyLedger, read_only, try_store};
 pub use record::{Outcome, Settlement};
 

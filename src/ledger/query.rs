@@ -117,27 +117,33 @@ pub struct UsageRow {
 impl UsageRow {
     /// The row as `/admin/api/usage` answers it.
     pub fn to_json(&self, by: By) -> Value {
-        let c = &self.counters;
         let mut row = Map::new();
         row.insert(by.name().to_owned(), Value::from(self.value.as_str()));
         row.insert("time".to_owned(), self.time.map(calendar::rfc3339).into());
-        for (name, value) in [
-            ("requests", c.requests),
-            ("failed", c.failed),
-            ("events", c.events),
-            ("input_tokens", c.input_tokens()),
-            ("output_tokens", c.output),
-            ("cache_read_tokens", c.cache_read),
-            ("cache_write_tokens", c.cache_write_tokens()),
-            ("reasoning_tokens", c.reasoning),
-            ("cost_micro_usd", c.cost_micro_usd()),
-            ("cost_nano_usd", c.cost_nano_usd),
-            ("unpriced", c.unpriced),
-        ] {
-            row.insert(name.to_owned(), value.into());
-        }
+        row.extend(figures(&self.counters));
         Value::Object(row)
     }
+}
+
+/// Sums by the names that they have in answers.
+pub fn figures(c: &Counters) -> Map<String, Value> {
+    let mut row = Map::new();
+    for (name, value) in [
+        ("requests", c.requests),
+        ("failed", c.failed),
+        ("events", c.events),
+        ("input_tokens", c.input_tokens()),
+        ("output_tokens", c.output),
+        ("cache_read_tokens", c.cache_read),
+        ("cache_write_tokens", c.cache_write_tokens()),
+        ("reasoning_tokens", c.reasoning),
+        ("cost_micro_usd", c.cost_micro_usd()),
+        ("cost_nano_usd", c.cost_nano_usd),
+        ("unpriced", c.unpriced),
+    ] {
+        row.insert(name.to_owned(), value.into());
+    }
+    row
 }
 
 /// A key's figures over all time.

@@ -1,15 +1,17 @@
 //! The configuration as the data plane uses it: tables made, labels resolved.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use weir_filters::credential::Credential;
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
 use weir_filters::limits::estimate::Estimates;
 use weir_filters::limits::{Account, Subject};
-use weir_filters::price::{PriceRate, PriceTable};
+use weir_filters::price::{PriceRate, PriceTable, Tariff};
 use weir_filters::protocol::Protocol;
+use weir_filters::refusal::Refusal;
 use weir_filters::route::{ConfiguredRoute, CorsPolicy, RouteTable};
 
 use crate::accounts::Accounts;
@@ -148,6 +150,31 @@ impl Snapshot {
         }
     }
 
+    /// Whose credential it is, if it counts now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(crate) fn holder(&self, credential: &Credential<'_>, now_ms: u64) -> Result<Arc<KeyEntry>, Refusal> {
+        self.keys.identify(credential, now_ms).cloned().map_err(|(refusal, _)| refusal)
+    }
+
+    /// Every model that a channel names and that is `permitted` of it, with its price at the channel that is asked for
+    /// it first.
+    pub(crate) fn offered(&self, permitted: impl Fn(Protocol, &str, &str) -> bool) -> BTreeMap<String, Option<Tariff>> {
+        let mut channels: Vec<&Arc<Channel>> = self.channels.iter().collect();
+        channels.sort_by_key(|channel| channel.config().failover.priority);
+        let mut offered = BTreeMap::new();
+        for channel in channels {
+            let config = channel.config();
+            let models = self.models[channel.index()].iter();
+            for model in models.filter(|model| permitted(config.protocol, model, &config.name)) {
+                let price = || self.price(channel, model).map(|price| price.tariff().clone());
+                offered.entry(String::from(&**model)).or_insert_with(price);
+            }
+        }
+        offered
+    }
+
     /// The place of a model among those that `channel` names.
     pub(super) fn model_label(&self, channel: usize, model: &str) -> Option<usize> {
         self.models[channel].binary_search_by(|name| (**name).cmp(model)).ok()
@@ -159,8 +186,8 @@ impl Snapshot {
         &self,
         protocol: Protocol,
         permitted: impl Fn(&str, &str) -> bool,
-    ) -> std::collections::BTreeMap<&str, &Arc<str>> {
-        let mut listed = std::collections::BTreeMap::new();
+    ) -> BTreeMap<&str, &Arc<str>> {
+        let mut listed = BTreeMap::new();
         for (channel, models) in self.channels.iter().zip(&self.models) {
             if channel.config().protocol != protocol {
                 continue;
@@ -223,8 +250,8 @@ fn key_entry(key: &config::Key, accounts: &Accounts) -> KeyEntry {
     );
     let entry = match &key.identity {
         None => entry,
-        Some(Identity { id, previous: None }) => entry.with_id(id),
-        Some(Identity { id, previous: Some(previous) }) => {
+        Some(Identity { id, previous: None, .. }) => entry.with_id(id),
+        Some(Identity { id, previous: Some(previous), .. }) => {
             entry.with_id(id).with_previous(KeyDigest(previous.sha256), unix_ms(previous.until))
         }
     };

@@ -56,6 +56,19 @@ impl Rates {
             ("reasoning", reasoning),
         ]
     }
+
+    fn at(self, rate: PriceRate) -> Self {
+        let at = |price: Option<PerMillion>| price.map(|price| PerMillion(rate.of(price.0)));
+        let Self { input, output, cache_read, cache_write_5m, cache_write_1h, reasoning } = self;
+        Self {
+            input: at(input),
+            output: at(output),
+            cache_read: at(cache_read),
+            cache_write_5m: at(cache_write_5m),
+            cache_write_1h: at(cache_write_1h),
+            reasoning: at(reasoning),
+        }
+    }
 }
 
 /// Other prices for long prompts.
@@ -80,6 +93,22 @@ pub struct Tariff {
     pub max_output_tokens: Option<u64>,
     /// Prices of long prompts, in any order.
     pub tiers: Vec<Tier>,
+}
+
+impl Tariff {
+    /// What is charged by it at a rate, each price rounded to the billionth: what whoever has that rate may be shown,
+    /// because it says what they pay and nothing of what others do.
+    #[must_use]
+    pub fn at(&self, rate: PriceRate) -> Self {
+        let tier = |tier: &Tier| Tier { above: tier.above, rates: tier.rates.at(rate) };
+        Self {
+            rates: self.rates.at(rate),
+            per_request: NanoUsd(rate.of(self.per_request.0)),
+            per_image: NanoUsd(rate.of(self.per_image.0)),
+            max_output_tokens: self.max_output_tokens,
+            tiers: self.tiers.iter().map(tier).collect(),
+        }
+    }
 }
 
 /// A model's price, with every default filled in.

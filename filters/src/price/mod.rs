@@ -70,6 +70,12 @@ impl PriceRate {
         shown(self.0, RATE_PLACES)
     }
 
+    /// An amount at this rate, rounded half up; the most that can be counted, if it is more.
+    fn of(self, amount: u64) -> u64 {
+        let millionths = u128::from(amount) * u128::from(self.0);
+        u64::try_from((millionths + 500_000) / 1_000_000).unwrap_or(u64::MAX)
+    }
+
     /// The rate in millionths.
     const fn millionths(self) -> u64 {
         self.0

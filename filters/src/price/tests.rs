@@ -173,6 +173,30 @@ fn money_and_rates_are_read_as_written_and_a_rate_is_not_shown() {
 }
 
 /// A table whose prices tell their places.
+#[test]
+fn what_is_charged_at_a_rate_costs_the_same_at_the_rate_of_one() {
+    let at = |price: &Price, rate_of: &str| Price::new(price.tariff().at(rate(rate_of)));
+    let price = Price::new(Tariff {
+        rates: Rates { input: usd("2.5"), output: usd("10"), ..Rates::default() },
+        per_request: NanoUsd(3),
+        per_image: NanoUsd(5),
+        max_output_tokens: Some(7),
+        tiers: vec![Tier { above: 200, rates: Rates { input: usd("5"), ..Rates::default() } }],
+    });
+    let dearer = at(&price, "1.2");
+    let Tariff { rates, per_request, per_image, max_output_tokens, tiers } = dearer.tariff().clone();
+    assert_eq!((rates.input, rates.output, rates.cache_read), (usd("3"), usd("12"), None));
+    assert_eq!((per_request, per_image, max_output_tokens), (NanoUsd(4), NanoUsd(6), Some(7)), "rounded half up");
+    assert_eq!((tiers[0].above, tiers[0].rates.input, tiers[0].rates.output), (200, usd("6"), None));
+    let sonnet = sonnet();
+    for (usage, rate_of) in [(usage(100, 0, 10), "1.2"), (usage(300_000, 7, 9), "0.5"), (usage(9, 9, 9), "0")] {
+        let one = PriceRate::default();
+        assert_eq!(at(&sonnet, rate_of).cost(&usage, 0, one), sonnet.cost(&usage, 0, rate(rate_of)), "{rate_of}");
+    }
+    let most = Tariff { per_request: NanoUsd(u64::MAX), ..Tariff::default() };
+    assert_eq!(most.at(rate("2")).per_request, NanoUsd(u64::MAX));
+}
+
 fn table<T: AsRef<str>>(globs: &[T]) -> PriceTable {
     let entry = |(place, glob): (u64, &T)| {
         (Glob::new(glob.as_ref()), Price::new(Tariff { per_request: NanoUsd(place), ..Tariff::default() }))

@@ -11,10 +11,12 @@ mod document;
 mod events;
 mod expected;
 mod follow;
+mod me;
 mod pages;
 mod parameters;
 mod problem;
 pub mod requests;
+mod session;
 mod table;
 pub mod usage;
 
@@ -30,9 +32,9 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 
 use self::document::schemas::{count, exactly, of, text};
-use self::table::{API, Access, Endpoint};
-use super::AdminState;
+use self::table::{API, Access, Endpoint, OWN};
 use super::server::{Failed, Shared};
+use super::{AdminState, caller};
 use crate::changes::Actor;
 use crate::metrics;
 
@@ -42,7 +44,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// Through which door a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// TCP: a token opens it.
+    /// TCP: the admin token opens it, or a session.
     Network,
     /// The socket in the data directory: who may open the file may come in.
     Socket,
@@ -76,6 +78,8 @@ fn table() -> Vec<Endpoint> {
         events::endpoints,
         catalog::endpoints,
         changes::endpoints,
+        session::endpoints,
+        me::endpoints,
         document::endpoints,
     ] {
         table.extend(rows());
@@ -86,27 +90,32 @@ fn table() -> Vec<Endpoint> {
 /// All paths, as seen through a door.
 pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
     let (mut open, mut metrics, mut api) = (Router::new(), Router::new(), Router::new());
+    let (mut people, mut own) = (Router::new(), Router::new());
     for row in table() {
         let access = row.access;
         let (path, route) = row.into_route();
+        let below = |folder| path.strip_prefix(folder).unwrap_or(path);
         match access {
             Access::Open => open = open.route(path, route),
             Access::Metrics => metrics = metrics.route(path, route),
-            Access::Admin => api = api.route(path.strip_prefix(API).unwrap_or(path), route),
+            Access::Admin => api = api.route(below(API), route),
+            Access::Person => people = people.route(below(API), route),
+            Access::Own => own = own.route(below(OWN), route),
         }
     }
     metrics = metrics.method_not_allowed_fallback(answer::wrong_method);
     api = api.fallback(answer::not_found).method_not_allowed_fallback(answer::wrong_method);
     match door {
         Door::Network => {
-            api = api.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_token));
+            api = api.layer(middleware::from_fn_with_state(Arc::clone(&shared), caller::require_admin));
             metrics = metrics.layer(middleware::from_fn_with_state(Arc::clone(&shared), require_metrics_token));
         }
-        Door::Socket => api = api.layer(Extension(Actor::Socket)),
+        Door::Socket => api = api.layer(middleware::from_fn(caller::through_socket)),
     }
     open.method_not_allowed_fallback(answer::wrong_method)
         .merge(metrics)
-        .nest(API, api)
+        .nest(API, people.method_not_allowed_fallback(answer::wrong_method).merge(api))
+        .nest(OWN, own.method_not_allowed_fallback(answer::wrong_method))
         .fallback(answer::not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), limit_time))
@@ -151,19 +160,6 @@ async fn reload(
         }
         Err(Failed) => answer::failed(),
     }
-}
-
-async fn require_token(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if !shared.token().admits(&headers) {
-        return answer::unauthorized("the admin token is needed, as Authorization: Bearer");
-    }
-    request.extensions_mut().insert(Actor::Token);
-    next.run(request).await
 }
 
 async fn require_metrics_token(

@@ -83,7 +83,8 @@ async fn show(State(shared): State<Arc<Shared>>, id: Result<Path<String>, PathRe
     }
 }
 
-fn parse(parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {
+/// Reads the parameters of a query string.
+pub(super) fn parse(parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {
     const NAMES: [&str; 9] = ["key", "user", "model", "channel", "status", "from", "to", "limit", "cursor"];
     let [key, user, model, channel, status, from, to, limit, cursor] = parameters::values(parameters, NAMES)?;
     let [key, user, model, channel] = [key, user, model, channel].map(|name| name.map(str::to_owned));
@@ -97,7 +98,18 @@ fn parse(parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {
         return Err(Mistake::new("to", "is before from"));
     }
     let limit = parameters::limit(limit, MAX_LIMIT)?.unwrap_or(audit::DEFAULT_LIMIT);
-    Ok(audit::Query { key, user, model, channel, status, from, to, limit, cursor: parameters::cursor(cursor)? })
+    Ok(audit::Query {
+        key,
+        key_id: None,
+        user,
+        model,
+        channel,
+        status,
+        from,
+        to,
+        limit,
+        cursor: parameters::cursor(cursor)?,
+    })
 }
 
 fn parse_id(text: &str) -> Option<u128> {
@@ -105,7 +117,7 @@ fn parse_id(text: &str) -> Option<u128> {
     digits.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
-fn refused(error: &RequestsError) -> Response {
+pub(super) fn refused(error: &RequestsError) -> Response {
     let message = error.to_string();
     match error {
         RequestsError::Disabled => answer::coded(StatusCode::CONFLICT, "history_disabled", &message),
@@ -141,6 +153,7 @@ mod tests {
         let name = |name: &str| Some(name.to_owned());
         let expected = audit::Query {
             key: name("alice laptop"),
+            key_id: None,
             user: name("alice"),
             model: name("gpt-4o"),
             channel: name("openai"),

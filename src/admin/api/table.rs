@@ -17,6 +17,9 @@ use crate::admin::server::Shared;
 /// Below this everything but what is open needs a credential, paths that are not there included.
 pub(super) const API: &str = "/admin/api";
 
+/// Below this is what users see of themselves.
+pub(super) const OWN: &str = "/api";
+
 /// Who may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -26,6 +29,10 @@ pub(super) enum Access {
     Metrics,
     /// An administrator.
     Admin,
+    /// Whoever signs in, or has; the handler looks for themselves.
+    Person,
+    /// Whoever has signed in as a user, or has a client key; the handler looks for itself.
+    Own,
 }
 
 /// A row.
@@ -149,7 +156,29 @@ impl Endpoint {
         T: 'static,
     {
         assert!(path.strip_prefix(API).is_some_and(|rest| rest.starts_with('/')), "{path} is not below {API}");
-        Self::new(method, path, id, Access::Admin, handler).refuses(&[problem::UNAUTHORIZED])
+        Self::new(method, path, id, Access::Admin, handler).refuses(&problem::NO_ADMIN)
+    }
+
+    /// Signing in, and what concerns whoever has; its path is below [`API`].
+    pub(super) fn person<H, T>(method: Method, path: &'static str, id: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Shared>>,
+        T: 'static,
+    {
+        Self::new(method, path, id, Access::Person, handler).refuses(&[problem::UNAUTHORIZED])
+    }
+
+    /// What somebody sees of themselves; its path is below [`OWN`].
+    pub(super) fn own<H, T>(method: Method, path: &'static str, id: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Shared>>,
+        T: 'static,
+    {
+        Self::new(method, path, id, Access::Own, handler).refuses(&[
+            problem::BAD_REQUEST,
+            problem::UNAUTHORIZED,
+            problem::FORBIDDEN,
+        ])
     }
 
     /// Says what it does, in a sentence.

@@ -157,7 +157,7 @@ fn most(value: &str) -> Result<usize, UsageError> {
     most.ok_or_else(|| UsageError::invalid("top", format!("must be a whole number from 1 to {MAX_TOP}")))
 }
 
-fn refused(error: &UsageError) -> Response {
+pub(super) fn refused(error: &UsageError) -> Response {
     match error {
         UsageError::Invalid { parameter, message } => answer::bad_parameter(parameter, message),
         UsageError::Unavailable(message) => answer::unavailable(message),

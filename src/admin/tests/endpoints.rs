@@ -54,7 +54,7 @@ async fn a_metrics_token_closes_metrics_at_the_network_only() {
 #[tokio::test]
 async fn the_api_needs_the_token_even_for_paths_that_are_not_there() {
     let bench = Bench::new();
-    let body = r#"{"error":{"code":"unauthorized","message":"the admin token is needed, as Authorization: Bearer"}}"#;
+    let body = r#"{"error":{"code":"unauthorized","message":"the admin token is needed, as Authorization: Bearer, or a session"}}"#;
     for path in ["/admin/api/usage?by=key", "/admin/api/reload", "/admin/api/nothing"] {
         for token in [None, Some(""), Some("wrong"), Some("weir-admin-tes")] {
             let response = bench.ask(Method::GET, path, token).await;

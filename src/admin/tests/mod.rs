@@ -6,8 +6,10 @@ mod document;
 mod endpoints;
 mod events;
 mod listener;
+mod me;
 mod recorded;
 mod requests;
+mod sessions;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::*;
+use crate::identity::Hashing;
 use crate::ledger::{By, Counters};
 use crate::metrics::Metrics;
 
@@ -51,11 +54,16 @@ struct Gateway {
     most_running: AtomicU64,
     metrics: Metrics,
     live: audit::Live,
+    identity: Identity,
+    _sessions: tempfile::TempDir,
 }
 
 impl Gateway {
     fn new() -> Self {
+        let sessions = tempfile::tempdir().unwrap();
         Self {
+            identity: Identity::open_with(sessions.path(), Hashing::cheap()).unwrap(),
+            _sessions: sessions,
             not_ready: Mutex::default(),
             asked: Mutex::default(),
             wanted: Mutex::default(),
@@ -148,6 +156,19 @@ impl AdminState for Gateway {
         self.begin();
         *self.changes_wanted.lock().unwrap() = Some(query.clone());
         self.changes.lock().unwrap().clone().ok_or_else(|| io::Error::other("a broken disk"))
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn client(&self, credential: &Credential<'_>) -> Result<Owner, Refusal> {
+        match credential.expose() {
+            "sk-alice" => Ok(Owner::Key { id: "k1".into(), name: "alice-laptop".into(), user: Some("alice".into()) }),
+            "sk-disabled" => Err(Refusal::KeyDisabled),
+            "sk-expired" => Err(Refusal::KeyExpired),
+            _ => Err(Refusal::UnknownKey),
+        }
     }
 
     fn import(&self, lines: &[u8], first_line: u64, _: &Actor) -> io::Result<Report> {

@@ -24,6 +24,9 @@ const CURSOR_VERSION: u8 = 1;
 pub struct Query {
     /// The key's name.
     pub key: Option<String>,
+    /// The key's id, beside its name: names are given to other keys when theirs are gone. It is not looked up, so that
+    /// it should be asked for together with something that is.
+    pub key_id: Option<String>,
     /// The user.
     pub user: Option<String>,
     /// The model that the client asked for.
@@ -45,7 +48,18 @@ pub struct Query {
 impl Default for Query {
     fn default() -> Self {
         let (key, user, model, channel) = (None, None, None, None);
-        Self { key, user, model, channel, status: None, from: None, to: None, limit: DEFAULT_LIMIT, cursor: None }
+        Self {
+            key,
+            key_id: None,
+            user,
+            model,
+            channel,
+            status: None,
+            from: None,
+            to: None,
+            limit: DEFAULT_LIMIT,
+            cursor: None,
+        }
     }
 }
 
@@ -144,6 +158,7 @@ pub struct Page {
 pub(super) struct Wanted<'q> {
     /// In the order of [`super::table::NAMES`].
     names: [Option<&'q str>; 4],
+    key_id: Option<&'q str>,
     pub(super) terms: [Option<u32>; 4],
     pub(super) status: Option<RangeInclusive<u16>>,
     pub(super) from: u64,
@@ -157,6 +172,7 @@ impl<'q> Wanted<'q> {
         let names = [&query.key, &query.user, &query.model, &query.channel].map(Option::as_deref);
         Self {
             names,
+            key_id: query.key_id.as_deref(),
             terms: names.map(|name| name.map(|name| short(term(name)))),
             status: query.status.map(StatusFilter::range),
             from: query.from.unwrap_or(0).max(kept_from),
@@ -181,7 +197,9 @@ impl<'q> Wanted<'q> {
 
     /// Whether the record, which the index has found, is one: names are known to it by their terms alone.
     pub(super) fn is(&self, record: &Record<'_>) -> bool {
-        self.names.iter().zip(record.names()).all(|(wanted, name)| wanted.is_none_or(|wanted| wanted == name))
+        let is_named =
+            self.names.iter().zip(record.names()).all(|(wanted, name)| wanted.is_none_or(|wanted| wanted == name));
+        is_named && self.key_id.is_none_or(|wanted| wanted == record.key_id())
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Record<'a> {
     time: Cow<'a, str>,
     status: Option<u16>,
     #[serde(borrow)]
+    key_id: Option<Text<'a>>,
+    #[serde(borrow)]
     key_name: Option<Text<'a>>,
     #[serde(borrow)]
     user: Option<Text<'a>>,
@@ -48,6 +50,11 @@ impl<'a> Record<'a> {
     pub(super) fn names(&self) -> [&str; 4] {
         [&self.key_name, &self.user, &self.model_requested, &self.channel]
             .map(|text| text.as_ref().map_or("", |text| &*text.0))
+    }
+
+    /// The id of the key; empty: none.
+    pub(super) fn key_id(&self) -> &str {
+        self.key_id.as_ref().map_or("", |text| &*text.0)
     }
 
     /// What whoever made the record said of it, with the line's length for its end.

@@ -14,7 +14,7 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use super::super::{
-    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Route,
+    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Role, Route,
     Server, Sticky, Timeouts, Tls, UpstreamKey, User, WhenFull,
 };
 use super::{CHANNEL, DIGEST, good};
@@ -267,7 +267,14 @@ ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 
     );
     assert_eq!(
         config.users,
-        [User { name: "Älice B".into(), limits: Limits::default(), price_rate: PriceRate::default(), max_keys: 10 }]
+        [User {
+            name: "Älice B".into(),
+            limits: Limits::default(),
+            price_rate: PriceRate::default(),
+            max_keys: 10,
+            role: Role::User,
+            password: None,
+        }]
     );
     let mut sha256 = [0; 32];
     for (at, byte) in sha256.iter_mut().enumerate() {
@@ -346,7 +353,9 @@ keys: [ {{ name: \"${{EMPTY:-a: b}}\", sha256: ${{DIGEST}}, enabled: ${{UNSET:-f
             name: "a, evil: [b }".into(),
             limits: Limits::default(),
             price_rate: PriceRate::default(),
-            max_keys: 10
+            max_keys: 10,
+            role: Role::User,
+            password: None,
         }]
     );
     assert_eq!(config.keys[0].name, "a: b");

@@ -91,7 +91,14 @@ fn nobody_has_more_keys_than_their_user_may_have() {
         let message = format!("names a user who may have {most} keys and has more; raise the user's `max_keys`");
         assert_eq!(wrong(&text(most + 1)), [format!("{line}:{}: `user` {message}", if most > 9 { 24 } else { 23 })]);
     }
-    appended(&[("users: [{ name: a, max_keys: 0 }]", &["7:30: `max_keys` must be a whole number from 1, not `0`"])]);
+    appended(&[
+        ("users: [{ name: a, max_keys: 0 }]", &["7:30: `max_keys` must be a whole number from 1, not `0`"]),
+        (
+            "users: [{ name: a, role: amdin }]",
+            &["7:26: `role` must be one of admin, user, not `amdin`; did you mean \"admin\"?"],
+        ),
+        ("users: [{ name: a, password: canary }]", &["7:20: unknown field `password`"]),
+    ]);
 }
 
 #[test]

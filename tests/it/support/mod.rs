@@ -7,6 +7,7 @@ mod document;
 mod gateway;
 #[allow(dead_code, reason = "the tests of the sink itself use more of it")]
 pub(crate) mod loki;
+pub(crate) mod people;
 mod raw;
 mod records;
 mod tls;

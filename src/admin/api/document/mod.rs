@@ -59,6 +59,11 @@ pub(super) fn document(table: &[Endpoint]) -> Value {
             "schemas": schemas::all(),
             "securitySchemes": {
                 "token": { "type": "http", "scheme": "bearer", "description": "The admin token." },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": "weir_session",
+                    "description": "What `/admin/api/login` sets. Changes need the header `x-weir-csrf` beside it.",
+                },
+                "clientKey": { "type": "http", "scheme": "bearer", "description": "A key, as on the data plane." },
                 "metricsToken": {
                     "type": "http", "scheme": "bearer", "description": "`admin.metrics_token`, if there is one.",
                 },
@@ -75,7 +80,11 @@ fn operation(row: &Endpoint) -> Value {
         "security": match row.access {
             Access::Open => json!([]),
             Access::Metrics => json!([{}, { "metricsToken": [] }]),
-            Access::Admin => json!([{ "token": [] }]),
+            Access::Admin => json!([{ "token": [] }, { "session": [] }]),
+            // Signing in is what makes a session.
+            Access::Person if row.path.ends_with("/login") => json!([]),
+            Access::Person => json!([{ "session": [] }]),
+            Access::Own => json!([{ "session": [] }, { "clientKey": [] }]),
         },
         "parameters": row.parameters.iter().map(parameter).collect::<Vec<_>>(),
         "responses": responses(row),

@@ -9,6 +9,7 @@ use weir_filters::balance::MAX_WEIGHT;
 use weir_filters::protocol::Protocol;
 
 use super::schemas::{count, decimal, etag, exactly, list, of, or_null, text, time, word};
+use crate::catalog::OWN_KEY_FIELDS;
 
 /// A field of an object.
 struct Field {
@@ -22,6 +23,11 @@ struct Field {
 /// Only shown.
 fn shown(name: &'static str, schema: Value) -> Field {
     Field { name, shown: Some(schema), given: None }
+}
+
+/// Only given.
+fn only_given(name: &'static str, schema: Value) -> Field {
+    Field { name, shown: None, given: Some((schema, false)) }
 }
 
 /// Shown and given in the same form, where it may be left out.
@@ -152,9 +158,17 @@ pub(super) fn all() -> Map<String, Value> {
         required.push("key".into());
     }
     all.insert("KeyMade".to_owned(), made);
+    insert_own_keys(&mut all);
 
-    let mut user =
-        vec![both("name", name()).needed(), limits(), both("price_rate", decimal()), both("max_keys", positive())];
+    let mut user = vec![
+        both("name", name()).needed(),
+        limits(),
+        both("price_rate", decimal()),
+        both("max_keys", positive()),
+        both("role", word(["admin", "user"])),
+        only_given("password", json!({ "type": "string", "minLength": 10, "writeOnly": true })),
+        shown("has_password", boolean()),
+    ];
     user.extend(common());
     insert(&mut all, "User", user);
 
@@ -195,6 +209,11 @@ pub(super) fn all() -> Map<String, Value> {
     };
     let mut shown = nullable(with_budget(rates(), json!({})));
     shown["properties"]["budget_usd"] = nullable(budget());
+    let mut own_limits = shown.clone();
+    own_limits["properties"]["used"] = or_null(of("Used"));
+    if let Some(required) = own_limits["required"].as_array_mut() {
+        required.push("used".into());
+    }
     let upstream_key =
         json!({ "name": plain_name(), "value": { "type": "string", "minLength": 1, "writeOnly": true } });
     let mut upstream_key = some(upstream_key);
@@ -212,6 +231,15 @@ pub(super) fn all() -> Map<String, Value> {
         ),
         ("UpstreamKeyNew", upstream_key),
         ("Price", price()),
+        ("OwnPrice", {
+            let mut price = price();
+            price["required"] = json!([]);
+            if let Some(fields) = price["properties"].as_object_mut() {
+                fields.remove("model");
+            }
+            price
+        }),
+        ("OwnLimits", own_limits),
         (
             "Prices",
             exactly(json!({
@@ -225,6 +253,36 @@ pub(super) fn all() -> Map<String, Value> {
         all.insert(name.to_owned(), schema);
     }
     all
+}
+
+/// A key as its user sees it: what of `Key` is named here.
+fn insert_own_keys(all: &mut Map<String, Value>) {
+    let of_key = |name: &str| {
+        let mut own = all[name].clone();
+        let is_own = |field: &str| OWN_KEY_FIELDS.contains(&field) || field == "key";
+        if let Some(properties) = own["properties"].as_object_mut() {
+            properties.retain(|field, _| is_own(field));
+        }
+        if let Some(required) = own["required"].as_array_mut() {
+            required.retain(|field| field.as_str().is_some_and(is_own));
+        }
+        own
+    };
+    let (shown, made) = (of_key("Key"), of_key("KeyMade"));
+    let given = |required: &[&str]| {
+        let fields = json!({ "name": name(), "enabled": boolean(), "expires": time() });
+        let mut given = some(fields);
+        given["required"] = json!(required);
+        if !required.is_empty() {
+            given["properties"]["name"] = name();
+            given["properties"]["like"] = or_null(text());
+        }
+        given
+    };
+    all.insert("OwnKey".to_owned(), shown);
+    all.insert("OwnKeyMade".to_owned(), made);
+    all.insert("OwnKeyNew".to_owned(), given(&["name"]));
+    all.insert("OwnKeyChange".to_owned(), given(&[]));
 }
 
 /// An entry of a price table. What is not written has its default, which depends on what is.

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::objects;
+use crate::admin::api::me::OWN_RECORD_FIELDS;
 
 /// The schema of the record, as it is published.
 const RECORD: &str = include_str!("../../../../conf/record.schema.json");
@@ -106,6 +107,12 @@ pub(super) fn all() -> Map<String, Value> {
     let statuses = exactly(json!({ "seen": count(), "applied": count(), "unread": count() }));
     let fields = json!({ "type": ["object", "null"] });
     for (name, schema) in [
+        (
+            "Session",
+            exactly(
+                json!({ "role": word(["admin", "user"]), "user": or_null(text()), "csrf": text(), "expires": time() }),
+            ),
+        ),
         ("Error", exactly(json!({ "error": error }))),
         (
             "Readiness",
@@ -150,6 +157,16 @@ fn record() -> Map<String, Value> {
     if let Some(Value::Object(defined)) = record.remove("$defs") {
         all.extend(defined.into_iter().map(|(name, schema)| (format!("Record-{name}"), schema)));
     }
+    let mut own = Value::from(record.clone());
+    own["title"] = "One's own request".into();
+    if let Some(properties) = own["properties"].as_object_mut() {
+        properties.retain(|field, _| OWN_RECORD_FIELDS.contains(&field.as_str()));
+    }
+    own["required"] = json!(OWN_RECORD_FIELDS);
+    if let Some(own) = own.as_object_mut() {
+        own.remove("$id");
+    }
+    all.insert("OwnRecord".to_owned(), own);
     all.insert("Record".to_owned(), record.into());
     all
 }

@@ -141,6 +141,7 @@ impl Model {
     fn ask(&self, question: &Question, limit: usize) -> Result<(), TestCaseError> {
         let text = |d: usize| question.names[d].map(|number| name(d, number));
         let query = Query {
+            key_id: None,
             key: text(0),
             user: text(1),
             model: text(2),

@@ -1,0 +1,221 @@
+//! Who asks: the admin token, somebody who has signed in, or somebody on this machine.
+//!
+//! Owns how that is told of a request, and what a page of a browser must show before it changes something. Knows nothing
+//! of what is asked for.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures::StreamExt;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use weir_filters::browser::{cookies, is_from_own_page};
+use weir_filters::secret::Secret;
+
+use super::api::answer;
+use super::server::Shared;
+use crate::changes::Actor;
+use crate::config::Role;
+use crate::identity::Session;
+
+/// The cookie that holds a session's token.
+pub(super) const COOKIE: &str = "weir_session";
+
+const CSRF: HeaderName = HeaderName::from_static("x-weir-csrf");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Where a connection comes from; `None`: from the socket in the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) Option<IpAddr>);
+
+/// Who was let in. It is an extension of every request to the API that was.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// Who presents the admin token.
+    Token,
+    /// Who may open the socket.
+    Socket,
+    /// Who has signed in.
+    Session(Session),
+}
+
+impl Caller {
+    /// What records of changes call this one.
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Token => Actor::Token,
+            Self::Socket => Actor::Socket,
+            Self::Session(session) => actor(session),
+        }
+    }
+}
+
+/// What records of changes call who has signed in.
+pub(super) fn actor(session: &Session) -> Actor {
+    session.user.as_deref().map_or(Actor::Token, |user| Actor::User(user.to_owned()))
+}
+
+impl Peer {
+    /// The peer of a request.
+    pub(super) fn of(parts: &Parts) -> Self {
+        parts.extensions.get().copied().unwrap_or(Self(None))
+    }
+
+    /// Whether it may say where a request came from at first: a proxy on this machine.
+    fn is_trusted(self) -> bool {
+        self.0.is_none_or(|address| address.to_canonical().is_loopback())
+    }
+
+    /// Whose tries are counted together. Behind a proxy of this machine it is the one whom that has added last.
+    pub(super) fn address(self, headers: &HeaderMap) -> IpAddr {
+        let peer = self.0.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        if !self.is_trusted() {
+            return peer;
+        }
+        let lines = headers.get_all(X_FORWARDED_FOR);
+        let last = lines.iter().next_back().and_then(|line| line.to_str().ok()?.rsplit(',').next());
+        last.and_then(|address| address.trim().parse().ok()).unwrap_or(peer)
+    }
+
+    /// Whether the request came over TLS, to a proxy of this machine: this listener speaks none.
+    pub(super) fn is_secure(self, headers: &HeaderMap) -> bool {
+        self.is_trusted() && headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https")
+    }
+
+    /// Whether nothing says that a page of somebody else has a browser ask this.
+    pub(super) fn is_own_page(self, headers: &HeaderMap) -> bool {
+        is_from_own_page(headers, self.is_trusted())
+    }
+}
+
+/// The session that a request shows; what changes something has to show more than a cookie, which browsers send along
+/// whoever asks them to.
+///
+/// # Errors
+/// The answer, if it must not be done. `Ok(None)`: there is no session.
+#[expect(clippy::result_large_err, reason = "it is the answer, and passed on at once")]
+pub(super) fn session(shared: &Shared, parts: &Parts) -> Result<Option<Session>, Response> {
+    let identity = shared.state().identity();
+    let mut found: Option<Session> = None;
+    for token in cookies(&parts.headers, COOKIE) {
+        let Some(session) = identity.session(token) else { continue };
+        if found.as_ref().is_some_and(|other| other.id != session.id) {
+            return Err(answer::unauthorized("two sessions are shown; sign in anew"));
+        }
+        found = Some(session);
+    }
+    let Some(session) = found else { return Ok(None) };
+    if is_safe(&parts.method) {
+        return Ok(Some(session));
+    }
+    let mut shown = parts.headers.get_all(CSRF).iter();
+    let is_shown = match (shown.next().and_then(|value| value.to_str().ok()), shown.next()) {
+        (Some(value), None) => Secret::new(value) == session.csrf,
+        _ => false,
+    };
+    if !is_shown || !Peer::of(parts).is_own_page(&parts.headers) {
+        return Err(csrf());
+    }
+    Ok(Some(session))
+}
+
+/// 403: another page may have asked.
+pub(super) fn csrf() -> Response {
+    let message = "a change by a session needs the header x-weir-csrf, and a page of this address that asks";
+    answer::coded(StatusCode::FORBIDDEN, "csrf", message)
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Lets administrators in. Who presents a token is judged by that alone.
+pub(super) async fn require_admin(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let caller = if parts.headers.contains_key(AUTHORIZATION) {
+        if !shared.token().admits(&parts.headers) {
+            return answer::unauthorized("the admin token is needed, as Authorization: Bearer, or a session");
+        }
+        Caller::Token
+    } else {
+        match session(&shared, &parts) {
+            Ok(Some(session)) if session.role == Role::Admin => Caller::Session(session),
+            Ok(Some(_)) => return answer::error(StatusCode::FORBIDDEN, "this is for administrators"),
+            Ok(None) => {
+                return answer::unauthorized("the admin token is needed, as Authorization: Bearer, or a session");
+            }
+            Err(response) => return response,
+        }
+    };
+    let session = if let Caller::Session(session) = &caller { Some(session.id) } else { None };
+    let response = ask(caller, Request::from_parts(parts, body), next).await;
+    let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    match session {
+        // What is followed ends with the session: each piece is passed on only while there is one.
+        Some(id) if is_stream => response.map(|body| {
+            let pieces = body.into_data_stream();
+            Body::from_stream(pieces.take_while(move |_| {
+                let is_open = shared.state().identity().is_open(id);
+                async move { is_open }
+            }))
+        }),
+        _ => response,
+    }
+}
+
+/// Who comes through the socket needs nothing more.
+pub(super) async fn through_socket(request: Request, next: Next) -> Response {
+    ask(Caller::Socket, request, next).await
+}
+
+/// Passes a request on, and leaves in the log who has changed something.
+async fn ask(caller: Caller, mut request: Request, next: Next) -> Response {
+    let change = (!is_safe(request.method())).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let actor = caller.actor();
+    request.extensions_mut().insert(actor.clone());
+    let response = next.run(request).await;
+    if let Some((method, path)) = change.filter(|_| response.status().is_success()) {
+        log::info!("{method} {path} by {}", actor.name());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let line = |&(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn only_a_proxy_of_this_machine_is_believed() {
+        let said = headers(&[("x-forwarded-for", "198.51.100.1, 203.0.113.9"), ("x-forwarded-proto", "https")]);
+        let peer = |address: &str| Peer(Some(address.parse().expect("an address")));
+        for (peer, address, secure) in [
+            (peer("127.0.0.1"), "203.0.113.9", true),
+            (peer("::ffff:127.0.0.1"), "203.0.113.9", true),
+            (peer("::1"), "203.0.113.9", true),
+            (Peer(None), "203.0.113.9", true),
+            (peer("192.0.2.1"), "192.0.2.1", false),
+        ] {
+            assert_eq!(peer.address(&said), address.parse::<IpAddr>().expect("an address"), "{peer:?}");
+            assert_eq!(peer.is_secure(&said), secure, "{peer:?}");
+        }
+        for said in [&[][..], &[("x-forwarded-for", "unknown")], &[("x-forwarded-for", "")]] {
+            assert_eq!(peer("127.0.0.1").address(&headers(said)), Ipv4Addr::LOCALHOST);
+        }
+        assert!(!peer("127.0.0.1").is_secure(&headers(&[("x-forwarded-proto", "http")])));
+    }
+}
