@@ -76,6 +76,8 @@ fn read_list(mut rest: &[u8], tags: &mut Vec<String>) -> Result<(), NoTags> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(values: &[&str]) -> Result<Option<IfMatch>, NoTags> {
@@ -118,6 +120,19 @@ mod tests {
             &[r#"*, "a""#],
         ] {
             assert_eq!(read(values), Err(NoTags), "{values:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever comes from the network is read or refused, and a tag that is read is found again.
+        #[test]
+        fn anything_is_read_or_refused(value in proptest::collection::vec(any::<u8>(), 0..64), tags in "[!#-~]{0,8}") {
+            if let Ok(Some(IfMatch::OneOf(read))) = IfMatch::read([&value[..]]) {
+                prop_assert!(read.iter().all(|tag| tag.ends_with('"') && tag.len() >= 2));
+            }
+            let tag = format!("\"{tags}\"");
+            let list = format!(", W/\"x\" ,{tag}");
+            prop_assert!(IfMatch::read([list.as_bytes()]).unwrap().unwrap().admits(&tag));
         }
     }
 

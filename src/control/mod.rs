@@ -21,8 +21,7 @@ use weir_filters::limits::{Limits, Subject};
 use crate::accounts::Limited;
 use crate::audit::Heard;
 use crate::catalog::{
-    Catalog, CatalogError, Command, Draft, Kind, NewKey, Picked, Refused, Shelves, Stored, Wanted, pick, shadows,
-    shown_prices,
+    Catalog, CatalogError, Command, Draft, Kind, NewKey, Picked, Refused, Stored, Wanted, pick, shadows,
 };
 use crate::changes::{Actor, Change, Changes};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
@@ -317,44 +316,6 @@ impl Control {
         }
     }
 
-    /// The tag of what is to be changed; `None`: it is not there, or is not one thing.
-    fn tag_of(&self, state: &State, target: Target<'_>) -> Option<String> {
-        match target {
-            Target::New | Target::Users => None,
-            Target::One(Kind::Key, id) | Target::Secret(id) => self.tag_of_object::<Key>(state, id),
-            Target::One(Kind::User, name) => self.tag_of_object::<User>(state, name),
-            Target::One(Kind::Channel, name) => self.tag_of_object::<Channel>(state, name),
-            Target::Order => Some(self.order_tag(state)),
-            Target::Prices => Some(self.tags.of_value(&prices(&state.file, state.catalog.shelves()))),
-        }
-    }
-
-    /// Of what was made here, if there is such: what the file declares is not changed anyway.
-    fn tag_of_object<T: Showable>(&self, state: &State, handle: &str) -> Option<String> {
-        let called = rows::all::<T>(state).filter(|found| found.object().is_called(handle));
-        called.last().map(|found| self.tags.of(&found))
-    }
-
-    fn order_tag(&self, state: &State) -> String {
-        self.tags.of_value(&json!(order(&state.file, state.catalog.shelves())))
-    }
-
-    /// The price table in force, where it comes from, and its tag.
-    fn tagged_prices(&self) -> Value {
-        let state = self.lock();
-        let mut prices = prices(&state.file, state.catalog.shelves());
-        prices["etag"] = self.tags.of_value(&prices).into();
-        prices
-    }
-
-    /// The names of the channels that are put in order here, in their order, and its tag.
-    fn tagged_order(&self) -> Value {
-        let state = self.lock();
-        let names: Vec<String> =
-            order(&state.file, state.catalog.shelves()).into_iter().map(|(name, _)| name).collect();
-        json!({ "names": names, "etag": self.order_tag(&state) })
-    }
-
     fn put_in_force(&self, config: &Config) -> u64 {
         let Shared { live, ledger, metrics, audit, accounts, registry, .. } = &*self.shared;
         let version = live.load().version() + 1;
@@ -403,27 +364,6 @@ impl Control {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The price table in force, and where it comes from.
-fn prices(file: &Config, shelves: &Shelves) -> Value {
-    let made = shelves.prices.as_ref().map(|prices| &prices.table);
-    let table = made.or(file.prices.as_ref());
-    let origin = table.map(|_| if made.is_some() { "api" } else { "file" });
-    json!({
-        "origin": origin,
-        "version": table.map(|table| format!("{:016x}", table.version())),
-        "models": table.map_or_else(Vec::new, |table| shown_prices(table)),
-    })
-}
-
-/// The channels that were made over the API and are in force, in their order, with their priorities.
-fn order(file: &Config, shelves: &Shelves) -> Vec<(String, u32)> {
-    let shadows = shadows::<Channel>(file);
-    let kept = shelves.channels.iter().map(|stored| &stored.meant).filter(|channel| !shadows.hide(*channel));
-    let mut order: Vec<(String, u32)> = kept.map(|channel| (channel.name.clone(), channel.failover.priority)).collect();
-    order.sort_by_key(|(_, priority)| *priority);
-    order
 }
 
 /// Everybody to whom `config` sets a limit.

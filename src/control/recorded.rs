@@ -11,8 +11,9 @@ use crate::catalog::{Kind, Object, Part, Shelf, Shelves, Stored};
 use crate::changes::Change;
 use crate::config::{Channel, Config, Key, User};
 
+use super::Target;
 use super::rows::Showable;
-use super::{Target, order, prices};
+use super::tags::{order, prices};
 
 /// What a change of `part` from `before` to `after` is recorded as: nothing, if it changes nothing.
 pub(super) fn changes(target: Target<'_>, part: Part, file: &Config, before: &Shelves, after: &Shelves) -> Vec<Change> {

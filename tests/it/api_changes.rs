@@ -179,3 +179,18 @@ async fn what_is_not_kept_is_not_recorded_either() {
     assert_eq!(told(&rows), [("token", "create", "user", Some("kept"))]);
     assert_eq!(gateway.api("users").rows().await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_process_that_takes_over_goes_on_with_the_same_record() {
+    let mut gateway = gateway().start().await;
+    let made = gateway.api("users").post(&json!({ "name": "before" })).await.expect(201);
+    let upgraded = gateway.upgrade(&[]);
+    assert!(upgraded.status.success(), "{}", String::from_utf8_lossy(&upgraded.stderr));
+    gateway.api("users").post(&json!({ "name": "after" })).await.expect(201);
+    let rows = rows(&gateway, "?kind=user").await;
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str()).collect();
+    assert_eq!(names, [Some("after"), Some("before")]);
+    let tag = made["etag"].as_str().expect("a tag");
+    let stale = gateway.admin("DELETE", "/admin/api/users/before").header("if-match", tag).send().await;
+    assert_eq!(stale.status, 412, "another process knows nothing of a tag, and takes it for an old one");
+}

@@ -3,7 +3,6 @@
 //! Owns that an unknown, a repeated or an empty parameter is a mistake: a misspelt one would otherwise be answered with
 //! everything, and a form's field that was left empty with nothing. Knows nothing of what values mean.
 
-use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::extract::Query;
@@ -99,13 +98,9 @@ pub(super) fn cursor<T: FromStr>(value: Option<&str>) -> Result<Option<T>, Mista
 }
 
 /// A word that is compared, of at most so many bytes.
-pub(super) fn word(
-    name: &str,
-    value: Option<&str>,
-    most: impl Into<usize> + Display + Copy,
-) -> Result<Option<String>, Mistake> {
+pub(super) fn word(name: &str, value: Option<&str>, most: usize) -> Result<Option<String>, Mistake> {
     match value {
-        Some(value) if value.len() > most.into() => Err(Mistake::new(name, format!("has more than {most} bytes"))),
+        Some(value) if value.len() > most => Err(Mistake::new(name, format!("has more than {most} bytes"))),
         value => Ok(value.map(str::to_owned)),
     }
 }
@@ -145,7 +140,7 @@ mod tests {
         for text in ["0", "6", "-1", "x", "99999999999999999999"] {
             assert_eq!(limit(Some(text), 5), Err(Mistake::new("limit", "must be a number from 1 to 5")), "{text}");
         }
-        assert_eq!(word("q", Some("ab"), 2_u8), Ok(Some("ab".to_owned())));
-        assert_eq!(word("q", Some("abc"), 2_u8), Err(Mistake::new("q", "has more than 2 bytes")));
+        assert_eq!(word("q", Some("ab"), 2), Ok(Some("ab".to_owned())));
+        assert_eq!(word("q", Some("abc"), 2), Err(Mistake::new("q", "has more than 2 bytes")));
     }
 }

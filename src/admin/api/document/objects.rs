@@ -53,17 +53,16 @@ fn insert(all: &mut Map<String, Value>, name: &str, fields: Vec<Field>) {
     let shown: Map<String, Value> =
         fields.iter().filter_map(|field| Some((field.name.to_owned(), field.shown.clone()?))).collect();
     all.insert(name.to_owned(), exactly(shown.into()));
-    // `null` stands for a field that is left out; in a change, for one that is taken away.
-    let given = |nullable: &dyn Fn(bool) -> bool| -> Map<String, Value> {
-        let given = fields.iter().filter_map(|field| Some((field.name, field.given.clone()?)));
-        let schema = |(name, (schema, needed)): (&str, (Value, bool))| {
-            (name.to_owned(), if nullable(needed) { or_null(schema) } else { schema })
-        };
-        given.map(schema).collect()
-    };
-    let needed: Vec<&str> =
-        fields.iter().filter(|field| matches!(field.given, Some((_, true)))).map(|field| field.name).collect();
-    let properties = given(&|needed| !needed);
+    let (mut properties, mut needed) = (Map::new(), Vec::new());
+    for field in &fields {
+        let Some((schema, is_needed)) = &field.given else { continue };
+        if *is_needed {
+            needed.push(field.name);
+        }
+        // `null` stands for a field that is left out; in a change, for one that is taken away.
+        let schema = if *is_needed { schema.clone() } else { or_null(schema.clone()) };
+        properties.insert(field.name.to_owned(), schema);
+    }
     all.insert(
         format!("{name}New"),
         json!({ "type": "object", "additionalProperties": false, "required": needed, "properties": properties }),
@@ -84,7 +83,8 @@ fn some(properties: Value) -> Value {
 }
 
 fn name() -> Value {
-    json!({ "type": "string", "pattern": "^[^\\s/*?#\\x00-\\x1f\\x7f-\\x9f]([^/*?#\\x00-\\x1f\\x7f-\\x9f]*[^\\s/*?#\\x00-\\x1f\\x7f-\\x9f])?$", "maxLength": 128 })
+    let (inner, outer) = (r"[^/*?#\x00-\x1f\x7f-\x9f]", r"[^\s/*?#\x00-\x1f\x7f-\x9f]");
+    json!({ "type": "string", "pattern": format!("^{outer}({inner}*{outer})?$"), "maxLength": 128 })
 }
 
 /// Of channels and upstream keys.
