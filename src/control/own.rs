@@ -14,7 +14,7 @@ use crate::catalog::{NewKey, Own, Owner, Refused, shadows, show, shown_price};
 use crate::config::{Key, User, Written};
 use crate::draw::{self, ClientKey};
 
-use super::rows::Known;
+use super::rows::{Known, Origin, used};
 use super::{Control, overlap, with_secret};
 
 /// Fields of a key's row that its user sees.
@@ -83,17 +83,15 @@ impl Control {
     }
 
     fn own_keys(&self, owner: &Owner) -> Vec<Value> {
-        let rows = self.all_of_keys(owner);
-        rows.into_iter().map(trimmed).collect()
-    }
-
-    fn all_of_keys(&self, owner: &Owner) -> Vec<Value> {
-        let mut rows = self.all_of::<Key>();
-        rows.retain(|row| match owner {
-            Owner::User(name) => row["user"] == name.as_str(),
-            Owner::Key { id, .. } => row["id"] == id.as_str() && row["shadowed"] == false,
-        });
-        rows
+        let known = Known::of(&self.shared);
+        let state = self.lock();
+        let shadows = shadows::<Key>(&state.file);
+        let declared = state.file.keys.iter().filter(|key| is_of(key, owner));
+        let declared = declared.map(|key| known.row(key, Origin::File));
+        let made = state.catalog.shelves().keys.iter().map(|stored| &stored.meant);
+        let made = made.filter(|key| is_of(key, owner));
+        let made = made.map(|key| known.row(key, Origin::Api { shadowed: shadows.hide(key) }));
+        declared.chain(made).map(trimmed).collect()
     }
 
     /// The limits of the user, or of the key alone.
@@ -117,7 +115,7 @@ impl Control {
             }
         };
         let mut shown = show::limits(&limits.unwrap_or_default());
-        shown["used"] = Known::of(&self.shared).used(subject, name);
+        shown["used"] = used(&self.shared, subject, name);
         shown
     }
 
@@ -130,11 +128,7 @@ impl Control {
             let made = shelves.keys.iter().map(|stored| &stored.meant).filter(|key| !shadows.hide(*key));
             let keys = state.file.keys.iter().chain(made);
             let now = SystemTime::now();
-            let of_owner = |key: &&Key| match owner {
-                Owner::User(name) => key.user.as_deref() == Some(name),
-                Owner::Key { id, .. } => key.id() == *id,
-            };
-            let own: Vec<&Key> = keys.filter(of_owner).collect();
+            let own: Vec<&Key> = keys.filter(|key| is_of(key, owner)).collect();
             let is_alive = |key: &&&Key| key.enabled && key.expires.is_none_or(|end| end > now);
             let terms: Option<Vec<Key>> =
                 (!own.is_empty()).then(|| own.iter().filter(is_alive).map(|key| (*key).clone()).collect());
@@ -154,6 +148,14 @@ impl Control {
         let offered = self.shared.live.load().offered(permitted);
         let row = |(model, tariff): (String, Option<weir_filters::price::Tariff>)| json!({ "model": model, "prices": tariff.map(|tariff| shown_price(&tariff.at(rate))) });
         offered.into_iter().map(row).collect()
+    }
+}
+
+/// Whether a key is the user's, or the very one that asks.
+fn is_of(key: &Key, owner: &Owner) -> bool {
+    match owner {
+        Owner::User(name) => key.user.as_deref() == Some(name),
+        Owner::Key { id, .. } => key.id() == *id,
     }
 }
 

@@ -58,17 +58,17 @@ impl<'s> Known<'s> {
         row.insert("origin".to_owned(), word.into());
         row.insert("shadowed".to_owned(), shadowed.into());
         let (subject, name) = object.account();
-        let used = if shadowed { Value::Null } else { self.used(subject, &name) };
+        let used = if shadowed { Value::Null } else { used(self.shared, subject, &name) };
         row.insert("used".to_owned(), used);
         object.add(self, &mut row);
         row.into()
     }
+}
 
-    /// What is used of somebody's limits; `null` where there are none: nothing is counted against any.
-    pub(super) fn used(&self, subject: Subject, name: &str) -> Value {
-        let account = self.shared.accounts.find(subject, name);
-        account.map(|account| show::in_use(&account.in_use(self.shared.accounts.at(now_ms())))).into()
-    }
+/// What is used of somebody's limits; `null` where there are none: nothing is counted against any.
+pub(super) fn used(shared: &Shared, subject: Subject, name: &str) -> Value {
+    let account = shared.accounts.find(subject, name);
+    account.map(|account| show::in_use(&account.in_use(shared.accounts.at(now_ms())))).into()
 }
 
 impl Showable for Key {

@@ -272,6 +272,7 @@ impl Identity {
     async fn check(&self, name: &str, password: Secret, from: IpAddr) -> Result<Member, NotIn> {
         let attempt = self.attempt(Some(name), from)?;
         let Some(place) = self.worker.place() else {
+            lock(&self.attempts).was_not_looked_at(attempt);
             return Err(NotIn::Throttled { retry_s: 1 });
         };
         let inner = Arc::clone(&self.inner);

@@ -206,6 +206,10 @@ async fn a_user_may_do_nothing_of_what_administrators_do() {
     assert_eq!(answered(request).await.0, 200);
     let both = bench.request("GET", "/admin/api/usage?by=key").header("cookie", &root.cookie).bearer_auth("wrong");
     assert_eq!(code(both).await.0, 401, "who presents a token is judged by it");
+    let proxy = bench.request("GET", "/admin/api/usage?by=key").header("authorization", "Basic cHJveHk6eA==");
+    assert_eq!(answered(proxy.header("cookie", &root.cookie)).await.0, 200, "that is for a proxy on the way");
+    let proxy = bench.request("GET", "/api/usage/stats?by=key").header("authorization", "Basic cHJveHk6eA==");
+    assert_eq!(answered(proxy.header("cookie", &root.cookie)).await.0, 200);
     let two = format!("{}; {}", root.cookie, browser.cookie);
     assert_eq!(code(bench.request("GET", "/admin/api/session").header("cookie", two)).await.0, 401);
     let one = format!("weir_session=x; {}", root.cookie);
