@@ -246,6 +246,26 @@ async fn what_is_followed_ends_with_the_session() {
 }
 
 #[tokio::test]
+async fn few_wait_for_their_passwords_to_be_looked_at_and_nobody_else_waits_for_them() {
+    let home = tempfile::tempdir().unwrap();
+    let gateway = Gateway { identity: Identity::open(home.path()).unwrap(), ..Gateway::new() };
+    let bench = Bench::with(gateway, None, Limits::DEFAULT);
+    let logins = (0..60).map(|n| {
+        let body = json!({ "username": format!("user-{n}"), "password": "wrong password" }).to_string();
+        let request = bench.request("POST", "/admin/api/login").header("x-forwarded-for", format!("198.51.100.{n}"));
+        async move { request.body(body).send().await.unwrap().status().as_u16() }
+    });
+    let logins = tokio::spawn(futures::future::join_all(logins.collect::<Vec<_>>()));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(bench.get("/healthz", None).await, (200, "ok".into()));
+    assert!(!logins.is_finished(), "passwords take longer than that");
+    let statuses = logins.await.unwrap();
+    let with = |status| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!(with(401) + with(429), 60, "{statuses:?}");
+    assert!(with(401) >= 16 && with(429) > 0, "{statuses:?}");
+}
+
+#[tokio::test]
 async fn a_name_that_nobody_has_costs_a_hash_too() {
     let home = tempfile::tempdir().unwrap();
     let gateway = Gateway { identity: Identity::open(home.path()).unwrap(), ..Gateway::new() };
