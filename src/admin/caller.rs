@@ -1,7 +1,7 @@
 //! Who asks: the admin token, somebody who has signed in, or somebody on this machine.
 //!
-//! Owns how that is told of a request, and what a page of a browser must show before it changes something. Knows nothing
-//! of what is asked for.
+//! Owns how that is told of a request, and what a page of a browser must show before it changes something. Knows
+//! nothing of what is asked for.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

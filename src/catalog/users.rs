@@ -14,8 +14,8 @@ use super::{Draft, Object, Refused, Stored};
 /// No name: behind it lies another path of the API.
 const RESERVED: &str = "price-rate";
 
-/// What is to become of a user's password. It is no field of the draft's: what is drafted is shown in mistakes, and what
-/// is kept is a hash.
+/// What is to become of a user's password. It is no field of the draft's: what is drafted is shown in mistakes, and
+/// what is kept is a hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Password {
     /// It stays as it is.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use weir_filters::glob::Glob;
 use weir_filters::limits::Subject;
+use weir_filters::price::Tariff;
 use weir_filters::protocol::Protocol;
 
 use crate::catalog::{NewKey, Own, Owner, Refused, shadows, show, shown_price};
@@ -146,7 +147,10 @@ impl Control {
             Some(keys) => keys.iter().any(|key| permits(key, protocol, model, channel)),
         };
         let offered = self.shared.live.load().offered(permitted);
-        let row = |(model, tariff): (String, Option<weir_filters::price::Tariff>)| json!({ "model": model, "prices": tariff.map(|tariff| shown_price(&tariff.at(rate))) });
+        let row = |(model, tariff): (String, Option<Tariff>)| {
+            let prices = tariff.map(|tariff| shown_price(&tariff.at(rate)));
+            json!({ "model": model, "prices": prices })
+        };
         offered.into_iter().map(row).collect()
     }
 }

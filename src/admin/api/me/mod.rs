@@ -1,8 +1,8 @@
 //! `/api`: what users, and whoever has a client key, see of themselves.
 //!
-//! Owns whose figures are shown: those of the user who has signed in, or of the key alone that is presented, in any form
-//! that the data plane takes. Whoever asks cannot ask for another's, because nobody is asked whose they want. The rate
-//! at which somebody is charged, channels and upstreams are in no answer here.
+//! Owns whose figures are shown: those of the user who has signed in, or of the key alone that is presented, in any
+//! form that the data plane takes. Whoever asks cannot ask for another's, because nobody is asked whose they want. The
+//! rate at which somebody is charged, channels and upstreams are in no answer here.
 
 mod keys;
 mod records;
