@@ -121,6 +121,14 @@ impl Attempts {
         }
     }
 
+    /// It was not looked at: it does not count either.
+    pub fn was_not_looked_at(&mut self, attempt: Attempt) {
+        self.addresses.give_back(attempt.subjects.address);
+        if let Some(counted) = attempt.counted {
+            self.names.give_back(counted);
+        }
+    }
+
     fn known_place(&self, pair: u64) -> usize {
         usize::try_from(pair % self.known.len() as u64).unwrap_or_default()
     }
@@ -186,6 +194,8 @@ mod tests {
     #[test]
     fn strangers_do_not_lock_out_who_has_been_right_before() {
         let mut attempts = Attempts::new(PACE, PACE, 4096);
+        let not_seen = attempts.begin(subjects(Some(9), 1), 0).unwrap();
+        attempts.was_not_looked_at(not_seen);
         let own = attempts.begin(subjects(Some(9), 1), 0).unwrap();
         attempts.was_right(own);
         for address in 2..5 {

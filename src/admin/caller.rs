@@ -1,7 +1,7 @@
 //! Who asks: the admin token, somebody who has signed in, or somebody on this machine.
 //!
-//! Owns how that is told of a request, and what a page of a browser must show before it changes something. Knows nothing
-//! of what is asked for.
+//! Owns how that is told of a request, and what a page of a browser must show before it changes something. Knows
+//! nothing of what is asked for.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -135,10 +135,18 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
+/// Whether a token is presented. What else is in the header is for a proxy on the way.
+fn presents_bearer(headers: &HeaderMap) -> bool {
+    let is_bearer = |value: &http::HeaderValue| {
+        value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+    };
+    headers.get_all(AUTHORIZATION).iter().any(is_bearer)
+}
+
 /// Lets administrators in. Who presents a token is judged by that alone.
 pub(super) async fn require_admin(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let caller = if parts.headers.contains_key(AUTHORIZATION) {
+    let caller = if presents_bearer(&parts.headers) {
         if !shared.token().admits(&parts.headers) {
             return answer::unauthorized("the admin token is needed, as Authorization: Bearer, or a session");
         }

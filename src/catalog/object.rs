@@ -1,7 +1,7 @@
 //! An object as it is kept: as it was written, and as it is meant.
 //!
-//! Owns what the kinds have in common, and the fields that a key and a user have beside those of the file. Knows nothing
-//! of documents and of other objects.
+//! Owns what the kinds have in common, and the fields that a key and a user have beside those of the file. Knows
+//! nothing of documents and of other objects.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -4,9 +4,9 @@
 //! others like those they have. No IO, no clock, no randomness.
 //!
 //! A key is made like another one of the user's: it may do the same, and nothing more. A key that has limits of its own
-//! is not made twice, because two of them would have twice the limits; what a user may use in all belongs to the user. A
-//! user without any key has what the user's own limits leave. The last key that an administrator has bound in some way
-//! stays, or it would be forgotten that it was.
+//! is not made twice, because two of them would have twice the limits; what a user may use in all belongs to the user.
+//! A user without any key has what the user's own limits leave. The last key that an administrator has bound in some
+//! way stays, or it would be forgotten that it was.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -188,8 +188,8 @@ impl Draft<'_> {
         if let Some(key) = candidates.find(may_be_had_twice) {
             return Ok(Some((*key).clone()));
         }
-        let message = "an administrator has to make this key: what you have is disabled, over, or has limits of its own, \
-                       which a second key would double";
+        let message = "an administrator has to make this key: what you have is disabled, over, or has limits of its \
+                       own, which a second key would double";
         Err(Refused::conflict("not_granted", message.to_owned()))
     }
 

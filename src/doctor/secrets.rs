@@ -13,7 +13,14 @@ use crate::config::Config;
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 
 /// What a gateway writes below its data directory with secrets, or their digests, in it.
-const MADE: [&str; 3] = ["admin-token.sha256", "catalog/channels.json", "catalog/keys.json"];
+const MADE: [&str; 6] = [
+    "admin-token.sha256",
+    "catalog/channels.json",
+    "catalog/keys.json",
+    "catalog/logins.json",
+    "catalog/users.json",
+    "sessions.json",
+];
 
 /// A finding for each file that may be read or written by too many; one for all if there is none. `files` are
 /// those that the configuration is read from.

@@ -1,8 +1,8 @@
 //! People who sign in: their passwords, their sessions, and how often somebody may try.
 //!
 //! Owns who is signed in, `sessions.json` in the data directory, and one thread for all that takes time. It refuses to
-//! know what HTTP is, what a role may do, and where users and their hashes are kept: the configuration in force tells it
-//! (`control`). Nothing here runs on a thread that carries traffic.
+//! know what HTTP is, what a role may do, and where users and their hashes are kept: the configuration in force tells
+//! it (`control`). Nothing here runs on a thread that carries traffic.
 //!
 //! A session holds a stamp of the credential that it began with. It counts as long as the configuration says the same:
 //! another password, another role, no user or another admin token end it, whoever makes the change and however.
@@ -272,6 +272,7 @@ impl Identity {
     async fn check(&self, name: &str, password: Secret, from: IpAddr) -> Result<Member, NotIn> {
         let attempt = self.attempt(Some(name), from)?;
         let Some(place) = self.worker.place() else {
+            lock(&self.attempts).was_not_looked_at(attempt);
             return Err(NotIn::Throttled { retry_s: 1 });
         };
         let inner = Arc::clone(&self.inner);
@@ -323,8 +324,8 @@ impl Identity {
 }
 
 impl Inner {
-    /// Changes the sessions and writes them down. A disk that takes nothing keeps nobody out: what it does not have ends
-    /// with this process, or comes back with the next one.
+    /// Changes the sessions and writes them down. A disk that takes nothing keeps nobody out: what it does not have
+    /// ends with this process, or comes back with the next one.
     fn change(&self, make: impl FnOnce(&mut Sessions)) -> Result<(), NotIn> {
         let _writing = lock(&self.writing);
         if self.frozen.load(Ordering::Acquire) > 0 {

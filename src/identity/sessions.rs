@@ -1,7 +1,7 @@
 //! Sessions: who has signed in, until when, and whether what they signed in with still counts.
 //!
-//! Owns the table and its rules; a session is known by the SHA-256 of a token that only the browser has. Knows no clock,
-//! no disk and no HTTP.
+//! Owns the table and its rules; a session is known by the SHA-256 of a token that only the browser has. Knows no
+//! clock, no disk and no HTTP.
 
 use std::collections::HashMap;
 use std::fmt;

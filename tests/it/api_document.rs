@@ -10,6 +10,8 @@ use crate::support::{Answer, Document, Gateway, Operation, Upstream, answer, gat
 /// What the gateway says when it breaks, is too slow, full or on its way out. The tests beside the listener have them.
 const INTERNAL: [&str; 4] = ["failed", "unavailable", "full", "upgrading"];
 
+const PASSWORD: &str = "correct horse";
+
 async fn ok() -> Upstream {
     let body = r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}}"#;
     upstream([answer(200, &[("content-type", "application/json")], body)]).await
@@ -78,7 +80,13 @@ async fn scene() -> (Scene, Upstream) {
     let request = served.header("x-weir-request-id").to_owned();
     let mut scene = Scene { gateway, document, key: String::new(), request };
     scene
-        .expect("POST", "users", json!({ "name": "made", "limits": { "budget_usd": { "day": "5" } } }), 201, None)
+        .expect(
+            "POST",
+            "users",
+            json!({ "name": "made", "password": PASSWORD, "limits": { "budget_usd": { "day": "5" } } }),
+            201,
+            None,
+        )
         .await;
     scene.expect("POST", "channels", channel("made"), 201, None).await;
     let fields = json!({ "name": "made", "user": "made", "channels": ["made"], "limits": { "rpm": 5 } });
@@ -97,7 +105,7 @@ async fn every_answer_is_as_the_document_says_and_every_one_it_lists_is_given() 
     let mut document = scene.document;
     without_a_history(&mut document).await;
     let listed: BTreeSet<_> = document
-        .cases()
+        .cases(Operation::is_for_no_user)
         .into_iter()
         .filter(|(id, status, code)| {
             !code.as_deref().is_some_and(|code| INTERNAL.contains(&code)) && (id.as_str(), *status) != ("readyz", 503)
@@ -185,8 +193,17 @@ async fn works(scene: &mut Scene) {
 /// What every endpoint of a sort refuses in the same way.
 async fn is_refused_in_general(scene: &mut Scene) {
     let stale = Some("\"0000000000000000\"");
-    for operation in scene.operations(|_| true) {
+    let user = scene.gateway.browser("made", PASSWORD).await;
+    for operation in scene.operations(Operation::is_for_no_user) {
         let (method, path) = (operation.method.as_str(), scene.path(&operation));
+        for (code, csrf) in [("csrf", ""), ("forbidden", &*user.csrf)] {
+            if operation.refuses(code) {
+                let request = scene.gateway.admin_request(method, &path).header("cookie", &user.cookie);
+                let answer = request.header("x-weir-csrf", csrf).send().await;
+                assert_eq!((answer.status, &answer.json()["error"]["code"]), (403, &json!(code)), "{method} {path}");
+                scene.document.check(method, &path, &answer);
+            }
+        }
         if operation.refuses("unauthorized") {
             let answer = scene.gateway.admin_request(method, &path).send().await;
             assert_eq!(answer.status, 401, "{method} {path}");
@@ -311,5 +328,58 @@ async fn without_a_history(document: &mut Document) {
         let answer = gateway.admin("GET", path).send().await;
         assert_eq!(answer.status, 409);
         document.check("GET", path, &answer);
+    }
+}
+
+#[tokio::test]
+async fn what_people_are_answered_is_as_the_document_says() {
+    let (mut scene, _upstream) = scene().await;
+    let user = scene.gateway.browser("made", PASSWORD).await;
+    let own = format!("/api/keys/{}", scene.key);
+    let mut asked = BTreeSet::new();
+    for (method, path, body, status) in [
+        ("GET", "/admin/api/session", json!(null), 200),
+        ("POST", "/admin/api/password", json!({ "old": "wrong", "new": "horse correct" }), 403),
+        ("POST", "/admin/api/password", json!({ "old": PASSWORD, "new": "short" }), 400),
+        ("POST", "/admin/api/password", json!({ "old": PASSWORD, "new": "horse correct" }), 204),
+        ("GET", "/api/usage/summary", json!(null), 200),
+        ("GET", "/api/usage/daily?from=0", json!(null), 200),
+        ("GET", "/api/usage/daily?from=x", json!(null), 400),
+        ("GET", "/api/usage/monthly", json!(null), 200),
+        ("GET", "/api/usage/stats?by=model", json!(null), 200),
+        ("GET", "/api/usage/stats?by=key", json!(null), 200),
+        ("GET", "/api/usage/stats", json!(null), 400),
+        ("GET", "/api/usage/records?limit=5", json!(null), 200),
+        ("GET", "/api/usage/models", json!(null), 200),
+        ("GET", "/api/keys", json!(null), 200),
+        ("POST", "/api/keys", json!({ "name": "mine" }), 409),
+        ("POST", "/api/keys", json!({ "name": "mine", "limits": {} }), 400),
+        ("PATCH", &own, json!({ "name": "renamed" }), 200),
+        ("POST", &format!("{own}/rotate"), json!({}), 200),
+        ("PATCH", "/api/keys/nobodys", json!({ "name": "renamed" }), 404),
+        ("DELETE", "/api/keys/nobodys", json!(null), 404),
+        ("POST", "/admin/api/logout", json!(null), 204),
+        ("GET", "/admin/api/session", json!(null), 401),
+    ] {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = user.ask(&scene.gateway, method, path).body(body);
+        let answer = request.send().await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        scene.document.check(method, path, &answer);
+        asked.insert((method, path.split(['?']).next().unwrap_or_default().replace(&scene.key, "{id}")));
+    }
+    for credential in
+        [json!({ "username": "made", "password": "horse correct" }), json!({ "token": "wrong" }), json!({})]
+    {
+        let answer = scene.gateway.login(&credential).await;
+        scene.document.check("POST", "/admin/api/login", &answer);
+    }
+    for operation in scene.operations(|operation| !operation.is_for_no_user()) {
+        let (method, path) = (operation.method.as_str(), scene.path(&operation));
+        let is_asked = asked.iter().any(|(m, p)| *m == method && (*p == operation.path || p.ends_with("nobodys")));
+        assert!(is_asked || operation.path.ends_with("/login"), "nobody asks {method} {path}");
+        let answer = scene.gateway.admin_request(method, &path).header("x-weir-csrf", "wrong").send().await;
+        assert!([400, 401].contains(&answer.status), "{method} {path}: {}", answer.status);
+        scene.document.check(method, &path, &answer);
     }
 }

@@ -187,6 +187,22 @@ async fn administration(gateway: &Gateway, seen: &mut Seen) -> Vec<String> {
     }
     ask("DELETE", "channels/made", None).await;
     ask("POST", "channels", Some(channel)).await;
+    let person = json!({ "name": "person", "password": PASSWORD });
+    ask("POST", "users", Some(person)).await;
+    for password in [PASSWORD, MISPLACED] {
+        let credential = json!({ "username": "person", "password": password });
+        let login = gateway.login(&credential).await;
+        seen.add("login", login.text());
+        if let Some((_, token)) = login.header("set-cookie").split(';').next().and_then(|cookie| cookie.split_once('='))
+        {
+            let session =
+                gateway.admin_request("GET", "/admin/api/session").header("cookie", format!("weir_session={token}"));
+            seen.answer("session", &session.send().await);
+            made.push(token.to_owned());
+        }
+    }
+    // People type passwords into the wrong field.
+    seen.add("login", gateway.login(&json!({ "username": MISPLACED, "password": "x" })).await.text());
     made
 }
 

@@ -141,7 +141,7 @@ async fn a_password_is_never_shown_and_never_kept() {
 
 #[tokio::test]
 async fn a_declared_user_is_given_a_password_by_command_and_by_the_api() {
-    let gateway = with_alice().await;
+    let mut gateway = with_alice().await;
     let patched =
         gateway.api("users/declared").patch(&json!({ "password": PASSWORD, "role": "admin" })).await.expect(200);
     assert_eq!(
@@ -157,8 +157,14 @@ async fn a_declared_user_is_given_a_password_by_command_and_by_the_api() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let made = text.lines().find_map(|line| line.strip_prefix("password, shown this once: ")).expect("a password");
     assert_eq!((made.len(), root.status(&gateway).await), (23, 401));
-    gateway.browser("declared", made).await;
-    assert_eq!(gateway.admin("POST", "/admin/api/reload").send().await.status, 200);
+    let root = gateway.browser("declared", made).await;
+    let reload = async |gateway: &Gateway| gateway.admin("POST", "/admin/api/reload").send().await.status;
+    assert_eq!((reload(&gateway).await, root.status(&gateway).await), (200, 200));
+    let users = json!([{ "name": "declared", "max_keys": 5 }]);
+    gateway.rewrite(|config| config["users"] = json!([]));
+    assert_eq!((reload(&gateway).await, root.status(&gateway).await), (200, 401), "who is not declared any more");
+    gateway.rewrite(|config| config["users"] = users);
+    assert_eq!((reload(&gateway).await, root.status(&gateway).await), (200, 401));
     gateway.browser("declared", made).await;
 }
 

@@ -27,6 +27,7 @@ const HIDDEN: [&str; 13] = [
 
 /// alice has two keys and a rate, bob has one of each; the prices are 3 and 6 dollars a million, and 2 a request.
 async fn with_people(mock: &Mock) -> Gateway {
+    let budget = json!({ "budget_usd": { "total": "1000" } });
     let channel = openai(mock.address()).named("canary-channel").models(&["gpt-4o", "gpt-*"]);
     let gateway = gateway()
         .channel(channel.maps("gpt-4o", "canary-mapped").maps("gpt-5", "gpt-5"))
@@ -35,7 +36,7 @@ async fn with_people(mock: &Mock) -> Gateway {
         .key(key_named("bobs").with("user", "bob"))
         .key(key_named("alone").with("user", Value::Null))
         .key(key_named("disabled").with("user", "alice").with("enabled", false))
-        .with("users", json!([{ "name": "alice", "price_rate": RATE, "limits": { "budget_usd": { "total": "1000" } } }, { "name": "bob" }]))
+        .with("users", json!([{ "name": "alice", "price_rate": RATE, "limits": budget }, { "name": "bob" }]))
         .file("prices.yaml", "models: { '*': { input: 3, output: 6, per_request: 2 } }")
         .with("prices", "prices.yaml")
         .start()

@@ -46,8 +46,5 @@ pub(super) const NOT_KEPT: Problem =
     problem(500, "not_kept", "the disk did not take it; the message says what holds now");
 pub(super) const UNAVAILABLE: Problem = problem(503, "unavailable", "it cannot be answered now, or takes too long");
 
-/// What keeps everybody out who is no administrator.
-pub(super) const NO_ADMIN: [Problem; 3] = [UNAUTHORIZED, FORBIDDEN, CSRF];
-
 /// What may keep any change from being made.
 pub(super) const CHANGE: [Problem; 3] = [NOT_KEPT, UPGRADING, FULL];

@@ -156,7 +156,10 @@ impl Endpoint {
         T: 'static,
     {
         assert!(path.strip_prefix(API).is_some_and(|rest| rest.starts_with('/')), "{path} is not below {API}");
-        Self::new(method, path, id, Access::Admin, handler).refuses(&problem::NO_ADMIN)
+        let is_read = method == Method::GET;
+        let row =
+            Self::new(method, path, id, Access::Admin, handler).refuses(&[problem::UNAUTHORIZED, problem::FORBIDDEN]);
+        if is_read { row } else { row.refuses(&[problem::CSRF]) }
     }
 
     /// Signing in, and what concerns whoever has; its path is below [`API`].

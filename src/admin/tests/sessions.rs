@@ -206,6 +206,10 @@ async fn a_user_may_do_nothing_of_what_administrators_do() {
     assert_eq!(answered(request).await.0, 200);
     let both = bench.request("GET", "/admin/api/usage?by=key").header("cookie", &root.cookie).bearer_auth("wrong");
     assert_eq!(code(both).await.0, 401, "who presents a token is judged by it");
+    let proxy = bench.request("GET", "/admin/api/usage?by=key").header("authorization", "Basic cHJveHk6eA==");
+    assert_eq!(answered(proxy.header("cookie", &root.cookie)).await.0, 200, "that is for a proxy on the way");
+    let proxy = bench.request("GET", "/api/usage/stats?by=key").header("authorization", "Basic cHJveHk6eA==");
+    assert_eq!(answered(proxy.header("cookie", &root.cookie)).await.0, 200);
     let two = format!("{}; {}", root.cookie, browser.cookie);
     assert_eq!(code(bench.request("GET", "/admin/api/session").header("cookie", two)).await.0, 401);
     let one = format!("weir_session=x; {}", root.cookie);
@@ -239,6 +243,26 @@ async fn what_is_followed_ends_with_the_session() {
     assert_eq!(answered(out.header("x-weir-csrf", &browser.csrf)).await.0, 204);
     tell();
     assert_eq!(events.chunk().await.unwrap(), None, "what came after is not said");
+}
+
+#[tokio::test]
+async fn few_wait_for_their_passwords_to_be_looked_at_and_nobody_else_waits_for_them() {
+    let home = tempfile::tempdir().unwrap();
+    let gateway = Gateway { identity: Identity::open(home.path()).unwrap(), ..Gateway::new() };
+    let bench = Bench::with(gateway, None, Limits::DEFAULT);
+    let logins = (0..60).map(|n| {
+        let body = json!({ "username": format!("user-{n}"), "password": "wrong password" }).to_string();
+        let request = bench.request("POST", "/admin/api/login").header("x-forwarded-for", format!("198.51.100.{n}"));
+        async move { request.body(body).send().await.unwrap().status().as_u16() }
+    });
+    let logins = tokio::spawn(futures::future::join_all(logins.collect::<Vec<_>>()));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(bench.get("/healthz", None).await, (200, "ok".into()));
+    assert!(!logins.is_finished(), "passwords take longer than that");
+    let statuses = logins.await.unwrap();
+    let with = |status| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!(with(401) + with(429), 60, "{statuses:?}");
+    assert!(with(401) >= 16 && with(429) > 0, "{statuses:?}");
 }
 
 #[tokio::test]

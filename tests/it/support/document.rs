@@ -34,6 +34,13 @@ impl Operation {
         parameters.iter().any(|parameter| parameter["name"] == what || parameter["in"] == what)
     }
 
+    /// Whether it is for administrators, or for anybody.
+    pub(crate) fn is_for_no_user(&self) -> bool {
+        let ways = self.says["security"].as_array().expect("ways");
+        let by = |scheme: &str| ways.iter().any(|way| way.get(scheme).is_some());
+        by("token") || !(by("session") || self.id() == "login")
+    }
+
     /// Whether it takes a body of JSON.
     pub(crate) fn reads_json(&self) -> bool {
         self.says["requestBody"]["content"].get("application/json").is_some()
@@ -79,9 +86,9 @@ impl Document {
         operations
     }
 
-    /// Every answer that it lists.
-    pub(crate) fn cases(&self) -> BTreeSet<Case> {
-        self.operations().iter().flat_map(Operation::cases).collect()
+    /// Every answer that it lists of those operations.
+    pub(crate) fn cases(&self, of: impl Fn(&Operation) -> bool) -> BTreeSet<Case> {
+        self.operations().iter().filter(|operation| of(operation)).flat_map(Operation::cases).collect()
     }
 
     fn operation(&self, method: &str, path: &str) -> Operation {
