@@ -20,7 +20,7 @@ use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
 use crate::admin::{
-    self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
+    self, AdminHandle, AdminOptions, AdminState, AdminToken, Console, NotReady, RequestsError, Unopened, UsageError,
 };
 use crate::audit::{self, Audit, Filter, Following};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
@@ -157,6 +157,7 @@ impl Gateway {
         let audit = Audit::start(config.server.threads, &config.data_dir).map_err(failed)?;
         audit.apply(config);
         let registry = Registry::default();
+        catalog.drained().for_each(|name| registry.drain(name, true));
         let snapshot = Snapshot::new(1, &merged, &metrics, &accounts, &registry, Some(ledger.id()));
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
@@ -375,6 +376,12 @@ struct State {
     reloader: Option<Reloader>,
     opening: Opening,
     words: Words,
+}
+
+impl Console for State {
+    fn drain(&self, channel: &str, is_drained: bool) -> Result<serde_json::Value, Refused> {
+        self.control.drain(channel, is_drained)
+    }
 }
 
 impl AdminState for State {

@@ -6,6 +6,7 @@
 pub mod api;
 mod auth;
 pub mod client;
+mod console;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use weir_filters::secret::Secret;
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
+pub use self::console::Console;
 use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Refused};
 use crate::import::Report;
@@ -35,7 +37,7 @@ use crate::socket_file::{self, Socket};
 pub const SOCKET: &str = "admin.sock";
 
 /// What the admin listener shows and does.
-pub trait AdminState: Send + Sync + 'static {
+pub trait AdminState: Console {
     /// What keeps the gateway from serving; empty: it is ready. Called on the listener's own thread, so it must
     /// read memory only. Anyone may see it: it must hold no secret.
     fn readiness(&self) -> Vec<NotReady>;

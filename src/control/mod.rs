@@ -3,6 +3,7 @@
 //! Owns the file's configuration as it was last read, the catalogue beside it, and the moment at which both
 //! become another snapshot. Nothing here runs on a thread that carries traffic, and no request waits for it.
 
+mod drain;
 mod rows;
 
 use std::path::Path;
@@ -125,6 +126,9 @@ impl Control {
                     Kind::User => draft.remove_user(&handle),
                     Kind::Channel => draft.remove_channel(&handle),
                 })?;
+                if kind == Kind::Channel {
+                    self.forget_drained(&handle);
+                }
                 log::info!("the {} {handle} was removed over the admin API", kind.name());
                 Ok(Value::Null)
             }
@@ -246,7 +250,7 @@ impl Control {
     }
 
     fn all_of<T: Showable>(&self) -> Vec<Value> {
-        let known = Known::of(&self.shared);
+        let known = Known::of(&self.shared, T::KIND);
         let state = self.lock();
         let shadows = shadows::<T>(&state.file);
         let declared = T::of(&state.file).iter().map(|declared| known.row(declared, Origin::File));
@@ -257,7 +261,7 @@ impl Control {
     }
 
     fn rows_of<T: Showable>(&self, made: &[Arc<Stored<T>>]) -> Vec<Value> {
-        let known = Known::of(&self.shared);
+        let known = Known::of(&self.shared, T::KIND);
         let state = self.lock();
         let shadows = shadows::<T>(&state.file);
         let origin = |object: &T| Origin::Api { shadowed: shadows.hide(object) };

@@ -27,6 +27,7 @@ mod pace;
 pub(crate) mod priority;
 mod query;
 mod read_only;
+mod recency;
 mod record;
 mod reserved;
 mod rows;
@@ -37,6 +38,7 @@ mod view;
 pub(crate) mod wire;
 mod work;
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -297,6 +299,11 @@ impl Ledger {
     /// The figures of every key over all time, by the key's id; as fresh as [`Ledger::usage`].
     pub fn key_totals(&self) -> Vec<KeyTotal> {
         self.inner.caught_up().view.key_totals()
+    }
+
+    /// When each user's latest request arrived, in milliseconds since 1970-01-01 UTC; as fresh as [`Ledger::usage`].
+    pub fn user_last_used(&self) -> HashMap<String, u64> {
+        self.inner.caught_up().view.user_last_used()
     }
 
     /// The figures of every operation and model over all days; as fresh as [`Ledger::usage`].

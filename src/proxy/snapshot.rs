@@ -141,6 +141,11 @@ impl Snapshot {
         &self.channels
     }
 
+    /// How many requests a channel serves.
+    pub(crate) fn in_flight(&self, channel: &Channel) -> u64 {
+        self.handles.channel(channel.index()).in_flight()
+    }
+
     /// Puts the health of the channels into their gauges.
     pub(crate) fn show_health(&self, now: Instant) {
         for channel in self.channels.iter() {

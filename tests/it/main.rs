@@ -20,6 +20,7 @@ mod crash;
 mod credentials;
 mod disconnects;
 mod doctor;
+mod drain;
 mod edge;
 mod edges;
 mod editing;

@@ -134,7 +134,7 @@ fn created(object: Value) -> Response {
     answer::json(StatusCode::CREATED, &object)
 }
 
-fn refused(refused: &Refused) -> Response {
+pub(super) fn refused(refused: &Refused) -> Response {
     match refused {
         Refused::Invalid(wrong) => answer::invalid(wrong.iter().map(|wrong| (&*wrong.field, &*wrong.message))),
         Refused::NotFound(kind) => answer::error(StatusCode::NOT_FOUND, &format!("there is no such {}", kind.name())),

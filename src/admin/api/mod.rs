@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 mod body;
 mod catalog;
+mod drain;
 mod events;
 mod follow;
 pub mod requests;
@@ -48,6 +49,7 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .merge(requests::router())
         .merge(follow::router())
         .merge(events::router())
+        .merge(drain::router())
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);
     let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);

@@ -1,6 +1,7 @@
 //! Through real sockets: every endpoint, and what the listener does with its peers.
 
 mod catalog;
+mod console;
 mod endpoints;
 mod events;
 mod listener;

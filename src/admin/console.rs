@@ -1,0 +1,17 @@
+//! What the console asks beside objects, counters and records: how the gateway is, and that it tries something out.
+//!
+//! Owns the questions alone. [`crate::app`] has the answers.
+
+use serde_json::Value;
+
+use crate::catalog::Refused;
+
+/// What is shown and done for people who look after a gateway.
+pub trait Console: Send + Sync + 'static {
+    /// Has nothing new sent to a channel, or something again; gives its row. Durable and in force when this returns. May
+    /// take its time; no two changes at once.
+    ///
+    /// # Errors
+    /// Why not.
+    fn drain(&self, channel: &str, is_drained: bool) -> Result<Value, Refused>;
+}
