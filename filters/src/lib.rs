@@ -22,12 +22,15 @@
 //!
 //! Who else is to have a record gets it as an [`ai_event`], or as messages of [`nsq`]; what could not be sent is sent
 //! again after a wait ([`backoff`]).
+//!
+//! What of all this a person should look at first is judged by [`attention`].
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod address;
 pub mod ai_event;
+pub mod attention;
 pub mod backoff;
 pub mod balance;
 pub mod body;

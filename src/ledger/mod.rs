@@ -15,6 +15,7 @@ mod alive;
 mod batch;
 mod codec;
 mod counters;
+mod course;
 #[cfg(test)]
 mod fixtures;
 mod fold;
@@ -50,6 +51,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ahash::AHashSet;
 
 pub use counters::Counters;
+pub use course::Course;
 pub use id::LedgerId;
 pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, is_reservation, segment_around};
@@ -315,6 +317,12 @@ impl Ledger {
     /// [`Ledger::usage`].
     pub fn spends(&self, now_ms: u64) -> Spends {
         self.inner.caught_up().view.spends(now_ms)
+    }
+
+    /// The sums of today, of yesterday and of the last twenty-four hours, from what is folded: half a second behind at
+    /// most, so that whoever asks all the time makes nobody fold.
+    pub fn course(&self, now_ms: u64) -> Course {
+        lock(&self.inner.folder).view.course(now_ms)
     }
 
     /// How the ledger is doing, without touching the disk.
