@@ -33,6 +33,7 @@ use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
+use crate::overview::Overview;
 use crate::proxy::{Drains, InFlight, Shared, Snapshot, Weir};
 use crate::sockets::{Clients, Inherited};
 use crate::stop::{Ending, Life, Stop, stoppable};
@@ -260,7 +261,8 @@ impl Gateway {
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let (shared, control) = (self.shared.clone(), self.control.clone());
-        let state = Arc::new(State { shared, control, reloader, opening, words: Words::default() });
+        let overview = Overview::new(shared.clone(), config.data_dir.clone());
+        let state = Arc::new(State { shared, control, reloader, opening, words: Words::default(), overview });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -376,9 +378,22 @@ struct State {
     reloader: Option<Reloader>,
     opening: Opening,
     words: Words,
+    overview: Overview,
 }
 
 impl Console for State {
+    fn overview(&self) -> serde_json::Value {
+        self.overview.show(&self.readiness(), self.control.reloaded().as_ref())
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.control.shown(self.reloader.as_ref().map(|reloader| &*reloader.path))
+    }
+
+    fn check_config(&self) -> serde_json::Value {
+        self.control.check(self.reloader.as_ref().map(|reloader| &*reloader.path))
+    }
+
     fn drain(&self, channel: &str, is_drained: bool) -> Result<serde_json::Value, Refused> {
         self.control.drain(channel, is_drained)
     }

@@ -28,6 +28,7 @@ mod life;
 mod loopback;
 pub mod metrics;
 mod opening;
+mod overview;
 pub mod proxy;
 mod signals;
 mod socket_file;

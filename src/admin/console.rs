@@ -8,6 +8,15 @@ use crate::catalog::Refused;
 
 /// What is shown and done for people who look after a gateway.
 pub trait Console: Send + Sync + 'static {
+    /// The overview. May take its time.
+    fn overview(&self) -> Value;
+
+    /// The configuration in force, and what its file says now. May take its time.
+    fn config(&self) -> Value;
+
+    /// What is wrong with the configuration file, which is not taken. May take its time.
+    fn check_config(&self) -> Value;
+
     /// Has nothing new sent to a channel, or something again; gives its row. Durable and in force when this returns. May
     /// take its time; no two changes at once.
     ///

@@ -4,23 +4,28 @@
 //! become another snapshot. Nothing here runs on a thread that carries traffic, and no request waits for it.
 
 mod drain;
+mod file;
 mod rows;
+mod running;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use serde_json::{Value, json};
 use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
 use crate::audit::Heard;
-use crate::catalog::{Catalog, CatalogError, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
+use crate::catalog::{Catalog, Command, Draft, Kind, NewKey, Refused, Stored, shadows, shown_prices};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
 use crate::proxy::{Shared, Snapshot};
 
+use file::Fault;
+pub(crate) use file::Reloaded;
 use rows::{Known, Origin, Showable};
 
 /// A secret that is replaced counts this long at most: whoever has not taken the new one by then needs a key of
@@ -36,6 +41,10 @@ pub(crate) struct Control {
     state: Mutex<State>,
     /// How many wait for a successor that has read, or will read, what is here.
     frozen: AtomicUsize,
+    /// When what is in force was put in force, in milliseconds since 1970.
+    loaded_ms: AtomicU64,
+    /// How the last reload went.
+    reloaded: ArcSwapOption<Reloaded>,
 }
 
 struct State {
@@ -48,7 +57,13 @@ impl Control {
     /// For a gateway that serves `file` and `catalog` already.
     pub(crate) fn new(shared: Arc<Shared>, file: Config, catalog: Catalog) -> Self {
         warn_of_shadowed(&catalog, &file);
-        Self { shared, state: Mutex::new(State { file, catalog }), frozen: AtomicUsize::new(0) }
+        Self {
+            shared,
+            state: Mutex::new(State { file, catalog }),
+            frozen: AtomicUsize::new(0),
+            loaded_ms: AtomicU64::new(now_ms()),
+            reloaded: ArcSwapOption::empty(),
+        }
     }
 
     /// From now on nothing is changed: another process reads it. What is being changed is changed when this returns.
@@ -78,23 +93,23 @@ impl Control {
         // Whoever has moved the files of records says so by this, be the configuration good or bad.
         self.shared.audit.reopen();
         let metrics = &self.shared.metrics;
-        let loaded = config::load(path, &|name| std::env::var(name).ok());
-        let loaded = loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect());
-        let loaded = loaded.and_then(|file| match state.catalog.merge(&file) {
-            Ok(merged) => Ok((file, merged)),
-            Err(CatalogError::Misfit { misfits, .. }) => Err(misfits),
-            Err(e) => Err(vec![e.to_string()]),
-        });
-        let (file, merged) = loaded.inspect_err(|lines: &Vec<String>| {
-            metrics.set_last_reload_success(false);
-            log::error!("reload refused, the last good configuration stays: {}", lines.join("; "));
-        })?;
+        let (file, merged) = match state.read(path) {
+            Ok(read) => read,
+            Err(faults) => {
+                metrics.set_last_reload_success(false);
+                let lines: Vec<String> = faults.iter().map(Fault::line).collect();
+                log::error!("reload refused, the last good configuration stays: {}", lines.join("; "));
+                self.reloaded.store(Some(Arc::new(Reloaded { time_ms: now_ms(), faults })));
+                return Err(lines);
+            }
+        };
         for part in needs_restart(&state.file, &file) {
             log::warn!("reload: a change of {part} takes effect at the next start");
         }
         warn_of_shadowed(&state.catalog, &file);
         let version = self.put_in_force(&merged);
         metrics.set_last_reload_success(true);
+        self.reloaded.store(Some(Arc::new(Reloaded { time_ms: now_ms(), faults: Vec::new() })));
         state.file = file;
         Ok(version)
     }
@@ -234,6 +249,7 @@ impl Control {
         audit.apply(config);
         audit.tell(&Heard::ConfigReloaded(version));
         metrics.set_config_version(version);
+        self.loaded_ms.store(now_ms(), Ordering::Relaxed);
         log::info!("configuration {version} is in force");
         version
     }

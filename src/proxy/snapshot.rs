@@ -141,6 +141,21 @@ impl Snapshot {
         &self.channels
     }
 
+    /// Every key, in no order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
+        self.keys.iter()
+    }
+
+    /// Whether a key may be used at a time, in milliseconds since 1970.
+    pub(crate) fn is_usable(&self, key: &KeyEntry, now_ms: u64) -> bool {
+        key.policy.enabled && key.policy.expires_ms.is_none_or(|expires| expires > now_ms)
+    }
+
+    /// What may be used of a channel, if it has limits.
+    pub(crate) fn room_of(&self, channel: &Channel) -> Option<&Arc<Account>> {
+        self.rooms.get(channel.index())?.as_ref()
+    }
+
     /// How many requests a channel serves.
     pub(crate) fn in_flight(&self, channel: &Channel) -> u64 {
         self.handles.channel(channel.index()).in_flight()

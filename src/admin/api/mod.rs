@@ -9,6 +9,7 @@ mod catalog;
 mod drain;
 mod events;
 mod follow;
+mod overview;
 pub mod requests;
 pub mod usage;
 
@@ -50,6 +51,7 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .merge(follow::router())
         .merge(events::router())
         .merge(drain::router())
+        .merge(overview::router())
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);
     let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);

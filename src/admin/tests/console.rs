@@ -5,6 +5,18 @@ use reqwest::StatusCode;
 use super::*;
 
 impl Console for Gateway {
+    fn overview(&self) -> Value {
+        json!({ "ready": self.readiness().is_empty() })
+    }
+
+    fn config(&self) -> Value {
+        json!({ "version": 7 })
+    }
+
+    fn check_config(&self) -> Value {
+        json!({ "valid": true, "mistakes": [] })
+    }
+
     fn drain(&self, channel: &str, is_drained: bool) -> Result<Value, Refused> {
         if channel != "miniai" {
             return Err(Refused::NotFound(crate::catalog::Kind::Channel));
@@ -38,4 +50,20 @@ async fn a_channel_is_drained_and_put_back_by_one_word() {
     assert_eq!(post(&bench, "/admin/api/channels/x/drain", r#"{"drain":true}"#).await.0, StatusCode::NOT_FOUND);
     assert_eq!(bench.ask(Method::POST, path, None).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(bench.ask(Method::GET, path, Some(TOKEN)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn the_pages_of_a_gateway_are_behind_the_token() {
+    let bench = Bench::new();
+    for (method, path, shown) in [
+        (Method::GET, "/admin/api/overview", r#"{"ready":true}"#),
+        (Method::GET, "/admin/api/config", r#"{"version":7}"#),
+        (Method::POST, "/admin/api/config/check", r#"{"valid":true,"mistakes":[]}"#),
+    ] {
+        let answer = bench.ask(method.clone(), path, Some(TOKEN)).await;
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        let expected: Value = serde_json::from_str(shown).unwrap();
+        assert_eq!((status, serde_json::from_str::<Value>(&text).unwrap()), (StatusCode::OK, expected), "{path}");
+        assert_eq!(bench.ask(method, path, None).await.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
 }
