@@ -20,7 +20,8 @@ use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
 use crate::admin::{
-    self, AdminHandle, AdminOptions, AdminState, AdminToken, Console, NotReady, RequestsError, Unopened, UsageError,
+    self, AdminHandle, AdminOptions, AdminState, AdminToken, Console, NotReady, ProxyAsked, RequestsError, RunAsked,
+    Trial, Unopened, UsageError,
 };
 use crate::audit::{self, Audit, Filter, Following};
 use crate::catalog::{Catalog, CatalogError, Command, Refused};
@@ -37,6 +38,7 @@ use crate::overview::Overview;
 use crate::proxy::{Drains, InFlight, Shared, Snapshot, Weir};
 use crate::sockets::{Clients, Inherited};
 use crate::stop::{Ending, Life, Stop, stoppable};
+use crate::trial::Trials;
 
 /// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
 const NO_POOL: usize = 1;
@@ -261,8 +263,9 @@ impl Gateway {
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let (shared, control) = (self.shared.clone(), self.control.clone());
+        let trials = Trials::new(shared.clone(), config.listen.clone());
         let overview = Overview::new(shared.clone(), config.data_dir.clone());
-        let state = Arc::new(State { shared, control, reloader, opening, words: Words::default(), overview });
+        let state = Arc::new(State { shared, control, reloader, opening, words: Words::default(), overview, trials });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -379,6 +382,7 @@ struct State {
     opening: Opening,
     words: Words,
     overview: Overview,
+    trials: Trials,
 }
 
 impl Console for State {
@@ -396,6 +400,14 @@ impl Console for State {
 
     fn drain(&self, channel: &str, is_drained: bool) -> Result<serde_json::Value, Refused> {
         self.control.drain(channel, is_drained)
+    }
+
+    fn run_channel(&self, channel: &str, asked: &RunAsked) -> Result<Trial, Refused> {
+        Ok(Box::pin(self.trials.run(channel, asked)?))
+    }
+
+    fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
+        Ok(Box::pin(self.trials.test(asked)?))
     }
 }
 

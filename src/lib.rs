@@ -36,5 +36,6 @@ mod sockets;
 mod stop;
 mod store;
 mod systemd;
+mod trial;
 
 pub use app::{Gateway, Reloader, StartError};

@@ -23,7 +23,8 @@
 //! Who else is to have a record gets it as an [`ai_event`], or as messages of [`nsq`]; what could not be sent is sent
 //! again after a wait ([`backoff`]).
 //!
-//! What of all this a person should look at first is judged by [`attention`].
+//! What of all this a person should look at first is judged by [`attention`]; what a small request that somebody tries an
+//! upstream with is worth, by [`probe`].
 
 #![forbid(unsafe_code)]
 
@@ -55,6 +56,7 @@ pub mod moment;
 pub mod nsq;
 pub mod outcome;
 pub mod price;
+pub mod probe;
 pub mod protocol;
 pub mod record;
 pub mod refusal;

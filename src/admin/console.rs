@@ -2,9 +2,16 @@
 //!
 //! Owns the questions alone. [`crate::app`] has the answers.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use serde_json::Value;
 
 use crate::catalog::Refused;
+pub use crate::trial::{ProxyAsked, RunAsked};
+
+/// Something that is tried out, and what came of it.
+pub type Trial = Pin<Box<dyn Future<Output = Value> + Send>>;
 
 /// What is shown and done for people who look after a gateway.
 pub trait Console: Send + Sync + 'static {
@@ -23,4 +30,16 @@ pub trait Console: Send + Sync + 'static {
     /// # Errors
     /// Why not.
     fn drain(&self, channel: &str, is_drained: bool) -> Result<Value, Refused>;
+
+    /// Asks a channel now. Called on the listener's own thread: what takes time is in what it gives.
+    ///
+    /// # Errors
+    /// Why not.
+    fn run_channel(&self, channel: &str, asked: &RunAsked) -> Result<Trial, Refused>;
+
+    /// Asks the gateway itself, as a client does; as [`Console::run_channel`].
+    ///
+    /// # Errors
+    /// Why not.
+    fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused>;
 }

@@ -24,7 +24,7 @@ use weir_filters::secret::Secret;
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
-pub use self::console::Console;
+pub use self::console::{Console, ProxyAsked, RunAsked, Trial};
 use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Refused};
 use crate::import::Report;

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
 use weir_filters::limits::estimate::Estimates;
@@ -19,7 +20,7 @@ use crate::config::{self, Config, Durability, Identity, Unpriced, WhenFull};
 use crate::descriptors;
 use crate::front::{STALL, Terms};
 use crate::ledger::LedgerId;
-use crate::metrics::{Handles, Metrics};
+use crate::metrics::{GaugeGuard, Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
 pub struct Snapshot {
@@ -154,6 +155,16 @@ impl Snapshot {
     /// What may be used of a channel, if it has limits.
     pub(crate) fn room_of(&self, channel: &Channel) -> Option<&Arc<Account>> {
         self.rooms.get(channel.index())?.as_ref()
+    }
+
+    /// One more request that a channel serves, until the guard is dropped.
+    pub(crate) fn enter(&self, channel: &Channel) -> GaugeGuard {
+        self.handles.channel(channel.index()).enter()
+    }
+
+    /// What upstreams get of a client's header lines, and beside them.
+    pub(crate) fn headers_of_policy(&self, client: &HeaderMap, put: impl FnMut(&HeaderName, &HeaderValue)) {
+        self.headers.request(client, put);
     }
 
     /// How many requests a channel serves.

@@ -11,6 +11,7 @@ mod events;
 mod follow;
 mod overview;
 pub mod requests;
+mod trial;
 pub mod usage;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(crate) fn router(door: Door, shared: Arc<Shared>) -> Router {
         .merge(events::router())
         .merge(drain::router())
         .merge(overview::router())
+        .merge(trial::router())
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::wrong_method);
     let mut metrics = Router::new().route("/metrics", get(encode)).method_not_allowed_fallback(answer::wrong_method);

@@ -5,6 +5,15 @@ use reqwest::StatusCode;
 use super::*;
 
 impl Console for Gateway {
+    fn run_channel(&self, channel: &str, asked: &RunAsked) -> Result<Trial, Refused> {
+        Ok(told(json!({ "channel": channel, "model": asked.model, "key": asked.key })))
+    }
+
+    fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
+        let ProxyAsked { key, operation, model, stream, prompt } = asked;
+        Ok(told(json!([key.expose(), operation, model, stream, prompt])))
+    }
+
     fn overview(&self) -> Value {
         json!({ "ready": self.readiness().is_empty() })
     }
@@ -23,6 +32,10 @@ impl Console for Gateway {
         }
         Ok(json!({ "name": channel, "state": if is_drained { "draining" } else { "healthy" } }))
     }
+}
+
+fn told(trial: Value) -> Trial {
+    Box::pin(async { trial })
 }
 
 async fn post(bench: &Bench, path: &str, body: &str) -> (StatusCode, Value) {
@@ -65,5 +78,31 @@ async fn the_pages_of_a_gateway_are_behind_the_token() {
         let expected: Value = serde_json::from_str(shown).unwrap();
         assert_eq!((status, serde_json::from_str::<Value>(&text).unwrap()), (StatusCode::OK, expected), "{path}");
         assert_eq!(bench.ask(method, path, None).await.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_tried_is_read_or_refused_field_by_field() {
+    let bench = Bench::new();
+    let run = "/admin/api/channels/miniai/run";
+    for (body, expected) in [
+        ("", json!({ "channel": "miniai", "model": null, "key": null })),
+        (r#"{"model":"m","key":"k"}"#, json!({ "channel": "miniai", "model": "m", "key": "k" })),
+    ] {
+        assert_eq!(post(&bench, run, body).await, (StatusCode::OK, expected));
+    }
+    let test = "/admin/api/proxy/test";
+    let (status, read) = post(&bench, test, r#"{"key":"sk","operation":"o","model":"m","stream":false}"#).await;
+    assert_eq!((status, read), (StatusCode::OK, json!(["sk", "o", "m", false, null])));
+    for (path, body, fields) in [
+        (run, r#"{"model":1,"modle":"x"}"#, vec!["model", "modle"]),
+        (test, "{}", vec!["key", "operation", "model"]),
+        (test, r#"{"key":"","operation":"o","model":["sk-canary"],"stream":"yes"}"#, vec!["key", "model", "stream"]),
+    ] {
+        let (status, answer) = post(&bench, path, body).await;
+        let mistakes = answer["error"]["mistakes"].as_array().expect("several");
+        let named: Vec<_> = mistakes.iter().map(|mistake| mistake["field"].as_str().unwrap()).collect();
+        assert_eq!((status, named), (StatusCode::BAD_REQUEST, fields), "{body}");
+        assert!(!answer.to_string().contains("canary"), "{answer}");
     }
 }
