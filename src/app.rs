@@ -387,7 +387,9 @@ struct State {
 
 impl Console for State {
     fn overview(&self) -> serde_json::Value {
-        self.overview.show(&self.readiness(), self.control.reloaded().as_ref())
+        let reasons = self.readiness();
+        let reasons: Vec<_> = reasons.iter().map(|reason| (reason.part, &*reason.message)).collect();
+        self.overview.show(&reasons, self.control.reloaded().as_ref())
     }
 
     fn config(&self) -> serde_json::Value {

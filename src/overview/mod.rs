@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use weir_filters::attention::{self, Attention};
 use weir_filters::calendar;
 
-use crate::admin::NotReady;
 use crate::control::{Reloaded, now_ms};
 use crate::ledger::{Counters, Course};
 use crate::proxy::Shared;
@@ -32,6 +31,7 @@ pub(crate) struct Overview {
     started: Instant,
     pulse: Pulse,
     course: Paced<Arc<Value>>,
+    channels: Paced<Arc<[Attention]>>,
     budgets: Paced<Arc<[Attention]>>,
     /// What the rest calls for.
     troubles: Paced<Arc<[Attention]>>,
@@ -46,21 +46,23 @@ impl Overview {
             data_dir,
             started: Instant::now(),
             course: Paced::new(),
+            channels: Paced::new(),
             budgets: Paced::new(),
             troubles: Paced::new(),
         }
     }
 
-    /// The page, of a gateway that lacks `not_ready` and was last `reloaded` so.
-    pub(crate) fn show(&self, not_ready: &[NotReady], reloaded: Option<&Reloaded>) -> Value {
+    /// The page, of a gateway whose parts `not_ready` (each with what is the matter) keep it from serving, and that was
+    /// last `reloaded` so.
+    pub(crate) fn show(&self, not_ready: &[(&str, &str)], reloaded: Option<&Reloaded>) -> Value {
         let (now, live) = (Instant::now(), self.shared.live.load_full());
         let mut all: Vec<Attention> =
-            not_ready.iter().map(|reason| attention::not_ready(reason.part, &reason.message)).collect();
+            not_ready.iter().map(|(part, message)| attention::not_ready(part, message)).collect();
         if let Some(refused) = reloaded.filter(|reloaded| !reloaded.faults.is_empty()) {
             all.push(attention::refused(refused.faults.len(), refused.faults.first().map(|fault| &*fault.message)));
         }
         all.extend(self.troubles.get(now, || self.troubles(now).into()).iter().cloned());
-        all.extend(facts::of_channels(&live, now));
+        all.extend(self.channels.get(now, || facts::of_channels(&live, now).into()).iter().cloned());
         all.extend(self.budgets.get(now, || facts::of_budgets(&self.shared, &live).into()).iter().cloned());
         let (all, omitted) = attention::sorted(all);
         let all: Vec<Value> = all.into_iter().map(told).collect();
