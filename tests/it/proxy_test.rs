@@ -73,23 +73,10 @@ async fn what_the_gateway_refuses_is_told_with_its_reason_and_no_key() {
 async fn a_gateway_with_tls_alone_is_asked_too() {
     let mock = mock();
     let mut gateway = gateway().channel(openai(mock.address())).key("alice").tls(Authority::new()).start().await;
-    let port = gateway.tls_address();
     gateway.rewrite(|config| config["listen"] = json!([config["listen"][1]]));
     gateway.kill();
-    let child = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["run", "-c"])
-        .arg(gateway.config_file())
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("the gateway is started");
-    gateway.succeeded_by(child.id());
+    gateway.start().await;
     let body = json!({ "key": secret_of("alice"), "operation": "openai.chat", "model": "gpt-4o", "prompt": "hi" });
-    let told = crate::support::eventually("an answer", async || {
-        let said = gateway.admin("POST", "/admin/api/proxy/test").json(&body).try_send().await?;
-        (said.status == 200 && said.json()["status"] == 200).then(|| said.json())
-    })
-    .await;
-    assert_eq!((&told["channel"], &told["error"]), (&json!("openai"), &Value::Null), "{port}: {told}");
+    let told = test(&gateway, &body).await;
+    assert_eq!((&told["status"], &told["channel"], &told["error"]), (&json!(200), &json!("openai"), &Value::Null));
 }

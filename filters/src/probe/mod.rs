@@ -184,7 +184,7 @@ pub fn judge(seen: &Seen) -> Result<(), Bad> {
         (Some(Broke::Timeout), None) => return bad("timeout", "there was no answer in time"),
         (Some(Broke::Timeout), Some(_)) => return bad("timeout", "the answer did not come to its end in time"),
         (Some(Broke::TooLarge), _) => return bad("too_large", "the answer is larger than any to such a request"),
-        (Some(Broke::Connection), None) | (None, None) => {
+        (Some(Broke::Connection) | None, None) => {
             return bad("broken", "the connection broke off before an answer");
         }
         (Some(Broke::Connection), Some(_)) => return bad("broken", "the answer broke off"),

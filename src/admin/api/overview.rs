@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use serde_json::Value;
 
 use super::answer;
+use crate::admin::console::Console;
 use crate::admin::server::{Failed, Shared};
 
 /// Every path, below `/admin/api`.
@@ -23,11 +24,11 @@ pub(super) fn router() -> Router<Arc<Shared>> {
 
 async fn overview(State(shared): State<Arc<Shared>>) -> Response {
     // Not behind the queries, which may be long: whoever looks after the gateway looks here first.
-    said(shared.scrape(|state| state.overview()).await)
+    said(shared.scrape(Console::overview).await)
 }
 
 async fn config(State(shared): State<Arc<Shared>>) -> Response {
-    said(shared.query(|state| state.config()).await)
+    said(shared.query(Console::config).await)
 }
 
 async fn check(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
@@ -35,7 +36,7 @@ async fn check(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejec
     if let Err(rejection) = body {
         return answer::error(rejection.status(), "the body could not be read, or is larger than 64 KiB");
     }
-    said(shared.query(|state| state.check_config()).await)
+    said(shared.query(Console::check_config).await)
 }
 
 fn said(shown: Result<Value, Failed>) -> Response {
