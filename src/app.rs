@@ -24,7 +24,8 @@ use weir_filters::secret::Secret;
 
 use crate::accounts::Accounts;
 use crate::admin::{
-    self, AdminHandle, AdminOptions, AdminState, AdminToken, NotReady, RequestsError, Unopened, UsageError,
+    self, AdminHandle, AdminOptions, AdminState, AdminToken, Console, NotReady, ProxyAsked, RequestsError, RunAsked,
+    Trial, Unopened, UsageError,
 };
 use crate::audit::{self, Audit, Filter, Following};
 use crate::catalog::{Catalog, CatalogError, Command, Owner, Refused};
@@ -39,9 +40,11 @@ use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, UsageRow, Wh
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
+use crate::overview::Overview;
 use crate::proxy::{Drains, InFlight, Shared, Snapshot, Weir};
 use crate::sockets::{Clients, Inherited};
 use crate::stop::{Ending, Life, Stop, stoppable};
+use crate::trial::Trials;
 
 /// Idle connections to upstreams are kept by the leg itself; Pingora's own pool stays empty.
 const NO_POOL: usize = 1;
@@ -165,6 +168,7 @@ impl Gateway {
         let audit = Audit::start(config.server.threads, &config.data_dir).map_err(failed)?;
         audit.apply(config);
         let registry = Registry::default();
+        catalog.drained().for_each(|name| registry.drain(name, true));
         let snapshot = Snapshot::new(1, &merged, &metrics, &accounts, &registry, Some(ledger.id()));
         metrics.set_config_version(1);
         metrics.set_last_reload_success(true);
@@ -270,9 +274,10 @@ impl Gateway {
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let (shared, control, changes) = (self.shared.clone(), self.control.clone(), self.changes.clone());
-        let identity = self.identity.clone();
-        let words = Words::default();
-        let state = Arc::new(State { shared, control, changes, identity, reloader, opening, words });
+        let trials = Trials::new(shared.clone(), config.listen.clone());
+        let overview = Overview::new(shared.clone(), config.data_dir.clone());
+        let (identity, words) = (self.identity.clone(), Words::default());
+        let state = Arc::new(State { shared, control, changes, identity, reloader, opening, words, overview, trials });
         Ok((Unopened::new(options, state), made))
     }
 
@@ -390,6 +395,36 @@ struct State {
     reloader: Option<Reloader>,
     opening: Opening,
     words: Words,
+    overview: Overview,
+    trials: Trials,
+}
+
+impl Console for State {
+    fn overview(&self) -> serde_json::Value {
+        let reasons = self.readiness();
+        let reasons: Vec<_> = reasons.iter().map(|reason| (reason.part, &*reason.message)).collect();
+        self.overview.show(&reasons, self.control.reloaded().as_ref())
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.control.shown(self.reloader.as_ref().map(|reloader| &*reloader.path))
+    }
+
+    fn check_config(&self) -> serde_json::Value {
+        self.control.check(self.reloader.as_ref().map(|reloader| &*reloader.path))
+    }
+
+    fn drain(&self, channel: &str, is_drained: bool, who: &Actor) -> Result<serde_json::Value, Refused> {
+        self.control.drain(channel, is_drained, who)
+    }
+
+    fn run_channel(&self, channel: &str, asked: &RunAsked) -> Result<Trial, Refused> {
+        Ok(Box::pin(self.trials.run(channel, asked)?))
+    }
+
+    fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
+        Ok(Box::pin(self.trials.test(asked)?))
+    }
 }
 
 impl AdminState for State {

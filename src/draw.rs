@@ -66,6 +66,16 @@ pub(crate) fn id() -> io::Result<String> {
     hex::<ID_BYTES>()
 }
 
+/// Draws the id of a request: 128 random bits.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub(crate) fn request_id() -> io::Result<u128> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(u128::from_le_bytes(random))
+}
+
 fn hex<const N: usize>() -> io::Result<String> {
     let mut random = [0_u8; N];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;

@@ -30,6 +30,7 @@ mod life;
 mod loopback;
 pub mod metrics;
 mod opening;
+mod overview;
 pub mod proxy;
 mod signals;
 mod socket_file;
@@ -37,5 +38,6 @@ mod sockets;
 mod stop;
 mod store;
 mod systemd;
+mod trial;
 
 pub use app::{Gateway, Reloader, StartError};

@@ -57,6 +57,20 @@ pub enum Standing {
     },
 }
 
+/// The state of health, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It is asked.
+    Healthy,
+    /// It is not asked before then.
+    Cooling {
+        /// When its trial can begin.
+        until: Instant,
+    },
+    /// Its cooldown is over: one request finds out, or is about to.
+    Trial,
+}
+
 /// The health of one channel or key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
@@ -75,6 +89,46 @@ enum State {
 impl Default for State {
     fn default() -> Self {
         Self::Healthy { failures: 0 }
+    }
+}
+
+impl Condition {
+    /// Of two that must both be well: the worse. It is over when both are.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Cooling { until: a }, Self::Cooling { until: b }) => Self::Cooling { until: a.max(b) },
+            (cooling @ Self::Cooling { .. }, _) | (_, cooling @ Self::Cooling { .. }) => cooling,
+            (Self::Trial, _) | (_, Self::Trial) => Self::Trial,
+            (Self::Healthy, Self::Healthy) => Self::Healthy,
+        }
+    }
+
+    /// Of two of which either will do: the better.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Healthy, _) | (_, Self::Healthy) => Self::Healthy,
+            (Self::Trial, _) | (_, Self::Trial) => Self::Trial,
+            (Self::Cooling { until: a }, Self::Cooling { until: b }) => Self::Cooling { until: a.min(b) },
+        }
+    }
+
+    /// One word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Cooling { .. } => "cooling",
+            Self::Trial => "trial",
+        }
+    }
+
+    /// Until when it is not asked.
+    pub const fn until(self) -> Option<Instant> {
+        match self {
+            Self::Cooling { until } => Some(until),
+            Self::Healthy | Self::Trial => None,
+        }
     }
 }
 
@@ -113,6 +167,15 @@ impl Health {
             State::Cooling { until } if now < until => Standing::Cooling { until },
             State::Trial { since } => Standing::Cooling { until: since },
             State::Healthy { .. } | State::Cooling { .. } => Standing::Ready,
+        }
+    }
+
+    /// Its state at `now`.
+    pub fn condition(&self, now: Instant) -> Condition {
+        match self.state {
+            State::Healthy { .. } => Condition::Healthy,
+            State::Cooling { until } if now < until => Condition::Cooling { until },
+            State::Cooling { .. } | State::Trial { .. } => Condition::Trial,
         }
     }
 

@@ -269,6 +269,12 @@ impl KeyTable {
         Ok(key)
     }
 
+    /// Every key, once, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
+        // One that was rotated is found by two digests.
+        self.by_digest.iter().filter(|(sought, key)| sought.0.is(&key.digest)).map(|(_, key)| key)
+    }
+
     fn find(&self, digest: &KeyDigest) -> Option<&Arc<KeyEntry>> {
         self.by_digest.get(&Sought(*digest))
     }

@@ -26,12 +26,15 @@
 //! Whether something is still what somebody has seen who wants to change it is said by [`etag`].
 //! People who sign in at the admin listener are held to a pace ([`throttle`]); what their browser says of a request is
 //! read by [`browser`].
+//! What of all this a person should look at first is judged by [`attention`]; what a small request that somebody tries an
+//! upstream with is worth, by [`probe`].
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod address;
 pub mod ai_event;
+pub mod attention;
 pub mod backoff;
 pub mod balance;
 pub mod body;
@@ -58,6 +61,7 @@ pub mod moment;
 pub mod nsq;
 pub mod outcome;
 pub mod price;
+pub mod probe;
 pub mod protocol;
 pub mod record;
 pub mod refusal;

@@ -69,6 +69,8 @@ pub enum Refusal {
     LimitExceeded(Exceeded),
     /// Every channel that serves this is at a limit of its own.
     ChannelsFull,
+    /// Every channel that serves this is being taken out of service.
+    ChannelsDraining,
     /// As many requests are under way as the gateway takes.
     Overloaded,
     /// The key has a budget, and what the request may cost cannot be written down.
@@ -114,7 +116,7 @@ impl Refusal {
             Self::LimitExceeded(_) | Self::ChannelsFull => 429,
             Self::Internal => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroken => 502,
-            Self::Overloaded | Self::LedgerFull => 503,
+            Self::ChannelsDraining | Self::Overloaded | Self::LedgerFull => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -140,6 +142,7 @@ impl Refusal {
             Self::BodyIncomplete => "body_incomplete",
             Self::LimitExceeded(_) => "limit_exceeded",
             Self::ChannelsFull => "channels_full",
+            Self::ChannelsDraining => "channels_draining",
             Self::Overloaded => "overloaded",
             Self::LedgerFull => "ledger_full",
             Self::NotFound => "not_found",
@@ -204,6 +207,9 @@ impl Refusal {
             Self::BodyIncomplete => "The request body stopped before its end. Send it again.",
             Self::LimitExceeded(exceeded) => return exceeded.message(),
             Self::ChannelsFull => "Every channel that serves this request is at its limit. Try again later.",
+            Self::ChannelsDraining => {
+                "Every channel that serves this request is being taken out of service. Try again later."
+            }
             Self::Overloaded => "The gateway serves as many requests as it can. Try again in a moment.",
             Self::LedgerFull => {
                 "This API key has a budget, and what the request may cost cannot be written down at present. Try again \
@@ -253,7 +259,7 @@ impl Refusal {
     pub fn headers(&self, protocol: Protocol, unix_ms: u64) -> Vec<(HeaderName, HeaderValue)> {
         match self {
             Self::LimitExceeded(exceeded) => exceeded.headers(protocol, unix_ms),
-            Self::ChannelsFull | Self::Overloaded | Self::LedgerFull => {
+            Self::ChannelsFull | Self::ChannelsDraining | Self::Overloaded | Self::LedgerFull => {
                 vec![(RETRY_AFTER, HeaderValue::from_static("1"))]
             }
             Self::MethodNotAllowed { allow } => vec![(ALLOW, HeaderValue::from_static(allow))],

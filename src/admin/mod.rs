@@ -7,6 +7,7 @@ pub mod api;
 mod auth;
 mod caller;
 pub mod client;
+mod console;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use weir_filters::secret::Secret;
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
+pub use self::console::{Console, ProxyAsked, RunAsked, Trial};
 use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Owner, Refused};
 use crate::changes::{self, Actor};
@@ -41,7 +43,7 @@ use crate::socket_file::{self, Socket};
 pub const SOCKET: &str = "admin.sock";
 
 /// What the admin listener shows and does.
-pub trait AdminState: Send + Sync + 'static {
+pub trait AdminState: Console {
     /// What keeps the gateway from serving; empty: it is ready. Called on the listener's own thread, so it must
     /// read memory only. Anyone may see it: it must hold no secret.
     fn readiness(&self) -> Vec<NotReady>;

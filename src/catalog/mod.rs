@@ -15,6 +15,7 @@
 mod channels;
 pub(crate) mod document;
 mod draft;
+mod drained;
 mod keys;
 mod logins;
 mod merge;
@@ -46,6 +47,7 @@ pub(crate) use users::Password;
 use crate::config::{Channel, Config, Key, User, Written, Wrong};
 
 use document::NotKept;
+use drained::Drained;
 use logins::{Login, Logins};
 
 /// The folder of the documents, in the data directory.
@@ -225,6 +227,7 @@ impl Part {
 pub(crate) struct Catalog {
     folder: PathBuf,
     shelves: Shelves,
+    drained: Drained,
 }
 
 impl Catalog {
@@ -238,7 +241,8 @@ impl Catalog {
             logins: logins(&folder)?,
             prices: prices(&folder)?,
         };
-        Ok(Self { folder, shelves })
+        let drained = Drained::open(&folder).map_err(|(path, source)| CatalogError::Document { path, source })?;
+        Ok(Self { folder, shelves, drained })
     }
 
     /// The objects.
@@ -297,22 +301,21 @@ impl Catalog {
             let message = format!("the document of all {} would be larger than 64 MiB", part.name());
             return Err((Refused::conflict("full", message), false));
         }
-        match document::replace(&path(&self.folder, part), &text, |_| Ok(())) {
-            Ok(()) => {
-                self.shelves = shelves;
-                Ok(())
-            }
-            Err(NotKept::Unchanged(e)) => {
-                log::error!("a change of the {} was not kept: {e}", part.name());
-                Err((Refused::NotKept(format!("the change could not be written, and is not made: {e}")), false))
-            }
-            Err(NotKept::InDoubt(e)) => {
-                self.shelves = shelves;
-                log::error!("a change of the {} is made and may not survive a power cut: {e}", part.name());
-                let message = format!("the change is made, and it is not certain that it survives a power cut: {e}");
-                Err((Refused::NotKept(message), true))
-            }
+        let kept = kept(document::replace(&path(&self.folder, part), &text, |_| Ok(())), part.name());
+        if !matches!(kept, Err((_, false))) {
+            self.shelves = shelves;
         }
+        kept
+    }
+
+    /// The names of drained channels.
+    pub(crate) fn drained(&self) -> impl Iterator<Item = &str> {
+        self.drained.names()
+    }
+
+    /// Notes that a channel is drained, or is no more; as for [`Catalog::keep`].
+    pub(crate) fn drain(&mut self, name: &str, is_drained: bool) -> Result<(), (Refused, bool)> {
+        kept(self.drained.set(name, is_drained), "drained channels")
     }
 }
 
@@ -320,6 +323,21 @@ impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Catalog").field("folder", &self.folder).finish_non_exhaustive()
     }
+}
+
+/// What is said of a document that was to be replaced; `true` beside it: it was.
+fn kept(replaced: Result<(), NotKept>, what: &str) -> Result<(), (Refused, bool)> {
+    replaced.map_err(|not_kept| match not_kept {
+        NotKept::Unchanged(e) => {
+            log::error!("a change of the {what} was not kept: {e}");
+            (Refused::NotKept(format!("the change could not be written, and is not made: {e}")), false)
+        }
+        NotKept::InDoubt(e) => {
+            log::error!("a change of the {what} is made and may not survive a power cut: {e}");
+            let message = format!("the change is made, and it is not certain that it survives a power cut: {e}");
+            (Refused::NotKept(message), true)
+        }
+    })
 }
 
 fn path(folder: &Path, part: Part) -> PathBuf {

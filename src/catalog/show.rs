@@ -129,7 +129,7 @@ pub(crate) fn limits(limits: &Limits) -> Value {
 }
 
 /// A duration in the largest unit that holds it whole.
-fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
     match units.into_iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit)) {
@@ -147,7 +147,8 @@ fn globs(globs: &[Glob]) -> Vec<&str> {
     globs.iter().map(Glob::as_str).collect()
 }
 
-fn url(url: &BaseUrl) -> String {
+/// A base URL as it is written.
+pub(crate) fn url(url: &BaseUrl) -> String {
     let BaseUrl { tls, host, port, path } = url;
     let (scheme, default) = if *tls { ("https", 443) } else { ("http", 80) };
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };

@@ -29,6 +29,8 @@ pub enum NoChannel {
     NotPermitted,
     /// Those that could have no room for another request.
     Busy,
+    /// Those that could are being taken out of service.
+    Draining,
 }
 
 /// What a request asks of a channel.
@@ -113,7 +115,8 @@ impl Channels {
         };
         if wish.model.is_none() {
             let first = permitted().next().ok_or_else(|| refusal.get())?;
-            return admits(first).then(|| first.force(wish.now)).flatten().ok_or(NoChannel::Busy);
+            let why = if first.is_drained() { NoChannel::Draining } else { NoChannel::Busy };
+            return admits(first).then(|| first.force(wish.now)).flatten().ok_or(why);
         }
         if let Some(last) = wish.last
             && let Some(channel) = permitted().find(|channel| **channel.name() == *last)
@@ -134,7 +137,7 @@ impl Channels {
                 return Ok(choice);
             }
         }
-        Err(NoChannel::Busy)
+        Err(if permitted().all(|channel| channel.is_drained()) { NoChannel::Draining } else { NoChannel::Busy })
     }
 
     /// The channel that a request is to ask after those that failed it (`tried`): only one that is ready.

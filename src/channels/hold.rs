@@ -49,9 +49,19 @@ impl Channel {
         Some(Choice { channel: self.clone(), key, hold: Hold::new(state, ticket, (key, key_ticket), place) })
     }
 
+    /// Takes it with the key at a place for a request that a person makes to see how it fares, be it full, drained or
+    /// cooling down. What comes of it counts as for any other.
+    pub(crate) fn try_out(self: &Arc<Self>, key: usize) -> Hold {
+        let state = &self.state;
+        Hold::new(state, state.health.force(), (key, state.key_health[key].force()), None)
+    }
+
     /// A place for one more request: `Some(None)` where they are not counted.
     #[expect(clippy::option_option, reason = "no place is needed, and no place is free")]
     fn place(&self) -> Option<Option<Place>> {
+        if self.state.is_drained() {
+            return None;
+        }
         match self.config.failover.max_concurrency {
             0 => Some(None),
             max => self.state.enter(max).map(Some),
@@ -126,6 +136,7 @@ impl Drop for Hold {
 mod tests {
     use std::time::Duration;
 
+    use weir_filters::health::Condition;
     use weir_filters::protocol::Protocol;
 
     use super::super::tests::{channel, made};
@@ -145,6 +156,24 @@ mod tests {
         let held = channel.claim(now).unwrap();
         assert!(channel.claim(now).is_none() && channel.force(now).is_none());
         drop(held);
+        assert!(channel.claim(now).is_some());
+    }
+
+    #[test]
+    fn a_drained_channel_is_asked_by_nobody_but_who_tries_it_out() {
+        let config = channel("one", Protocol::OpenAi, &["*"]);
+        let registry = super::super::Registry::default();
+        let state = registry.states(&[&config]).remove(0);
+        let channel = Arc::new(Channel::new(0, config, state));
+        let now = Instant::now();
+        let under_way = channel.claim(now).unwrap();
+        registry.drain("one", true);
+        assert!(channel.claim(now).is_none() && channel.force(now).is_none());
+        let mut tried = channel.try_out(1);
+        assert!(tried.key_failed(&channel, 1, BLOW, now));
+        assert_eq!(channel.key_condition(1, now), Condition::Cooling { until: now + Duration::from_secs(30) });
+        drop(under_way);
+        registry.drain("one", false);
         assert!(channel.claim(now).is_some());
     }
 

@@ -21,7 +21,7 @@ use http::{HeaderName, HeaderValue};
 use weir_filters::balance;
 use weir_filters::credential::upstream_header;
 use weir_filters::headers::Echo;
-use weir_filters::health::Standing;
+use weir_filters::health::{Condition, Standing};
 
 use crate::config;
 use crate::leg::Origin;
@@ -91,7 +91,7 @@ impl Channel {
     /// Whether it can be asked: it has a place free, is admitted by `admits`, and neither it nor all of its
     /// keys cool down.
     fn standing(&self, now: Instant, admits: impl Fn(&Self) -> bool) -> balance::Standing {
-        if !self.state.has_place(self.config.failover.max_concurrency) || !admits(self) {
+        if self.is_drained() || !self.state.has_place(self.config.failover.max_concurrency) || !admits(self) {
             return balance::Standing::Full;
         }
         match (self.state.health.standing(now), self.soonest_key(now)) {
@@ -126,6 +126,23 @@ impl Channel {
     /// How many of its keys cool down.
     pub fn keys_cooling(&self, now: Instant) -> usize {
         self.state.key_health.iter().filter(|key| key.standing(now) != Standing::Ready).count()
+    }
+
+    /// Whether nothing new is sent to it, because somebody takes it out of service.
+    pub fn is_drained(&self) -> bool {
+        self.state.is_drained()
+    }
+
+    /// How it fares: its own health, and that of the best of its keys.
+    pub fn condition(&self, now: Instant) -> Condition {
+        let keys = self.state.key_health.iter().map(|key| key.condition(now));
+        let of_keys = keys.reduce(Condition::or).unwrap_or(Condition::Healthy);
+        self.state.health.condition(now).and(of_keys)
+    }
+
+    /// How the key at a place fares.
+    pub fn key_condition(&self, place: usize, now: Instant) -> Condition {
+        self.state.key_health[place].condition(now)
     }
 
     /// The key at a place.

@@ -3,9 +3,9 @@
 //! Owns what outlives a configuration. A reload finds it again by a channel's name; what it says of an
 //! upstream or a key that has changed is forgotten, because a mistake that was corrected is to be tried.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config;
 
@@ -13,7 +13,14 @@ use super::vitals::Vitals;
 
 /// The states of all channels, by name.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<HashMap<String, Arc<State>>>);
+pub struct Registry(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    states: HashMap<String, Arc<State>>,
+    /// The names of those that are drained, whether there is such a channel or not.
+    drained: HashSet<String>,
+}
 
 /// The state of one channel.
 #[derive(Debug)]
@@ -24,6 +31,8 @@ pub(super) struct State {
     pub(super) key_health: Vec<Arc<Vitals>>,
     next_key: AtomicUsize,
     in_use: Arc<AtomicUsize>,
+    /// Written under the registry's lock alone.
+    is_drained: AtomicBool,
 }
 
 /// A place among the requests that a channel serves at a time, given back on drop.
@@ -33,10 +42,36 @@ pub(super) struct Place(Arc<AtomicUsize>);
 impl Registry {
     /// The states for `channels`, in their order: those that are known, and new ones. Others are forgotten.
     pub(super) fn states(&self, channels: &[&config::Channel]) -> Vec<Arc<State>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let states: Vec<_> = channels.iter().map(|channel| State::next(known.get(&channel.name), channel)).collect();
-        *known = channels.iter().zip(&states).map(|(channel, state)| (channel.name.clone(), state.clone())).collect();
+        let mut known = self.lock();
+        let states: Vec<_> = channels
+            .iter()
+            .map(|channel| {
+                let state = State::next(known.states.get(&channel.name), channel);
+                state.is_drained.store(known.drained.contains(&channel.name), Ordering::Relaxed);
+                state
+            })
+            .collect();
+        known.states =
+            channels.iter().zip(&states).map(|(channel, state)| (channel.name.clone(), state.clone())).collect();
         states
+    }
+
+    /// From now on nothing new is sent to the channel of that name, or again. Requests that are under way go on.
+    pub(crate) fn drain(&self, name: &str, is_drained: bool) {
+        let mut known = self.lock();
+        if is_drained {
+            known.drained.insert(name.to_owned());
+        } else {
+            known.drained.remove(name);
+        }
+        if let Some(state) = known.states.get(name) {
+            state.is_drained.store(is_drained, Ordering::Relaxed);
+        }
+    }
+
+    /// What panics under it leaves a table that is still one.
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,6 +93,7 @@ impl State {
             keys: channel.keys.clone(),
             next_key: AtomicUsize::new(0),
             in_use: before.map(|before| before.in_use.clone()).unwrap_or_default(),
+            is_drained: AtomicBool::new(false),
         })
     }
 
@@ -67,6 +103,11 @@ impl State {
         // With one key there are no turns, and nothing that threads would share.
         let first = if count > 1 { self.next_key.fetch_add(1, Ordering::Relaxed) } else { 0 };
         (0..count).map(move |n| first.wrapping_add(n) % count)
+    }
+
+    /// Whether nothing new is sent to it.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
     }
 
     /// Whether there is room for one more request.
@@ -151,6 +192,24 @@ mod tests {
         assert!(state.has_place(1), "all came back");
         let _all: Vec<_> = (0..max).map(|_| state.enter(max).unwrap()).collect();
         assert!(!state.has_place(max) && state.enter(max).is_none());
+    }
+
+    #[test]
+    fn a_drained_channel_stays_drained_through_reloads_and_under_its_name() {
+        let registry = Registry::default();
+        registry.drain("one", true);
+        let drained = state(&registry, &configured());
+        assert!(drained.is_drained(), "it was drained before it was there");
+        let mut other_key = configured();
+        other_key.keys[1].value = Secret::new("corrected");
+        let changed = state(&registry, &other_key);
+        assert!(changed.is_drained() && !Arc::ptr_eq(&drained, &changed));
+        registry.states(&[]);
+        assert!(state(&registry, &configured()).is_drained(), "it was gone for a while");
+        let same = state(&registry, &configured());
+        registry.drain("one", false);
+        assert!(!same.is_drained(), "requests that began before see it too");
+        assert!(!state(&registry, &configured()).is_drained());
     }
 
     #[test]

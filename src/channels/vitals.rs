@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use weir_filters::health::{Blow, Cooldown, Health, Standing, Ticket};
+use weir_filters::health::{Blow, Condition, Cooldown, Health, Standing, Ticket};
 
 /// Bits of the glance below those of the round.
 const CODE_BITS: u32 = 2;
@@ -30,6 +30,14 @@ impl Vitals {
         match self.glance() {
             (_, SPOTLESS | BLEMISHED) => Standing::Ready,
             _ => self.lock().standing(now),
+        }
+    }
+
+    /// How it fares.
+    pub(super) fn condition(&self, now: Instant) -> Condition {
+        match self.glance() {
+            (_, SPOTLESS | BLEMISHED) => Condition::Healthy,
+            _ => self.lock().condition(now),
         }
     }
 
@@ -158,6 +166,7 @@ mod tests {
                     _ => now += Duration::from_secs(at as u64),
                 }
                 prop_assert_eq!(vitals.standing(now), health.standing(now));
+                prop_assert_eq!(vitals.condition(now), health.condition(now));
                 prop_assert_eq!(vitals.force(), health.force());
                 prop_assert_eq!(&*vitals.lock(), &health);
             }

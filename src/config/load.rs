@@ -2,14 +2,20 @@
 //!
 //! The only place of this room that touches the file system. Knows neither fields nor rules.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use weir_filters::secret::Secret;
 
 use super::Config;
 use super::mistake::{Mistakes, Report, position};
 use super::prices::parse_prices;
 use super::raw::RawConfig;
+use super::redact::redacted;
 use super::section::Reader;
 use super::tree::Tree;
 use super::validate::validate;
@@ -25,6 +31,24 @@ pub struct Sources<'a> {
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
     /// What `threads: 0` stands for.
     pub cores: usize,
+}
+
+/// A file, and the SHA-256 of what was in it.
+type Print = (PathBuf, [u8; 32]);
+
+/// The files that a configuration was read from, and what was in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint(Vec<Print>);
+
+impl Fingerprint {
+    /// Whether all of them are as they were. A configuration that came from no file is as it was.
+    pub fn is_current(&self) -> bool {
+        self.0.iter().all(|(path, digest)| read_bytes(path).is_ok_and(|bytes| sha256(&bytes) == *digest))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 /// Reads and checks a configuration file.
@@ -49,12 +73,18 @@ pub fn load_telling(
     reads: &dyn Fn(&Path),
 ) -> Result<Config, Mistakes> {
     let bytes = read_bytes(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+    let prints = RefCell::new(vec![(path.to_owned(), sha256(&bytes))]);
     let read = |file: &Path| {
         reads(file);
-        read_text(file)
+        let text = read_text(file)?;
+        prints.borrow_mut().push((file.to_owned(), sha256(text.as_bytes())));
+        Ok(text)
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse_with(&text, path, &Sources { env, read: &read, cores: cores() }),
+        Ok(text) => {
+            let config = parse_with(&text, path, &Sources { env, read: &read, cores: cores() })?;
+            Ok(Config { read_from: Fingerprint(prints.take()), ..config })
+        }
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
@@ -118,6 +148,14 @@ pub fn fuzz_entry(data: &[u8]) {
             assert!(!mistake.message.is_empty(), "wordless: {mistake:?}");
         }
     }
+}
+
+/// A configuration file's text as it may be shown, whatever is in it: see [`redacted`].
+///
+/// # Errors
+/// It cannot be read.
+pub fn shown_text(path: &Path, known: &[Secret]) -> io::Result<String> {
+    Ok(redacted(&String::from_utf8_lossy(&read_bytes(path)?), known))
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

@@ -16,6 +16,7 @@ mod net;
 mod object;
 mod prices;
 mod raw;
+mod redact;
 mod scalar;
 mod section;
 #[cfg(test)]
@@ -46,12 +47,13 @@ pub use check::{Checked, check};
 pub use delivery::{Delivery, Login, Loki, LokiFormat, Nsq, NsqFormat};
 pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
-pub use load::{Sources, fuzz_entry, load, load_telling, parse, parse_with};
+pub use load::{Fingerprint, Sources, fuzz_entry, load, load_telling, parse, parse_with, shown_text};
 pub use mistake::{Mistake, Mistakes};
 pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
 pub use prices::{PriceFile, is_importable, parse_prices};
 #[cfg(test)]
 pub(crate) use raw::fields_of;
+pub use redact::redacted;
 
 /// All of a configuration file.
 #[derive(Clone, Debug)]
@@ -86,6 +88,8 @@ pub struct Config {
     pub unpriced: Unpriced,
     /// What is recorded of requests, and where the records go.
     pub audit: Audit,
+    /// The files that all this was read from.
+    pub read_from: Fingerprint,
 }
 
 /// A listener of the data plane.

@@ -84,6 +84,7 @@ pub(super) fn validate(
         estimates: raw.estimates,
         sticky: raw.sticky.map(RawSticky::checked),
         audit: check.audit(raw.audit),
+        read_from: super::Fingerprint::default(),
     };
     check.r.report.is_empty().then_some(config)
 }

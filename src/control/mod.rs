@@ -3,32 +3,36 @@
 //! Owns the file's configuration as it was last read, the catalogue beside it, and the moment at which both
 //! become another snapshot. Nothing here runs on a thread that carries traffic, and no request waits for it.
 
+mod drain;
+mod file;
 mod own;
 mod recorded;
 mod rows;
+mod running;
 mod tags;
 mod users;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value, json};
 use weir_filters::etag::IfMatch;
 use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
 use crate::audit::Heard;
-use crate::catalog::{
-    Catalog, CatalogError, Command, Draft, Kind, NewKey, Picked, Refused, Stored, Wanted, pick, shadows,
-};
+use crate::catalog::{Catalog, Command, Draft, Kind, NewKey, Picked, Refused, Stored, Wanted, pick, shadows};
 use crate::changes::{Actor, Change, Changes};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
 use crate::identity::Identity;
 use crate::proxy::{Shared, Snapshot};
 
+use file::Fault;
+pub(crate) use file::Reloaded;
 use rows::{Drawn, Found, Known, Showable};
 use tags::Tags;
 
@@ -49,6 +53,10 @@ pub(crate) struct Control {
     tags: Tags,
     /// How many wait for a successor that has read, or will read, what is here.
     frozen: AtomicUsize,
+    /// When what is in force was put in force, in milliseconds since 1970.
+    loaded_ms: AtomicU64,
+    /// How the last reload went.
+    reloaded: ArcSwapOption<Reloaded>,
 }
 
 /// Who asks for a change, and what they have seen of what they want to change.
@@ -103,8 +111,16 @@ impl Control {
     ) -> Self {
         warn_of_shadowed(&catalog, &file);
         identity.know(&merged.users);
-        let state = Mutex::new(State { file, catalog });
-        Self { shared, identity, state, changes, tags: Tags::default(), frozen: AtomicUsize::new(0) }
+        Self {
+            shared,
+            identity,
+            state: Mutex::new(State { file, catalog }),
+            changes,
+            tags: Tags::default(),
+            frozen: AtomicUsize::new(0),
+            loaded_ms: AtomicU64::new(now_ms()),
+            reloaded: ArcSwapOption::empty(),
+        }
     }
 
     /// From now on nothing is changed: another process reads it. What is being changed is changed when this returns.
@@ -136,17 +152,16 @@ impl Control {
         // Whoever has moved the files of records says so by this, be the configuration good or bad.
         self.shared.audit.reopen();
         let metrics = &self.shared.metrics;
-        let loaded = config::load(path, &|name| std::env::var(name).ok());
-        let loaded = loaded.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect());
-        let loaded = loaded.and_then(|file| match state.catalog.merge(&file) {
-            Ok(merged) => Ok((file, merged)),
-            Err(CatalogError::Misfit { misfits, .. }) => Err(misfits),
-            Err(e) => Err(vec![e.to_string()]),
-        });
-        let (file, merged) = loaded.inspect_err(|lines: &Vec<String>| {
-            metrics.set_last_reload_success(false);
-            log::error!("reload refused, the last good configuration stays: {}", lines.join("; "));
-        })?;
+        let (file, merged) = match state.read(path) {
+            Ok(read) => read,
+            Err(faults) => {
+                metrics.set_last_reload_success(false);
+                let lines: Vec<String> = faults.iter().map(Fault::line).collect();
+                log::error!("reload refused, the last good configuration stays: {}", lines.join("; "));
+                self.reloaded.store(Some(Arc::new(Reloaded { time_ms: now_ms(), faults })));
+                return Err(lines);
+            }
+        };
         for part in needs_restart(&state.file, &file) {
             log::warn!("reload: a change of {part} takes effect at the next start");
         }
@@ -154,6 +169,7 @@ impl Control {
         let before = self.shared.live.load().version();
         let version = self.put_in_force(&merged);
         metrics.set_last_reload_success(true);
+        self.reloaded.store(Some(Arc::new(Reloaded { time_ms: now_ms(), faults: Vec::new() })));
         state.file = file;
         self.record_reload(who, before, version);
         Ok(version)
@@ -202,6 +218,9 @@ impl Control {
                     Kind::User => draft.remove_user(&handle),
                     Kind::Channel => draft.remove_channel(&handle),
                 })?;
+                if kind == Kind::Channel {
+                    self.forget_drained(&handle);
+                }
                 log::info!("the {} {handle} was removed over the admin API", kind.name());
                 Ok(Value::Null)
             }
@@ -325,6 +344,7 @@ impl Control {
         audit.apply(config);
         audit.tell(&Heard::ConfigReloaded(version));
         metrics.set_config_version(version);
+        self.loaded_ms.store(now_ms(), Ordering::Relaxed);
         log::info!("configuration {version} is in force");
         version
     }

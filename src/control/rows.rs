@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_filters::calendar;
+use weir_filters::health::Condition;
 use weir_filters::limits::Subject;
 
 use crate::catalog::show::{self, Shown};
-use crate::catalog::{Listed, Object, Stored, shadows};
+use crate::catalog::{Kind, Listed, Object, Stored, shadows};
+use crate::channels;
 use crate::config::{Channel, Key, User};
-use crate::proxy::Shared;
+use crate::proxy::{Shared, Snapshot};
 
 use super::tags::Tags;
 use super::{State, now_ms};
@@ -42,8 +45,8 @@ pub(super) trait Showable: Object {
     /// Marks in `after`, which it has become, what has changed and cannot be seen.
     fn mark_unseen(&self, _after: &Self, _shown: &mut Shown) {}
 
-    /// What is known of it beside its fields.
-    fn add(&self, _known: &Known<'_>, _row: &mut Shown) {}
+    /// What is known of it beside its fields. `shadowed`: it is not in force.
+    fn add(&self, known: &Known<'_>, shadowed: bool, row: &mut Shown);
 }
 
 /// An object where it stands.
@@ -111,17 +114,40 @@ pub(super) struct Drawn<T> {
 /// What is known of the use of objects.
 pub(super) struct Known<'s> {
     shared: &'s Shared,
-    /// By the key's id, in milliseconds since 1970.
+    live: Arc<Snapshot>,
+    /// By a key's id or a user's name, in milliseconds since 1970.
     last_used: HashMap<String, u64>,
+    /// Those in force, by name.
+    channels: HashMap<Arc<str>, Arc<channels::Channel>>,
+    now: (Instant, u64),
 }
 
 impl<'s> Known<'s> {
     /// All that is known now of these.
     pub(super) fn of<T: Showable>(shared: &'s Shared, drawn: &[Drawn<T>]) -> Self {
-        let accounts = drawn.iter().map(|drawn| drawn.object.account());
-        let keys: Vec<String> =
-            accounts.filter(|(subject, _)| *subject == Subject::Key).map(|(_, name)| name).collect();
-        Self { shared, last_used: shared.ledger.last_used(&keys) }
+        let live = shared.live.load_full();
+        let (mut last_used, mut channels) = (HashMap::new(), HashMap::new());
+        match T::KIND {
+            Kind::Key => {
+                let ids: Vec<String> = drawn.iter().map(|drawn| drawn.object.handle()).collect();
+                last_used = shared.ledger.last_used(&ids);
+            }
+            Kind::User => last_used = shared.ledger.user_last_used(),
+            Kind::Channel => channels.extend(live.channels().iter().map(|one| (one.name().clone(), one.clone()))),
+        }
+        Self { shared, live, last_used, channels, now: (Instant::now(), now_ms()) }
+    }
+
+    fn add_last_used(&self, handle: &str, row: &mut Shown) {
+        let last_used = self.last_used.get(handle).map(|ms| calendar::rfc3339(*ms));
+        row.insert("last_used".to_owned(), last_used.into());
+    }
+
+    /// A moment as the time of day.
+    fn time_of(&self, moment: Instant) -> String {
+        let (now, now_ms) = self.now;
+        let ahead = u64::try_from(moment.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
+        calendar::rfc3339(now_ms.saturating_add(ahead))
     }
 
     /// What is said of an object.
@@ -134,7 +160,7 @@ impl<'s> Known<'s> {
         let (subject, name) = object.account();
         let used = if *shadowed { Value::Null } else { Self::used(self.shared, subject, &name) };
         row.insert("used".to_owned(), used);
-        object.add(self, &mut row);
+        object.add(self, *shadowed, &mut row);
         row.into()
     }
 
@@ -170,9 +196,8 @@ impl Showable for Key {
             || self.id().contains(lowercase)
     }
 
-    fn add(&self, known: &Known<'_>, row: &mut Shown) {
-        let last_used = known.last_used.get(&self.id()).map(|ms| calendar::rfc3339(*ms));
-        row.insert("last_used".to_owned(), last_used.into());
+    fn add(&self, known: &Known<'_>, _shadowed: bool, row: &mut Shown) {
+        known.add_last_used(&self.id(), row);
     }
 }
 
@@ -194,6 +219,10 @@ impl Showable for User {
             shown.insert("password_changed".to_owned(), true.into());
         }
     }
+
+    fn add(&self, known: &Known<'_>, _shadowed: bool, row: &mut Shown) {
+        known.add_last_used(&self.name, row);
+    }
 }
 
 impl Showable for Channel {
@@ -212,5 +241,26 @@ impl Showable for Channel {
                 shown["value_changed"] = true.into();
             }
         }
+    }
+
+    fn add(&self, known: &Known<'_>, shadowed: bool, row: &mut Shown) {
+        let now = known.now.0;
+        let running = known.channels.get(&*self.name).filter(|_| !shadowed);
+        let condition = running.map_or(Condition::Healthy, |running| running.condition(now));
+        let state = match running {
+            None => "disabled",
+            Some(running) if running.is_drained() => "draining",
+            Some(_) => condition.name(),
+        };
+        let until = |condition: Condition| condition.until().map(|until| known.time_of(until));
+        row.insert("state".to_owned(), state.into());
+        row.insert("cooling_until".to_owned(), until(condition).into());
+        row.insert("in_flight".to_owned(), running.map_or(0, |running| known.live.in_flight(running)).into());
+        let keys = self.keys.iter().enumerate().map(|(place, key)| {
+            let condition = running.map_or(Condition::Healthy, |running| running.key_condition(place, now));
+            let state = if running.is_some() { condition.name() } else { "disabled" };
+            json!({ "name": key.name, "state": state, "cooling_until": until(condition) })
+        });
+        row.insert("keys".to_owned(), keys.collect());
     }
 }

@@ -76,6 +76,7 @@ pub fn config(
         cors: None,
     };
     Config {
+        read_from: crate::config::Fingerprint::default(),
         listen: vec![Listen { address: listen, tls: None }],
         server: Server {
             threads: std::thread::available_parallelism().map_or(1, usize::from),

@@ -7,16 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
+use weir_filters::attention::{self, Level};
 
 use super::Finding;
 use crate::config::{Config, Durability};
 
-/// A segment for each thread, twice, and a snapshot: below this the next hour may end in a full disk.
-const LITTLE: u64 = 512 << 20;
-/// Below this the journal may not get its next segments.
-const NONE: u64 = 64 << 20;
-/// Files that may still be made. A gateway makes tens.
-const FEW_INODES: u64 = 1000;
 /// Writes that are timed, each of a page: the median of so many is steady and takes under a second on a slow disk.
 const WRITES: usize = 20;
 const PAGE: [u8; 4096] = [0x77; 4096];
@@ -87,12 +82,10 @@ fn judge_room(bytes: u64, inodes: Option<u64>) -> Finding {
         None => format!("{} MiB free", bytes >> 20),
     };
     let advice = "make room: when the disk is full, records wait in memory, and `ledger.when_full` rules";
-    if bytes < NONE || inodes == Some(0) {
-        Finding::problem("disk", found, advice)
-    } else if bytes < LITTLE || inodes.is_some_and(|inodes| inodes < FEW_INODES) {
-        Finding::warning("disk", found, advice)
-    } else {
-        Finding::ok("disk", found)
+    match attention::room(bytes, inodes) {
+        Some(Level::Critical) => Finding::problem("disk", found, advice),
+        Some(Level::Warning) => Finding::warning("disk", found, advice),
+        None => Finding::ok("disk", found),
     }
 }
 

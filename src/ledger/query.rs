@@ -120,30 +120,29 @@ impl UsageRow {
         let mut row = Map::new();
         row.insert(by.name().to_owned(), Value::from(self.value.as_str()));
         row.insert("time".to_owned(), self.time.map(calendar::rfc3339).into());
-        row.extend(figures(&self.counters));
+        row.extend(self.counters.figures());
         Value::Object(row)
     }
 }
 
-/// Sums by the names that they have in answers.
-pub fn figures(c: &Counters) -> Map<String, Value> {
-    let mut row = Map::new();
-    for (name, value) in [
-        ("requests", c.requests),
-        ("failed", c.failed),
-        ("events", c.events),
-        ("input_tokens", c.input_tokens()),
-        ("output_tokens", c.output),
-        ("cache_read_tokens", c.cache_read),
-        ("cache_write_tokens", c.cache_write_tokens()),
-        ("reasoning_tokens", c.reasoning),
-        ("cost_micro_usd", c.cost_micro_usd()),
-        ("cost_nano_usd", c.cost_nano_usd),
-        ("unpriced", c.unpriced),
-    ] {
-        row.insert(name.to_owned(), value.into());
+impl Counters {
+    /// The sums under the names that they have in every answer.
+    pub fn figures(&self) -> Map<String, Value> {
+        let figures = [
+            ("requests", self.requests),
+            ("failed", self.failed),
+            ("events", self.events),
+            ("input_tokens", self.input_tokens()),
+            ("output_tokens", self.output),
+            ("cache_read_tokens", self.cache_read),
+            ("cache_write_tokens", self.cache_write_tokens()),
+            ("reasoning_tokens", self.reasoning),
+            ("cost_micro_usd", self.cost_micro_usd()),
+            ("cost_nano_usd", self.cost_nano_usd),
+            ("unpriced", self.unpriced),
+        ];
+        figures.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
     }
-    row
 }
 
 /// A key's figures over all time.

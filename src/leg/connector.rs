@@ -79,6 +79,30 @@ impl Leg {
         Box::pin(self.connect(origin, timeout)).await
     }
 
+    /// An exchange over a connection that was made for it, within `timeout`. It is not to be given back.
+    pub(crate) async fn fresh(&self, origin: &Origin, timeout: Duration) -> Result<Exchange> {
+        self.connect(origin, timeout).await
+    }
+
+    /// The same to a listener of this process. Its certificate is for names that lead elsewhere, and who answers is
+    /// known.
+    pub(crate) async fn own(&self, address: SocketAddr, tls: bool, time: Duration) -> Result<Exchange> {
+        let connected = timeout(time, async {
+            if !tls {
+                return plain(address).await;
+            }
+            let mut peer = HttpPeer::new(address, true, "localhost".to_owned());
+            peer.options.alpn = ALPN::H1;
+            peer.options.verify_cert = false;
+            peer.options.verify_hostname = false;
+            self.transport.new_stream(&peer).await
+        });
+        match connected.await {
+            Ok(stream) => Ok(Exchange::new(stream?, false, Instant::now())),
+            Err(_) => Error::e_explain(ErrorType::ConnectTimedout, format!("{address} did not answer")),
+        }
+    }
+
     async fn connect(&self, origin: &Origin, time: Duration) -> Result<Exchange> {
         let connected = timeout(time, async {
             if origin.tls { self.encrypted(origin).await } else { plain(origin.address).await }

@@ -20,7 +20,7 @@ const UPSTREAM_SECONDS: &[f64] =
     &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68];
 
 /// OpenTelemetry's for the time to the first token, and on to 80 s for models that think first.
-const FIRST_TOKEN_SECONDS: &[f64] =
+pub(super) const FIRST_TOKEN_SECONDS: &[f64] =
     &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0];
 
 /// OpenTelemetry's for the time per output token, and below it for upstreams of hundreds of tokens a second.

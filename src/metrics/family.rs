@@ -115,6 +115,13 @@ impl<M: Series> Family<M> {
     }
 }
 
+impl<M: Series> Family<M> {
+    /// Every series that there is.
+    pub(super) fn children(&self) -> Vec<M> {
+        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
 impl<M: Series> Core<M> {
     fn insert(&self, children: &mut BTreeMap<Vec<Box<str>>, M>, key: Vec<Box<str>>) -> M {
         let names = self.declaration.open.iter().chain(self.declaration.closed);
@@ -132,10 +139,7 @@ impl<M: Series> Collector for Family<M> {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let children: Vec<M> = {
-            let children = self.0.children.lock().unwrap_or_else(PoisonError::into_inner);
-            children.values().cloned().collect()
-        };
+        let children = self.children();
         let mut whole = MetricFamily::default();
         let mut metrics = Vec::with_capacity(children.len());
         for child in children {

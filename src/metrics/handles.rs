@@ -188,6 +188,11 @@ impl ChannelHandles {
         GaugeGuard::new(&self.inflight)
     }
 
+    /// How many requests the channel serves.
+    pub fn in_flight(&self) -> u64 {
+        u64::try_from(self.inflight.get()).unwrap_or_default()
+    }
+
     /// Whether requests are sent to the channel, and how many of its keys cool down.
     pub fn show_health(&self, is_up: bool, keys_cooling: usize) {
         self.up.set(is_up.into());

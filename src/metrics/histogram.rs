@@ -53,6 +53,13 @@ impl Histogram {
         }
     }
 
+    /// Adds the counts of its buckets to `counts`: one for each bound, and one for what is above them all.
+    pub(super) fn add_to(&self, counts: &mut [u64]) {
+        for (count, cell) in counts.iter_mut().zip(&self.0.cells[1..]) {
+            *count += cell.load(Ordering::Relaxed);
+        }
+    }
+
     fn sample(&self) -> proto::Histogram {
         let Core { bounds, cells, .. } = &*self.0;
         let mut count = 0;

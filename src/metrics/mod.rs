@@ -15,6 +15,7 @@ mod histogram;
 mod ledger;
 mod limits;
 mod sinks;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncode
 
 use self::family::{Declaration, Family, MAX_SERIES, Series};
 pub use self::handles::{ChannelHandles, Handles, Observation, RouteHandles};
+pub use self::sums::Buckets;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

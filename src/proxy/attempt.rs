@@ -191,6 +191,7 @@ pub(super) fn refusal(why: NoChannel, model: Option<&str>) -> Refusal {
         (NoChannel::Unserved, Some(model)) => Refusal::ModelNotFound { model: model.into() },
         (NoChannel::Unserved, None) => Refusal::NoChannel,
         (NoChannel::Busy, _) => Refusal::ChannelsFull,
+        (NoChannel::Draining, _) => Refusal::ChannelsDraining,
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Refuses to know how a cost is calculated (that is [`weir_filters::price`]).
 
-use weir_filters::price::{NanoUsd, Price};
+use weir_filters::price::{NanoUsd, Price, PriceRate};
 use weir_filters::request::BodyFacts;
 use weir_filters::route::Operation;
 use weir_filters::usage::{Source, Usage};
@@ -35,6 +35,25 @@ impl Snapshot {
         match self.model_label(channel.index(), model) {
             Some(label) => prices.at(self.priced_models[channel.index()][label]?),
             None => prices.price_of(channel.maps(model).unwrap_or(model), model),
+        }
+    }
+
+    /// What a request costs that was made for nobody: the money, the version of the prices, and whether there was none
+    /// where there should be one. `delivered`: with an answer that is no error.
+    pub(crate) fn cost_of(
+        &self,
+        channel: &Channel,
+        model: &str,
+        usage: &Usage,
+        delivered: bool,
+    ) -> (NanoUsd, u64, bool) {
+        let Some(prices) = &self.prices else { return (NanoUsd(0), 0, false) };
+        if !(delivered || usage.source != Source::None) {
+            return (NanoUsd(0), 0, false);
+        }
+        match self.price(channel, model) {
+            Some(price) => (price.cost(usage, 0, PriceRate::default()), prices.version(), false),
+            None => (NanoUsd(0), 0, true),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_filters::credential::Credential;
 use weir_filters::headers::HeaderPolicy;
 use weir_filters::key::{KeyDigest, KeyEntry, KeyPolicy, KeyTable};
@@ -21,7 +22,7 @@ use crate::config::{self, Config, Durability, Identity, Unpriced, WhenFull};
 use crate::descriptors;
 use crate::front::{STALL, Terms};
 use crate::ledger::LedgerId;
-use crate::metrics::{Handles, Metrics};
+use crate::metrics::{GaugeGuard, Handles, Metrics};
 
 /// One version of the configuration. Immutable: a reload makes another one.
 pub struct Snapshot {
@@ -141,6 +142,36 @@ impl Snapshot {
     /// The channels.
     pub(crate) fn channels(&self) -> &Channels {
         &self.channels
+    }
+
+    /// Every key, in no order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
+        self.keys.iter()
+    }
+
+    /// Whether a key may be used at a time, in milliseconds since 1970.
+    pub(crate) fn is_usable(&self, key: &KeyEntry, now_ms: u64) -> bool {
+        key.policy.enabled && key.policy.expires_ms.is_none_or(|expires| expires > now_ms)
+    }
+
+    /// What may be used of a channel, if it has limits.
+    pub(crate) fn room_of(&self, channel: &Channel) -> Option<&Arc<Account>> {
+        self.rooms.get(channel.index())?.as_ref()
+    }
+
+    /// One more request that a channel serves, until the guard is dropped.
+    pub(crate) fn enter(&self, channel: &Channel) -> GaugeGuard {
+        self.handles.channel(channel.index()).enter()
+    }
+
+    /// What upstreams get of a client's header lines, and beside them.
+    pub(crate) fn headers_of_policy(&self, client: &HeaderMap, put: impl FnMut(&HeaderName, &HeaderValue)) {
+        self.headers.request(client, put);
+    }
+
+    /// How many requests a channel serves.
+    pub(crate) fn in_flight(&self, channel: &Channel) -> u64 {
+        self.handles.channel(channel.index()).in_flight()
     }
 
     /// Puts the health of the channels into their gauges.

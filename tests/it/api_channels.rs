@@ -41,7 +41,8 @@ async fn a_channel_serves_at_once_and_no_more_once_it_is_removed() {
     let mut gateway = gateway().key("alice").start().await;
     assert_eq!(status_of(&gateway, "one-x").await, 404);
     let made = gateway.api("channels").post(&channel("one", &first, CANARY)).await.expect(201);
-    assert_eq!((&made["keys"], &made["origin"]), (&json!([{ "name": "main" }]), &json!("api")));
+    let keys = json!([{ "name": "main", "state": "healthy", "cooling_until": null }]);
+    assert_eq!((&made["keys"], &made["origin"]), (&keys, &json!("api")));
     assert_eq!(made["base_url"], format!("http://{}", first.address()));
     assert_eq!(status_of(&gateway, "one-x").await, 200);
     gateway.kill();

@@ -216,3 +216,35 @@ proptest! {
         prop_assert!(health.claim(now + MAX_WAIT).is_some(), "no trial is lost: {:?}", health);
     }
 }
+
+#[test]
+fn a_condition_says_what_standing_does_not() {
+    let (mut health, start) = (Health::default(), Instant::now());
+    assert_eq!(health.condition(start), Condition::Healthy);
+    let until = start + COOLDOWN.time;
+    for _ in 0..COOLDOWN.failures {
+        health.failed(health.force(), Blow::default(), &COOLDOWN, start);
+    }
+    assert_eq!(health.condition(start), Condition::Cooling { until });
+    assert_eq!(health.condition(until), Condition::Trial, "the next request is the trial");
+    let trial = health.claim(until).expect("the cooldown is over");
+    assert_eq!(health.condition(until), Condition::Trial);
+    health.answered(trial, &COOLDOWN);
+    assert_eq!(health.condition(until), Condition::Healthy);
+}
+
+#[test]
+fn a_channel_is_as_well_as_its_worse_half_and_keys_as_the_best_of_them() {
+    let (soon, late) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(9));
+    let [soon, late] = [soon, late].map(|until| Condition::Cooling { until });
+    for (one, other, both, either) in [
+        (Condition::Healthy, Condition::Trial, Condition::Trial, Condition::Healthy),
+        (Condition::Healthy, late, late, Condition::Healthy),
+        (Condition::Trial, soon, soon, Condition::Trial),
+        (soon, late, late, soon),
+    ] {
+        assert_eq!((one.and(other), other.and(one)), (both, both));
+        assert_eq!((one.or(other), other.or(one)), (either, either));
+    }
+    assert_eq!((soon.name(), soon.until().is_some(), Condition::Trial.until()), ("cooling", true, None));
+}

@@ -9,7 +9,7 @@ use crate::price::NanoUsd;
 use super::minute::Minute;
 use super::money::Money;
 use super::permit::Held;
-use super::{Exceeded, InUse, Limit, Limits, Now, Past, Spent, Standing, Subject, Taken, Use};
+use super::{BudgetUse, Exceeded, InUse, Limit, Limits, Now, Past, Spent, Standing, Subject, Taken, Use};
 
 /// What one key, user or channel uses. Lives as long as the process, across reloads.
 ///
@@ -97,6 +97,13 @@ impl Account {
         state.advance(now);
         let Taken { requests, tokens } = state.minute.as_ref().map(Minute::sum).unwrap_or_default();
         InUse { requests, tokens, running: state.running, spent: state.money.spent(), reserved: state.money.reserved() }
+    }
+
+    /// The budget of which most is spent by now, reservations aside; `None`: money is not limited.
+    pub fn tightest_budget(&self, now: Now) -> Option<BudgetUse> {
+        let mut state = self.lock();
+        state.advance(now);
+        state.money.tightest(&state.limits.budget)
     }
 
     /// Nothing panics while it is held; if something did, the figures are still whole.

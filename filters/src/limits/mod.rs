@@ -177,6 +177,17 @@ pub struct InUse {
     pub reserved: NanoUsd,
 }
 
+/// How much of a budget is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetUse {
+    /// Over which time it is counted.
+    pub period: Period,
+    /// What is spent.
+    pub spent: NanoUsd,
+    /// What may be.
+    pub allowed: NanoUsd,
+}
+
 impl Budget {
     fn of(&self, period: Period) -> Option<NanoUsd> {
         match period {

@@ -3,7 +3,7 @@
 use crate::calendar;
 use crate::price::NanoUsd;
 
-use super::{Budget, Period, Spent, Use};
+use super::{Budget, BudgetUse, Period, Spent, Use};
 
 /// What is spent and what is promised in one period.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,6 +95,16 @@ impl Money {
     pub(super) fn spent(&self) -> Spent {
         let [day, month, total] = self.0.map(|sum| NanoUsd(sum.spent));
         Spent { day, month, total }
+    }
+
+    /// The budget of which the largest share is spent.
+    pub(super) fn tightest(&self, budget: &Budget) -> Option<BudgetUse> {
+        let uses = Period::ALL.into_iter().zip(&self.0).filter_map(|(period, sum)| {
+            Some(BudgetUse { period, spent: NanoUsd(sum.spent), allowed: budget.of(period)? })
+        });
+        // Shares are compared as products, so that nothing is divided by a budget of nothing.
+        let share = |one: &BudgetUse, other: &BudgetUse| u128::from(one.spent.0) * u128::from(other.allowed.0);
+        uses.reduce(|most, next| if share(&next, &most) > share(&most, &next) { next } else { most })
     }
 
     pub(super) fn reserved(&self) -> NanoUsd {

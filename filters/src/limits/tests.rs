@@ -429,3 +429,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_tightest_budget_is_the_one_of_which_the_largest_share_is_spent() {
+    let now = Now { steady_ms: 200_000, unix_ms: 40 * 86_400_000 };
+    let usd = |dollars: u64| NanoUsd(dollars * 1_000_000_000);
+    let spent = Spent { day: usd(1), month: usd(9), total: usd(20) };
+    let tightest =
+        |budget: Budget| Account::new(Limits { budget, ..Limits::default() }, spent, now).tightest_budget(now);
+    let budget = |day, month, total| Budget { day, month, total };
+    let of = |period, spent, allowed| Some(BudgetUse { period, spent, allowed });
+    assert_eq!(tightest(budget(None, None, None)), None);
+    assert_eq!(tightest(budget(Some(usd(2)), Some(usd(10)), Some(usd(30)))), of(Period::Month, usd(9), usd(10)));
+    assert_eq!(tightest(budget(Some(usd(1)), Some(usd(10)), None)), of(Period::Day, usd(1), usd(1)));
+    assert_eq!(tightest(budget(None, Some(usd(9)), Some(NanoUsd(0)))), of(Period::Total, usd(20), NanoUsd(0)));
+    let account = Account::new(Limits { budget: budget(Some(usd(2)), None, None), ..Limits::default() }, spent, now);
+    let tomorrow = Now { unix_ms: now.unix_ms + 86_400_000, ..now };
+    assert_eq!(account.tightest_budget(tomorrow), of(Period::Day, NanoUsd(0), usd(2)), "another day");
+}

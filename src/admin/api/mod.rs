@@ -8,16 +8,19 @@ mod body;
 mod catalog;
 mod changes;
 mod document;
+mod drain;
 mod events;
 mod expected;
 mod follow;
 mod me;
+mod overview;
 mod pages;
 mod parameters;
 mod problem;
 pub mod requests;
 mod session;
 mod table;
+mod trial;
 pub mod usage;
 
 use std::sync::Arc;
@@ -78,6 +81,9 @@ fn table() -> Vec<Endpoint> {
         events::endpoints,
         catalog::endpoints,
         changes::endpoints,
+        overview::endpoints,
+        trial::endpoints,
+        drain::endpoints,
         session::endpoints,
         me::endpoints,
         document::endpoints,

@@ -32,6 +32,7 @@ pub(super) const TOO_MANY_KEYS: Problem =
 pub(super) const FULL: Problem = problem(409, "full", "the document of all objects would become too large");
 pub(super) const UPGRADING: Problem =
     problem(409, "upgrading", "another process is taking over; ask again in a moment");
+pub(super) const BUSY: Problem = problem(409, "busy", "as much is being tried out as may be at once");
 pub(super) const NO_USER: Problem = problem(409, "no_user", "who has the admin token has no password");
 pub(super) const NOT_GRANTED: Problem =
     problem(409, "not_granted", "an administrator has not granted that, or the key is not one that users change");

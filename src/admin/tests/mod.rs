@@ -1,8 +1,8 @@
 //! Through real sockets: every endpoint, and what the listener does with its peers.
 
 mod catalog;
+mod console;
 mod document;
-
 mod endpoints;
 mod events;
 mod listener;

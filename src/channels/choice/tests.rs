@@ -263,3 +263,25 @@ fn another_way_is_another_channel_or_another_key() {
         assert_eq!(channels.has_several(&wish, permits), expected, "{model} {permitted}");
     }
 }
+
+#[test]
+fn a_drained_channel_gets_nothing_and_others_stand_in() {
+    let registry = Registry::default();
+    let all = [channel("first", Protocol::OpenAi, &["*"]), channel("second", Protocol::OpenAi, &["o3"])];
+    let mut all = all.to_vec();
+    (0..).zip(&mut all).for_each(|(i, channel)| channel.failover.priority = i);
+    let channels = Channels::new(&all, &registry);
+    let chosen = |wish: &Wish<'_>| channels.choose(wish, everyone, room).map(|choice| name(&choice).to_owned());
+    let o3 = wish(Protocol::OpenAi, Some("o3"), &[]);
+    assert_eq!(chosen(&o3), Ok("first".into()));
+    registry.drain("first", true);
+    assert_eq!(chosen(&o3), Ok("second".into()));
+    assert_eq!(chosen(&Wish { last: Some("first"), ..o3 }), Ok("second".into()), "not for a conversation either");
+    let failed = channels.choose_next(&o3, everyone, room, |channel| &**channel.name() == "second");
+    assert!(failed.is_none(), "nor after another one failed");
+    let o1 = wish(Protocol::OpenAi, Some("o1"), &[]);
+    assert_eq!(chosen(&o1), Err(NoChannel::Draining));
+    assert_eq!(chosen(&wish(Protocol::OpenAi, None, &[])), Err(NoChannel::Draining), "files are where they are");
+    registry.drain("first", false);
+    assert_eq!(chosen(&o1), Ok("first".into()));
+}

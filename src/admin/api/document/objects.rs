@@ -168,10 +168,14 @@ pub(super) fn all() -> Map<String, Value> {
         both("role", word(["admin", "user"])),
         only_given("password", json!({ "type": "string", "minLength": 10, "writeOnly": true })),
         shown("has_password", boolean()),
+        shown("last_used", or_null(time())),
     ];
     user.extend(common());
     insert(&mut all, "User", user);
 
+    let upstream_key = json!({
+        "name": plain_name(), "state": word(["healthy", "cooling", "trial", "disabled"]), "cooling_until": or_null(time()),
+    });
     let timeouts = json!({ "connect": duration(), "first_byte": duration(), "idle": duration() });
     let failure = json!({ "anyOf": [word(["connect", "timeout"]), number(400, 599)] });
     let retry = |on| json!({ "attempts": number(1, 10), "within": duration(), "on": on });
@@ -181,7 +185,7 @@ pub(super) fn all() -> Map<String, Value> {
         both("protocol", protocols()).needed(),
         both("base_url", json!({ "type": "string", "pattern": "^https?://", "examples": ["https://api.example.com"] }))
             .needed(),
-        given("keys", list(exactly(json!({ "name": plain_name() }))), some_of(list(of("UpstreamKeyNew")))).needed(),
+        given("keys", list(exactly(upstream_key)), some_of(list(of("UpstreamKeyNew")))).needed(),
         given("models", globs(), some_of(globs())).needed(),
         both("model_map", json!({ "type": "object", "additionalProperties": text() })),
         both("inject_usage", boolean()),
@@ -195,6 +199,11 @@ pub(super) fn all() -> Map<String, Value> {
         limits(),
     ];
     channel.extend(common());
+    channel.extend([
+        shown("state", word(["healthy", "cooling", "trial", "draining", "disabled"])),
+        shown("cooling_until", or_null(time())),
+        shown("in_flight", count()),
+    ]);
     insert(&mut all, "Channel", channel);
 
     let budget = || json!({ "day": decimal(), "month": decimal(), "total": decimal() });

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::objects;
 use crate::admin::api::me::OWN_RECORD_FIELDS;
+use crate::ledger::Counters;
 
 /// The schema of the record, as it is published.
 const RECORD: &str = include_str!("../../../../conf/record.schema.json");
@@ -106,6 +107,7 @@ pub(super) fn all() -> Map<String, Value> {
     let import_mistake = exactly(json!({ "line": count(), "reason": text() }));
     let statuses = exactly(json!({ "seen": count(), "applied": count(), "unread": count() }));
     let fields = json!({ "type": ["object", "null"] });
+    all.extend(console());
     for (name, schema) in [
         (
             "Session",
@@ -146,6 +148,77 @@ pub(super) fn all() -> Map<String, Value> {
     }
     all.extend(record());
     all
+}
+
+/// What the console is told.
+fn console() -> [(String, Value); 5] {
+    let number = || json!({ "type": "number", "minimum": 0 });
+    let figures = || -> Map<String, Value> {
+        Counters::default().figures().into_iter().map(|(name, _)| (name, count())).collect()
+    };
+    let with = |more: &str, schema: Value| {
+        let mut all = figures();
+        all.insert(more.to_owned(), schema);
+        exactly(all.into())
+    };
+    let attention = exactly(json!({
+        "kind": text(), "level": word(["warning", "critical"]), "subject": or_null(text()), "values": { "type": "object" },
+    }));
+    let piece = exactly(json!({
+        "time": time(), "requests": count(), "failed": count(), "cost_micro_usd": count(), "input_tokens": count(),
+        "output_tokens": count(),
+    }));
+    let overview = exactly(json!({
+        "time": time(),
+        "version": text(),
+        "uptime_s": count(),
+        "ready": { "type": "boolean" },
+        "attention": list(attention),
+        "attention_omitted": count(),
+        "now": exactly(json!({ "requests_per_s": number(), "streams": count(), "in_flight": count() })),
+        "first_token_ms": exactly(json!({ "p50": or_null(number()), "p95": or_null(number()) })),
+        "today": with("spend_nano_usd", count()),
+        "yesterday": with("whole", exactly(figures().into())),
+        "series_step_s": count(),
+        "series": list(piece),
+    }));
+    let fault = || {
+        exactly(json!({
+            "file": or_null(text()), "line": or_null(count()), "column": or_null(count()), "field": or_null(text()),
+            "message": text(),
+        }))
+    };
+    let reload = exactly(json!({ "time": time(), "ok": { "type": "boolean" }, "mistakes": list(fault()) }));
+    let file = exactly(json!({
+        "state": word(["same", "changed", "invalid", "missing"]), "mistakes": list(fault()), "text": or_null(text()),
+    }));
+    let configuration = exactly(json!({
+        "version": count(), "loaded_at": time(), "path": or_null(text()), "running": { "type": "object" }, "file": file,
+        "last_reload": or_null(reload),
+    }));
+    let check = exactly(json!({ "valid": { "type": "boolean" }, "mistakes": list(fault()) }));
+    let error = || {
+        or_null(
+            json!({ "type": "object", "required": ["code", "message"], "properties": { "code": text(), "message": text() } }),
+        )
+    };
+    let run = exactly(json!({
+        "ok": { "type": "boolean" }, "model": text(), "key": text(), "operation": text(), "status": or_null(count()),
+        "connect_ms": or_null(number()), "first_token_ms": or_null(number()), "total_ms": number(),
+        "tokens": exactly(json!({ "input": count(), "output": count() })), "text": or_null(text()), "error": error(),
+    }));
+    let test = exactly(json!({
+        "status": or_null(count()), "request_id": or_null(text()), "channel": or_null(text()),
+        "first_token_ms": or_null(number()), "total_ms": number(), "text": or_null(text()), "error": error(),
+    }));
+    [
+        ("Overview", overview),
+        ("Configuration", configuration),
+        ("ConfigurationCheck", check),
+        ("ChannelRun", run),
+        ("ProxyTest", test),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
 }
 
 /// The published schema, whose own definitions become schemas beside it.

@@ -22,7 +22,7 @@ use super::{Asker, ask};
 use crate::admin::AdminState;
 use crate::admin::server::{Failed, Shared};
 use crate::catalog::{Own, Owner};
-use crate::ledger::{By, Counters, Step, UsageQuery, figures};
+use crate::ledger::{By, Counters, Step, UsageQuery};
 
 /// The rows of the table.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -31,7 +31,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     let by = Parameter::query("by", "What rows are made by.", word(["model", "key"])).required();
     let with = |name: &str, schema: Value| {
         let mut fields: Map<String, Value> =
-            figures(&Counters::default()).into_iter().map(|(name, _)| (name, count())).collect();
+            Counters::default().figures().into_iter().map(|(name, _)| (name, count())).collect();
         if !name.is_empty() {
             fields.insert(name.to_owned(), schema);
         }
@@ -173,13 +173,13 @@ fn own(owner: &Owner) -> UsageQuery {
 
 fn sum(state: &dyn AdminState, owner: &Owner, from: Option<u64>) -> Result<Value, UsageError> {
     let row = state.usage(&UsageQuery { from, ..own(owner) })?.into_iter().next();
-    Ok(figures(&row.map(|row| row.counters).unwrap_or_default()).into())
+    Ok(row.map(|row| row.counters).unwrap_or_default().figures().into())
 }
 
 /// A row's figures and, of what says what they are of, those that are shown.
 fn only(row: Value, shown: &[&str]) -> Value {
     let Value::Object(fields) = row else { return Value::Null };
-    let all = figures(&Counters::default());
+    let all = Counters::default().figures();
     fields
         .into_iter()
         .filter(|(field, _)| shown.contains(&field.as_str()) || all.contains_key(field))
