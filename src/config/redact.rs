@@ -74,6 +74,7 @@ const SHOWN: &[&str] = &[
     "private_key",
     "protocol",
     "protocols",
+    "role",
     "rotate",
     "rotate_every",
     "rpm",

@@ -9,7 +9,7 @@ use crate::catalog::{Kind, Refused};
 use crate::changes::{Actor, Change};
 use crate::config::Channel;
 
-use super::{Control, FROZEN, now_ms};
+use super::{Control, FROZEN};
 
 impl Control {
     /// From now on nothing new is sent to the channel of that name, or again; its row. It survives a restart.
@@ -25,11 +25,22 @@ impl Control {
             if !self.shared.live.load().channels().iter().any(|channel| **channel.name() == *name) {
                 return Err(Refused::NotFound(Kind::Channel));
             }
+            let fields = |is_drained: bool| Map::from_iter([("draining".to_owned(), is_drained.into())]);
+            let change = Change {
+                action: "update",
+                kind: Kind::Channel.name(),
+                name: Some(name.to_owned()),
+                before: Some(fields(!is_drained)),
+                after: Some(fields(is_drained)),
+            };
+            let recorded = self.record(who, &[change])?;
             match state.catalog.drain(name, is_drained) {
                 Ok(()) => self.shared.registry.drain(name, is_drained),
                 Err((refused, in_place)) => {
                     if in_place {
                         self.shared.registry.drain(name, is_drained);
+                    } else {
+                        self.take_back(recorded);
                     }
                     return Err(refused);
                 }
@@ -37,17 +48,6 @@ impl Control {
         }
         let done = if is_drained { "drained" } else { "put back in service" };
         log::info!("the channel `{name}` is {done}, by the admin API");
-        let fields = |is_drained: bool| Map::from_iter([("draining".to_owned(), is_drained.into())]);
-        let change = Change {
-            action: "update",
-            kind: Kind::Channel.name(),
-            name: Some(name.to_owned()),
-            before: Some(fields(!is_drained)),
-            after: Some(fields(is_drained)),
-        };
-        if let Err(e) = self.changes.note(who, now_ms(), change) {
-            log::error!("the record of changes does not say that the channel `{name}` was {done}: {e}");
-        }
         self.show::<Channel>(name)
     }
 

@@ -25,7 +25,7 @@ use weir_filters::limits::{Limits, Subject};
 use crate::accounts::Limited;
 use crate::audit::Heard;
 use crate::catalog::{Catalog, Command, Draft, Kind, NewKey, Picked, Refused, Stored, Wanted, pick, shadows};
-use crate::changes::{Actor, Change, Changes};
+use crate::changes::{self, Actor, Change, Changes};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
 use crate::draw::{self, ClientKey};
 use crate::identity::Identity;
@@ -315,10 +315,7 @@ impl Control {
         if changes.is_empty() {
             return Ok(made);
         }
-        let recorded = self.changes.append(asker.who, now_ms(), &changes).map_err(|e| {
-            log::error!("a change was not made, because it cannot be recorded: {e}");
-            Refused::NotKept(format!("the record of the change could not be written, and it is not made: {e}"))
-        })?;
+        let recorded = self.record(asker.who, &changes)?;
         match catalog.keep(finished.shelves, part) {
             Ok(()) => {
                 self.put_in_force(&finished.config);
@@ -327,11 +324,26 @@ impl Control {
             Err((refused, in_place)) => {
                 if in_place {
                     self.put_in_force(&finished.config);
-                } else if let Err(e) = self.changes.take_back(recorded) {
-                    log::error!("the record of changes has one that was not made, and keeps it: {e}");
+                } else {
+                    self.take_back(recorded);
                 }
                 Err(refused)
             }
+        }
+    }
+
+    /// Puts changes that are about to be made into their record: without one they are not made.
+    fn record(&self, who: &Actor, changes: &[Change]) -> Result<changes::Written, Refused> {
+        self.changes.append(who, now_ms(), changes).map_err(|e| {
+            log::error!("a change was not made, because it cannot be recorded: {e}");
+            Refused::NotKept(format!("the record of the change could not be written, and it is not made: {e}"))
+        })
+    }
+
+    /// Takes out of the record what was not made after all.
+    fn take_back(&self, recorded: changes::Written) {
+        if let Err(e) = self.changes.take_back(recorded) {
+            log::error!("the record of changes has one that was not made, and keeps it: {e}");
         }
     }
 

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Document, Gateway, Operation, Upstream, answer, gateway, key_named, openai, upstream};
+use crate::support::{
+    Answer, Document, Gateway, Operation, Upstream, answer, gateway, key_named, openai, secret_of, upstream,
+};
 
 /// What the gateway says when it breaks, is too slow, full or on its way out. The tests beside the listener have them.
-const INTERNAL: [&str; 4] = ["failed", "unavailable", "full", "upgrading"];
+const INTERNAL: [&str; 5] = ["failed", "unavailable", "full", "upgrading", "busy"];
 
 const PASSWORD: &str = "correct horse";
 
@@ -127,6 +129,18 @@ async fn works(scene: &mut Scene) {
         let usage = scene.expect("GET", &format!("usage?by={by}&step=hour&from=0"), Value::Null, 200, None).await;
         assert_eq!(usage["rows"].as_array().map(Vec::len), Some(1), "{usage}");
     }
+    let overview = scene.expect("GET", "overview", Value::Null, 200, None).await;
+    assert_eq!(overview["today"]["requests"], 1);
+    let config = scene.expect("GET", "config", Value::Null, 200, None).await;
+    assert_eq!(config["file"]["state"], "same");
+    scene.expect("POST", "config/check", Value::Null, 200, None).await;
+    // The upstream of this scene says nothing.
+    scene.expect("POST", "channels/openai/run", json!({ "model": "gpt-4o" }), 200, Some("empty")).await;
+    let asked = json!({ "key": secret_of("declared"), "operation": "openai.chat", "model": "gpt-4o" });
+    scene.expect("POST", "proxy/test", asked, 200, Some("empty")).await;
+    for drain in [true, false] {
+        scene.expect("POST", "channels/made/drain", json!({ "drain": drain }), 200, None).await;
+    }
     let page = scene.expect("GET", "requests?limit=1", Value::Null, 200, None).await;
     assert_eq!(page["rows"][0]["id"], scene.request.as_str());
     let path = format!("requests/{}", scene.request);
@@ -237,6 +251,12 @@ async fn is_refused_in_particular(scene: &mut Scene) {
     let too_large = vec![b' '; (64 << 20) + 1];
     assert_eq!(scene.ask("POST", "/admin/api/events/import", None, too_large).await.status, 413);
     scene.expect("GET", "requests/1", Value::Null, 400, Some("bad_request")).await;
+    for (path, fields) in [("run", json!({ "models": 1 })), ("drain", json!({ "drain": 1 }))] {
+        scene.expect("POST", &format!("channels/made/{path}"), fields, 400, Some("invalid")).await;
+    }
+    scene.expect("POST", "proxy/test", json!({ "key": "k" }), 400, Some("invalid")).await;
+    scene.expect("POST", "channels/nobody/run", json!({}), 404, Some("not_found")).await;
+    scene.expect("POST", "channels/nobody/drain", json!({ "drain": true }), 404, Some("not_found")).await;
     scene.expect("GET", &format!("requests/{}", "0".repeat(32)), Value::Null, 404, Some("not_found")).await;
 
     let declared = scene.expect("GET", "keys", Value::Null, 200, None).await["rows"][0].clone();
@@ -310,6 +330,7 @@ async fn nothing_is_kept(scene: &mut Scene) {
         ("POST", "users/price-rate", json!({ "price_rate": "3" })),
         ("POST", "channels", channel("x")),
         ("PATCH", "channels/made", json!({ "weight": 3 })),
+        ("POST", "channels/made/drain", json!({ "drain": true })),
         ("DELETE", "channels/last", Value::Null),
         ("PUT", "channels/order", json!(["made", "last"])),
         ("PUT", "prices", json!({ "models": [{ "model": "b", "per_image": "1" }] })),

@@ -6,27 +6,34 @@ use super::*;
 
 impl Console for Gateway {
     fn run_channel(&self, channel: &str, asked: &RunAsked) -> Result<Trial, Refused> {
-        Ok(told(json!({ "channel": channel, "model": asked.model, "key": asked.key })))
+        Ok(self.told(json!({ "channel": channel, "model": asked.model, "key": asked.key })))
     }
 
     fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
         let ProxyAsked { key, operation, model, stream, prompt } = asked;
-        Ok(told(json!([key.expose(), operation, model, stream, prompt])))
+        Ok(self.told(json!([key.expose(), operation, model, stream, prompt])))
     }
 
     fn overview(&self) -> Value {
+        self.begin();
         json!({ "ready": self.readiness().is_empty() })
     }
 
     fn config(&self) -> Value {
+        self.begin();
         json!({ "version": 7 })
     }
 
     fn check_config(&self) -> Value {
+        self.begin();
         json!({ "valid": true, "mistakes": [] })
     }
 
     fn drain(&self, channel: &str, is_drained: bool, _: &Actor) -> Result<Value, Refused> {
+        self.begin();
+        if let Some(Err(refused)) = self.answers.lock().unwrap().pop() {
+            return Err(refused);
+        }
         if channel != "miniai" {
             return Err(Refused::NotFound(crate::catalog::Kind::Channel));
         }
@@ -34,8 +41,18 @@ impl Console for Gateway {
     }
 }
 
-fn told(trial: Value) -> Trial {
-    Box::pin(async { trial })
+impl Gateway {
+    /// What comes of a trial: nothing as long as the state hangs.
+    fn told(&self, trial: Value) -> Trial {
+        let (is_held, is_broken) = (self.held.load(Ordering::SeqCst), self.broken.load(Ordering::SeqCst));
+        Box::pin(async move {
+            if is_held {
+                std::future::pending::<()>().await;
+            }
+            assert!(!is_broken, "a mistake in the state");
+            trial
+        })
+    }
 }
 
 async fn post(bench: &Bench, path: &str, body: &str) -> (StatusCode, Value) {

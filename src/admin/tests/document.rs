@@ -21,7 +21,12 @@ fn refused_with(document: &Value, code: &str) -> Vec<(Method, String, &'static s
                     let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
                     let path = path.replace("{id}", &"0".repeat(32)).replace("{name}", "a");
                     let path = if path.ends_with("/usage") { format!("{path}?by=channel") } else { path };
-                    let body = if path.ends_with("/order") { "[]" } else { "{}" };
+                    let body = match path.rsplit('/').next().unwrap() {
+                        "order" => "[]",
+                        "drain" => r#"{"drain":true}"#,
+                        "test" => r#"{"key":"k","operation":"openai.chat","model":"m"}"#,
+                        _ => "{}",
+                    };
                     found.push((method, path, body, schema.clone()));
                 }
             }
