@@ -1,0 +1,19 @@
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vitest/config';
+
+// Where `npm run dev` finds the API: the gateway of `make demo`, or `node dev/server.mjs`.
+const gateway = process.env.WEIR_ADMIN ?? 'http://127.0.0.1:8515';
+
+export default defineConfig({
+  base: '/admin/ui/',
+  plugins: [svelte()],
+  build: {
+    target: 'es2022',
+    // The policy of the served page allows no `data:` and nothing inline.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    manifest: 'manifest.json',
+  },
+  server: { host: '127.0.0.1', proxy: { '/admin/api': gateway, '/api': gateway } },
+  test: { include: ['tests/**/*.test.ts'] },
+});
