@@ -1,8 +1,9 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { loadEnv } from 'vite';
 import { defineConfig } from 'vitest/config';
 
-// Where `npm run dev` finds the API: the gateway of `make demo`, or `node dev/server.mjs`.
-const gateway = process.env.WEIR_ADMIN ?? 'http://127.0.0.1:8515';
+// Where `npm run dev` finds the API: the gateway of `make demo`, unless WEIR_ADMIN names another.
+const gateway = loadEnv('', '.', 'WEIR_').WEIR_ADMIN ?? 'http://127.0.0.1:8515';
 
 export default defineConfig({
   base: '/admin/ui/',

@@ -9,6 +9,7 @@ pub mod client;
 mod server;
 #[cfg(test)]
 mod tests;
+mod ui;
 mod write_deadline;
 
 use std::io;

@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use super::api::{self, Door};
+use super::ui;
 use super::write_deadline::WriteDeadline;
 use super::{AdminState, AdminToken};
 use crate::socket_file::Socket;
@@ -203,7 +204,7 @@ struct Entrance {
 impl Entrance {
     fn new(door: Door, shared: &Arc<Shared>, stop: &watch::Receiver<bool>) -> Self {
         Self {
-            router: api::router(door, Arc::clone(shared)),
+            router: ui::beside(api::router(door, Arc::clone(shared))),
             limits: shared.limits,
             connections: Arc::new(Semaphore::new(shared.limits.connections)),
             stop: stop.clone(),

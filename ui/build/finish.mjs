@@ -11,11 +11,12 @@ const BUDGET = 90 * 1024;
 const manifest = JSON.parse(await readFile(join(DIST, 'manifest.json'), 'utf8'));
 await rm(join(DIST, 'manifest.json'));
 
-/** A chunk and all that it imports before it runs. */
-function closure(name, found = new Set()) {
+/** A chunk and all that it imports before it runs; with `later`, what it fetches afterwards, too. */
+function closure(name, later = false, found = new Set()) {
   if (!found.has(name)) {
     found.add(name);
-    for (const next of manifest[name].imports ?? []) closure(next, found);
+    const { imports = [], dynamicImports = [] } = manifest[name];
+    for (const next of later ? [...imports, ...dynamicImports] : imports) closure(next, later, found);
   }
   return found;
 }
@@ -26,11 +27,11 @@ const packed = async (names) => {
   return sum;
 };
 
-// What every page needs, and the heaviest of the pages and of the languages beside it.
+// What every page needs, and the heaviest of the pages, with its charts, and of the languages beside it.
 const entry = closure('index.html');
 const beside = async (prefix) => {
   const sizes = Object.keys(manifest).filter((name) => name.startsWith(prefix));
-  const each = sizes.map(async (name) => [await packed([...closure(name)].filter((part) => !entry.has(part))), name]);
+  const each = sizes.map(async (name) => [await packed([...closure(name, true)].filter((part) => ![...entry].includes(part) && !(part.startsWith('src/pages/') && part !== name) && !(part.startsWith('src/lib/i18n/') && part !== name) && part !== 'index.html')), name]);
   return (await Promise.all(each)).sort((a, b) => b[0] - a[0])[0] ?? [0, 'none'];
 };
 const [page, pageName] = await beside('src/pages/');
