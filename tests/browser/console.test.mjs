@@ -97,7 +97,7 @@ test('the order of channels is changed by keys and stays', async () => {
   const page = await visit(chrome);
   await signIn(page, gateway);
   await page.getByRole('link', { name: 'Channels', exact: true }).click();
-  await page.getByRole('button', { name: 'Move second' }).focus();
+  await page.getByRole('button', { name: 'Move second', exact: true }).focus();
   await page.keyboard.press('ArrowUp');
   await page.getByText('The order is saved').waitFor();
   const { rows } = await gateway.api('GET', 'channels');
