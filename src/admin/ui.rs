@@ -263,7 +263,10 @@ mod tests {
     #[tokio::test]
     async fn without_the_console_a_page_says_how_it_is_built() {
         let response = ask(&BTreeMap::new(), "/admin/ui/keys", &[]);
-        assert_eq!((response.status(), header(&response, CACHE_CONTROL)), (StatusCode::SERVICE_UNAVAILABLE, "no-store"));
+        assert_eq!(
+            (response.status(), header(&response, CACHE_CONTROL)),
+            (StatusCode::SERVICE_UNAVAILABLE, "no-store")
+        );
         assert!(text(response).await.contains("make ui"));
     }
 
