@@ -63,7 +63,7 @@ test('a limit that is edited is hit', async () => {
   await signIn(page, gateway);
   await page.goto(`${gateway.console}/admin/ui/keys/${id}`);
   await page.getByRole('button', { name: 'Edit' }).click();
-  await page.getByLabel('Requests per minute').fill('2');
+  await page.getByRole('textbox', { name: 'Requests per minute' }).fill('2');
   await page.getByRole('button', { name: 'Save' }).click();
   await page.getByText('Saved').waitFor();
   const statuses = [];
@@ -80,7 +80,7 @@ test('a mistake is said beside its field', async () => {
   await page.goto(`${gateway.console}/admin/ui/keys?new=1`);
   await page.getByLabel('Name').fill('mistaken');
   await page.getByText('More settings').click();
-  await page.getByLabel('Requests per minute').fill('many');
+  await page.getByRole('textbox', { name: 'Requests per minute' }).fill('many');
   await page.getByRole('button', { name: 'Create' }).click();
   await page.locator('[aria-invalid=true]').waitFor();
   await page.keyboard.press('Escape');
