@@ -20,7 +20,10 @@ BENCH_OPTIONS ?=
 GROWTH_ROUNDS ?= 3
 FUZZ_TARGETS := sse json body config journal import reassemble
 
-.PHONY: install help setup demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench trust check run build release clean
+# What the console is made of: it is built anew only when some of it has changed.
+UI_SOURCES := $(shell find ui -path ui/node_modules -prune -o -path ui/dist -prune -o -type f -print)
+
+.PHONY: install help setup ui demo test unit external fuzz-build fuzz bench bench-growth bench-programs microbench trust check run build release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,22 +31,30 @@ help: ## Show this list
 setup: ## Install what the build lacks
 	@tests/setup.sh build
 
-demo: setup ## Show what Weir does: gateway, mock providers and one key, on this machine alone
+ui: ui/dist/index.html ## Build the console, which the program has in it: needs Node 18 or later
+
+ui/dist/index.html: $(UI_SOURCES)
+	@tests/setup.sh ui
+	npm ci --prefix ui
+	npm --prefix ui run build
+
+demo: setup ui ## Show what Weir does: gateway, mock providers and one key, on this machine alone
 	@$(CARGO) build --locked --bin weir
 	exec $(TARGET)/debug/weir demo
 
-test: setup unit external ## Run every test that CI runs
+test: setup ui unit external ## Run every test that CI runs
 
-unit: ## The tests in Rust, and the fuzz targets' compilation
+unit: ui ## The tests in Rust and those of the console, and the fuzz targets' compilation
 	@$(CARGO) fmt --all --check
 	$(CARGO) test --locked --workspace
+	npm --prefix ui test
 	$(MAKE) --no-print-directory fuzz-build
 
 # The binary is the one that the tests in Rust were built with: one build for all tests.
 external: ## The demo's proof, and the tests with programs that others wrote
 	@$(CARGO) test --locked --workspace --no-run --quiet
 	$(TARGET)/debug/weir demo --once
-	tests/setup.sh external trust
+	tests/setup.sh external trust browser
 	tests/run-external.sh
 
 fuzz-build:
@@ -95,7 +106,7 @@ build: setup ## Build for development
 	@$(CARGO) build --locked
 
 # Twice: the first build records what the second is laid out for. TRAIN=no makes only the second, without that.
-release: setup ## Build for use: benches/README.md, "The build"
+release: setup ui ## Build for use: benches/README.md, "The build"
 	@[[ $(TRAIN) == no ]] || tests/setup.sh train
 	TRAIN=$(TRAIN) CARGO=$(CARGO) benches/train/build.sh
 

@@ -41,6 +41,16 @@ part "messages for NSQ under pynsq" tests/tools/test_nsq.py
 part "curl lines of the demo" tests/tools/test_demo.py
 part "the unit for systemd" tests/tools/test_systemd.py
 
+# The console, in a browser.
+start=$SECONDS
+if output=$(timeout --kill-after=20 600 node --test tests/browser/console.test.mjs 2>&1); then
+    passed=$((passed + 1)) outcome=passed
+else
+    printf '%s\n' "$output"
+    failed=$((failed + 1)) outcome=FAILED
+fi
+printf 'the console in a browser: %s in %d s\n' "$outcome" $((SECONDS - start))
+
 # The short versions of the scorecard's tests.
 start=$SECONDS
 if (cd tests && timeout --kill-after=20 900 "$TRUST_PYTHON" -m trust); then

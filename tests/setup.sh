@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is lacking, and only that: tests/setup.sh build|train|external|bench|trust|scanners|deny|fuzz ...
+# Installs what is lacking, and only that: tests/setup.sh build|ui|browser|train|external|bench|trust|scanners|deny|fuzz ...
 #
 # Programs that Debian has come from Debian. The rest goes below the build's own folder, where
 # `make clean` removes it; one of the right version that is already on the PATH is used instead.
@@ -47,6 +47,22 @@ crate() {
 # What the crates with C in them are built with.
 build() {
     packages build-essential cmake ca-certificates
+}
+
+# What the console is built with.
+ui() {
+    type -P npm >/dev/null || packages nodejs npm
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' || { say 'Node 18 or later is needed'; exit 1; }
+}
+
+# What opens the console as a person's browser would.
+browser() {
+    ui
+    packages chromium fonts-noto-cjk
+    cmp -s tests/browser/package-lock.json tests/browser/node_modules/.wanted && return
+    say 'installing the packages of tests/browser'
+    npm ci --silent --prefix tests/browser
+    cp tests/browser/package-lock.json tests/browser/node_modules/.wanted
 }
 
 # What reads the profile of a build that was made to record one. Without it a build is only slower.
@@ -155,10 +171,10 @@ fuzz() {
     crate cargo-fuzz "$CARGO_FUZZ" 'cargo fuzz'
 }
 
-[[ $# -gt 0 ]] || { say 'what for? build, train, external, bench, trust, scanners, deny or fuzz'; exit 2; }
+[[ $# -gt 0 ]] || { say 'what for? build, ui, browser, train, external, bench, trust, scanners, deny or fuzz'; exit 2; }
 for part in "$@"; do
     case $part in
-        build | train | external | bench | trust | scanners | deny | fuzz) "$part" ;;
+        build | ui | browser | train | external | bench | trust | scanners | deny | fuzz) "$part" ;;
         *)
             say "there is no part '$part'"
             exit 2

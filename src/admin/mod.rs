@@ -11,6 +11,7 @@ mod console;
 mod server;
 #[cfg(test)]
 mod tests;
+mod ui;
 mod write_deadline;
 
 use std::io;

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::api::{self, Door};
 use super::caller::Peer;
+use super::ui;
 use super::write_deadline::WriteDeadline;
 use super::{AdminState, AdminToken};
 use crate::socket_file::Socket;
@@ -208,7 +209,7 @@ struct Entrance {
 impl Entrance {
     fn new(door: Door, shared: &Arc<Shared>, stop: &watch::Receiver<bool>) -> Self {
         Self {
-            router: api::router(door, Arc::clone(shared)),
+            router: ui::beside(api::router(door, Arc::clone(shared))),
             limits: shared.limits,
             connections: Arc::new(Semaphore::new(shared.limits.connections)),
             stop: stop.clone(),

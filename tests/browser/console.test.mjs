@@ -1,0 +1,185 @@
+// The console in a browser, before a gateway that meters.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { browser, demo, picture, serious, signIn, signInUser, visit } from './support.mjs';
+
+let gateway, chrome;
+before(async () => {
+  gateway = await demo();
+  chrome = await browser();
+  for (let i = 0; i < 5; i += 1) await (await gateway.chat(gateway.key)).text();
+});
+after(async () => {
+  await chrome?.close();
+  await gateway?.stop();
+});
+
+const PAGES = ['Overview', 'Requests', 'Usage', 'Keys', 'Channels', 'Users', 'Prices', 'Configuration', 'Connect'];
+
+test('a wrong token is refused and the right one lets in; nothing secret is kept', async () => {
+  const page = await visit(chrome);
+  await page.goto(`${gateway.console}/`);
+  await page.getByLabel('Admin token').fill('weir-admin-wrong');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('alert').getByText('This is not the admin token.').waitFor();
+  assert.deepEqual(await serious(page), []);
+  await signIn(page, gateway);
+  const kept = await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }) + document.cookie);
+  assert.equal(kept.includes(gateway.token) || /weir_session/.test(kept), false);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByLabel('Admin token').waitFor();
+  await page.context().close();
+});
+
+test('a key is made, used with the shown snippet, and its request arrives live', async () => {
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.getByRole('link', { name: 'Keys', exact: true }).click();
+  await page.getByRole('button', { name: 'New key' }).click();
+  await page.getByLabel('Name').fill('made-here');
+  await page.getByRole('button', { name: 'Create' }).click();
+  const secret = await page.getByTestId('secret').textContent();
+  assert.match(secret, /^sk-weir-/);
+  assert.ok((await page.getByTestId('snippet').textContent()).includes(secret));
+  assert.deepEqual(await serious(page), []);
+  await page.getByRole('button', { name: 'Done' }).click();
+  await page.getByRole('link', { name: 'made-here' }).waitFor();
+  assert.equal((await page.content()).includes(secret), false, 'shown once');
+
+  await page.getByRole('link', { name: 'Requests', exact: true }).click();
+  await page.getByText('Live', { exact: true }).waitFor();
+  assert.equal((await gateway.chat(secret)).status, 200);
+  await page.getByRole('cell', { name: 'made-here' }).first().waitFor();
+  await page.getByRole('row', { name: /made-here/ }).first().getByRole('link').click();
+  await page.getByRole('heading', { name: 'What happened when' }).waitFor();
+  await page.getByText('Attempt 1', { exact: false }).first().waitFor();
+  assert.deepEqual(page.wrong, []);
+  await page.context().close();
+});
+
+test('a limit that is edited is hit', async () => {
+  const { id, key } = await gateway.api('POST', 'keys', { name: 'limited' });
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.goto(`${gateway.console}/admin/ui/keys/${id}`);
+  await page.getByRole('button', { name: 'Edit' }).click();
+  await page.getByRole('textbox', { name: 'Requests per minute' }).fill('2');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved').waitFor();
+  const statuses = [];
+  for (let i = 0; i < 3; i += 1) statuses.push((await gateway.chat(key)).status);
+  assert.deepEqual(statuses, [200, 200, 429]);
+  await page.reload();
+  await page.getByText('2 / 2').waitFor();
+  await page.context().close();
+});
+
+test('a mistake is said beside its field', async () => {
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.goto(`${gateway.console}/admin/ui/keys?new=1`);
+  await page.getByLabel('Name').fill('mistaken');
+  await page.getByText('More settings').click();
+  await page.getByRole('textbox', { name: 'Requests per minute' }).fill('many');
+  await page.getByRole('button', { name: 'Create' }).click();
+  await page.locator('[aria-invalid=true]').waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  await page.context().close();
+});
+
+test('the order of channels is changed by keys and stays', async () => {
+  for (const name of ['first', 'second']) {
+    await gateway.api('POST', 'channels', {
+      name, protocol: 'openai', base_url: 'https://api.example.com', keys: [{ name: 'main', value: 'sk-x' }], models: [`${name}-*`],
+    });
+  }
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.getByRole('link', { name: 'Channels', exact: true }).click();
+  await page.getByRole('button', { name: 'Move second', exact: true }).focus();
+  await page.keyboard.press('ArrowUp');
+  await page.getByText('The order is saved').waitFor();
+  const { rows } = await gateway.api('GET', 'channels');
+  const order = rows.filter(({ origin }) => origin === 'api').sort((a, b) => a.priority - b.priority).map(({ name }) => name);
+  assert.deepEqual(order, ['second', 'first']);
+  await page.context().close();
+});
+
+test('a table and a chart of usage agree with what the gateway counted', async () => {
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  for (const by of ['day', 'key', 'model', 'channel']) {
+    await page.goto(`${gateway.console}/admin/ui/usage?by=${by}&range=7d`);
+    await page.getByRole('button', { name: 'Requests', exact: true }).click();
+    const total = await page.getByTestId('total').locator('[data-column=requests]').getAttribute('data-value');
+    assert.equal(await page.getByTestId('chart').getAttribute('data-total'), total, by);
+    assert.ok(Number(total) >= 5);
+  }
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download CSV' }).click()]);
+  assert.match(download.suggestedFilename(), /^weir-usage-by-channel/);
+  await page.context().close();
+});
+
+test('a user sees neither pages of administrators nor rates', async () => {
+  await gateway.api('POST', 'users', { name: 'ursula', password: 'a long enough one', price_rate: '1.375' });
+  const page = await visit(chrome);
+  const said = [];
+  page.on('response', async (response) => said.push(await response.text().catch(() => '')));
+  await signInUser(page, gateway, 'ursula', 'a long enough one');
+  assert.deepEqual(await page.getByRole('navigation', { name: 'Pages' }).getByRole('link').allTextContents(), ['My usage', 'My keys', 'Connect']);
+  assert.deepEqual(await serious(page), []);
+  await page.goto(`${gateway.console}/admin/ui/my/keys`);
+  await page.getByRole('button', { name: 'New key' }).click();
+  await page.getByLabel('Name').fill('hers');
+  await page.getByRole('button', { name: 'Create' }).click();
+  const secret = await page.getByTestId('secret').textContent();
+  assert.equal((await gateway.chat(secret)).status, 200);
+  await page.goto(`${gateway.console}/admin/ui/users`);
+  await page.getByText('This is for administrators.').waitFor();
+  assert.equal(said.some((text) => text.includes('1.375')), false);
+  await picture(page, 'user-forbidden');
+  await page.context().close();
+});
+
+for (const [language, heading] of [['en', 'Overview'], ['zh-Hans', '概览'], ['zh-Hant', '總覽']]) {
+  test(`${language} is spoken, and kept`, async () => {
+    const page = await visit(chrome);
+    await signIn(page, gateway);
+    await page.getByLabel('Language').selectOption(language);
+    await page.getByRole('heading', { name: heading, level: 1 }).waitFor();
+    await page.reload();
+    await page.getByRole('heading', { name: heading, level: 1 }).waitFor();
+    assert.equal(await page.locator('html').getAttribute('lang'), language);
+    await page.context().close();
+  });
+}
+
+for (const [look, options] of [
+  ['light', { colorScheme: 'light' }],
+  ['dark', { colorScheme: 'dark' }],
+  ['phone', { colorScheme: 'light', viewport: { width: 390, height: 844 } }],
+  ['chinese', { colorScheme: 'light', locale: 'zh-CN' }],
+]) {
+  test(`axe finds nothing serious on any page: ${look}`, async () => {
+    const page = await visit(chrome, options);
+    await page.goto(`${gateway.console}/`);
+    await page.locator('input[type=password]').fill(gateway.token);
+    await page.locator('form button').click();
+    await page.locator('header').waitFor();
+    const found = [];
+    for (const name of PAGES) {
+      const path = { Overview: '', Configuration: 'config' }[name] ?? name.toLowerCase();
+      await page.goto(`${gateway.console}/admin/ui/${path}`);
+      await page.locator('main h1').waitFor();
+      await page.waitForTimeout(600);
+      for (const wrong of await serious(page)) found.push(`${name}: ${wrong}`);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+      if (wide) found.push(`${name}: wider than the window`);
+      await picture(page, `${name.toLowerCase()}-${look}`);
+    }
+    assert.deepEqual(found, []);
+    assert.deepEqual(page.wrong, []);
+    await page.context().close();
+  });
+}

@@ -1,0 +1,10 @@
+import './app.css';
+import { mount } from 'svelte';
+import App from './App.svelte';
+import { i18n } from './lib/i18n/index.svelte';
+import { router } from './lib/router.svelte';
+import { session } from './lib/session.svelte';
+
+router.start();
+await Promise.all([i18n.start(), session.look()]);
+mount(App, { target: document.getElementById('app') as HTMLElement });

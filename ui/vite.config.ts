@@ -1,0 +1,20 @@
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { loadEnv } from 'vite';
+import { defineConfig } from 'vitest/config';
+
+// Where `npm run dev` finds the API: the gateway of `make demo`, unless WEIR_ADMIN names another.
+const gateway = loadEnv('', '.', 'WEIR_').WEIR_ADMIN ?? 'http://127.0.0.1:8515';
+
+export default defineConfig({
+  base: '/admin/ui/',
+  plugins: [svelte()],
+  build: {
+    target: 'es2022',
+    // The policy of the served page allows no `data:` and nothing inline.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    manifest: 'manifest.json',
+  },
+  server: { host: '127.0.0.1', proxy: { '/admin/api': gateway, '/api': gateway } },
+  test: { include: ['tests/**/*.test.ts'] },
+});
