@@ -52,7 +52,7 @@ build() {
 # What the console is built with.
 ui() {
     type -P npm >/dev/null || packages nodejs npm
-    node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' || { say 'Node 18 or later is needed'; exit 1; }
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)' || { say 'Node 18 or later is needed'; exit 1; }
 }
 
 # What opens the console as a person's browser would.
