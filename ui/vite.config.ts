@@ -2,7 +2,7 @@ import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { loadEnv } from 'vite';
 import { defineConfig } from 'vitest/config';
 
-// Where `npm run dev` finds the API: the gateway of `make demo`, unless WEIR_ADMIN names another.
+// Where `npm run dev` finds the API: the gateway of `make demo`, or `node dev/server.mjs`.
 const gateway = loadEnv('', '.', 'WEIR_').WEIR_ADMIN ?? 'http://127.0.0.1:8515';
 
 export default defineConfig({

@@ -4,9 +4,6 @@ import { exampleOf, matches } from '../src/lib/format/globs';
 import { costOf, exact, nanoOf, share, short } from '../src/lib/format/money';
 import { shell, snippet } from '../src/lib/format/snippets';
 import { range, steps } from '../src/lib/format/time';
-import { byStep, sums } from '../src/lib/figures';
-import type { RequestRecord, UsageRow } from '../src/lib/api/types';
-import { timeline } from '../src/lib/timeline';
 
 describe('money', () => {
   it('is shown to the last digit that counts', () => {
@@ -43,17 +40,6 @@ it('ranges are whole days of UTC, over the ends of months and years', () => {
   expect(steps(range('today', now), 'hour', now).length).toBe(1);
 });
 
-it('a chart and a table are made of the same figures', () => {
-  const row = (time: string, requests: number): UsageRow => ({
-    time, requests, failed: 0, events: 0, input_tokens: 1, output_tokens: 2, cache_read_tokens: 0, cache_write_tokens: 0,
-    reasoning_tokens: 0, cost_micro_usd: 1, cost_nano_usd: 1_234, unpriced: 0,
-  });
-  const rows = [row('2026-11-30T00:00:00.000Z', 2), row('2026-11-30T00:00:00.000Z', 3), row('2026-12-01T00:00:00.000Z', 4)];
-  const points = byStep(rows, ['2026-11-29', '2026-11-30', '2026-12-01'].map((day) => Date.parse(`${day}T00:00:00Z`)));
-  expect(points.map(({ requests }) => requests)).toEqual([0, 5, 4]);
-  expect(sums(rows)).toMatchObject({ requests: 9, input: 3, cost: 3_702n });
-});
-
 it('a glob matches as the gateway has it, and gives an example', () => {
   expect([matches('gpt-*', 'gpt-4o'), matches('gpt-*', 'xgpt-4'), matches('a.c', 'abc'), matches('*', '')]).toEqual([true, false, false, true]);
   expect([exampleOf('gpt-*'), exampleOf('claude-*'), exampleOf('o3'), exampleOf('miniai-*')]).toEqual(['gpt-4o-mini', 'claude-sonnet-4-5', 'o3', 'miniai-']);
@@ -63,13 +49,4 @@ it('nothing in a snippet leaves its quotes', () => {
   expect([shell('abc'), shell("it's; rm -rf $HOME")]).toEqual(['abc', `'it'\\''s; rm -rf $HOME'`]);
   const text = snippet('curl', { base: 'http://h:1', key: 'k', model: "m'x", protocol: 'openai' });
   expect(text).toContain(`{"model":"m'\\''x"`);
-});
-
-it('the spans of a request follow one another and end with it', () => {
-  const attempt = (outcome: 'ok' | 'timeout', duration_ms: number) => ({ channel: 'c', channel_key: null, outcome, status: 200, duration_ms });
-  const record = { duration_ms: 1000, ttft_ms: 700, overhead_us: 2_000, attempts: [attempt('timeout', 498), attempt('ok', 500)] } as RequestRecord;
-  expect(timeline(record).map(({ kind, from, to, ok }) => [kind, from, to, ok])).toEqual([
-    ['admitted', 0, 2, true], ['attempt', 2, 500, false], ['attempt', 500, 700, true], ['answer', 700, 1000, true],
-  ]);
-  expect(timeline({ ...record, attempts: [], ttft_ms: null, duration_ms: 1 })).toEqual([{ kind: 'refused', number: 0, from: 0, to: 1, ok: false }]);
 });

@@ -80,7 +80,8 @@ export type ChannelState = 'healthy' | 'cooling' | 'trial' | 'draining' | 'disab
 
 export interface ChannelKey {
   name: string;
-  state?: string;
+  state?: ChannelState;
+  cooling_until?: string | null;
 }
 
 export interface Channel {
@@ -102,21 +103,23 @@ export interface Channel {
   origin: Origin;
   shadowed: boolean;
   state?: ChannelState;
+  cooling_until?: string | null;
   in_flight?: number;
-  draining?: boolean;
+  used?: Used | null;
   etag?: string;
 }
 
 export interface ChannelRun {
   ok: boolean;
   model: string | null;
+  key: string | null;
   status: number | null;
   connect_ms: number | null;
   first_token_ms: number | null;
   total_ms: number | null;
-  tokens: unknown;
+  tokens: { input: number | null; output: number | null } | null;
   text: string | null;
-  error: unknown;
+  error: { code: string; message: string; detail: string | null } | null;
 }
 
 /** The figures that rows of usage have. */
@@ -254,6 +257,7 @@ export interface Prices {
   origin: Origin | null;
   version: string | null;
   models: PriceEntry[];
+  etag?: string;
 }
 
 export interface Mistake {

@@ -1,8 +1,8 @@
 // What a person pastes to use a key: one text for each client. Knows nothing of where the key comes from.
 import type { Protocol } from '../api/types';
 
-export type Client = 'curl' | 'python' | 'node' | 'claude' | 'codex';
-export const CLIENTS: readonly Client[] = ['curl', 'python', 'node', 'claude', 'codex'];
+export type Client = 'curl' | 'python' | 'node' | 'claude' | 'codex' | 'gemini';
+export const CLIENTS: readonly Client[] = ['curl', 'python', 'node', 'claude', 'codex', 'gemini'];
 
 export interface Target {
   /** The gateway's address, without a slash at its end. */
@@ -42,6 +42,12 @@ export function snippet(client: Client, target: Target): string {
         '# then, in a shell',
         `# export WEIR_API_KEY=${shell(target.key)}`,
         '# codex',
+      ].join('\n');
+    case 'gemini':
+      return [
+        `export GOOGLE_GEMINI_BASE_URL=${shell(target.base)}`,
+        `export GEMINI_API_KEY=${shell(target.key)}`,
+        target.model ? `gemini -m ${shell(target.model)}` : 'gemini',
       ].join('\n');
   }
 }
