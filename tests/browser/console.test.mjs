@@ -38,7 +38,7 @@ test('a key is made, used with the shown snippet, and its request arrives live',
   await page.getByRole('button', { name: 'New key' }).click();
   await page.getByLabel('Name').fill('made-here');
   await page.getByRole('button', { name: 'Create' }).click();
-  const secret = await page.getByTestId('secret').textContent();
+  const secret = await page.getByTestId('secret').inputValue();
   assert.match(secret, /^sk-weir-/);
   assert.ok((await page.getByTestId('snippet').textContent()).includes(secret));
   assert.deepEqual(await serious(page), []);
@@ -111,7 +111,7 @@ test('a table and a chart of usage agree with what the gateway counted', async (
   await signIn(page, gateway);
   for (const by of ['day', 'key', 'model', 'channel']) {
     await page.goto(`${gateway.console}/admin/ui/usage?by=${by}&range=7d`);
-    await page.getByRole('button', { name: 'Requests', exact: true }).click();
+    await page.getByRole('group', { name: 'Chart of' }).getByRole('button', { name: 'Requests' }).click();
     const total = await page.getByTestId('total').locator('[data-column=requests]').getAttribute('data-value');
     assert.equal(await page.getByTestId('chart').getAttribute('data-total'), total, by);
     assert.ok(Number(total) >= 5);
@@ -133,7 +133,7 @@ test('a user sees neither pages of administrators nor rates', async () => {
   await page.getByRole('button', { name: 'New key' }).click();
   await page.getByLabel('Name').fill('hers');
   await page.getByRole('button', { name: 'Create' }).click();
-  const secret = await page.getByTestId('secret').textContent();
+  const secret = await page.getByTestId('secret').inputValue();
   assert.equal((await gateway.chat(secret)).status, 200);
   await page.goto(`${gateway.console}/admin/ui/users`);
   await page.getByText('This is for administrators.').waitFor();
