@@ -500,6 +500,7 @@ export const zhHans: Messages = {
       changed: '文件已修改，尚未生效',
       invalid: '文件有错误，重新加载会被拒绝',
       missing: '文件不存在',
+      none: '此网关启动时没有配置文件',
     },
     check: '检查文件',
     checkOk: '文件有效',

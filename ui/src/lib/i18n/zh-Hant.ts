@@ -500,6 +500,7 @@ export const zhHant: Messages = {
       changed: '檔案已修改，尚未生效',
       invalid: '檔案有錯誤，重新載入會被拒絕',
       missing: '檔案不存在',
+      none: '此閘道啟動時沒有設定檔',
     },
     check: '檢查檔案',
     checkOk: '檔案有效',
