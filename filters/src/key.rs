@@ -440,4 +440,15 @@ mod tests {
         }
         assert_eq!((limited.permits_channel("miniai"), limited.permits_channel("other")), (true, false));
     }
+
+    #[test]
+    fn every_key_is_told_once_also_one_that_is_found_by_two_digests() {
+        let rotated = entry("new", open()).with_previous(KeyDigest::of("old"), 9);
+        let table = KeyTable::new(vec![rotated, entry("other", open())]);
+        let mut ids: Vec<&str> = table.iter().map(|key| &*key.id).collect();
+        ids.sort_unstable();
+        let mut expected = ["new", "other"].map(|key| KeyDigest::of(key).key_id());
+        expected.sort_unstable();
+        assert_eq!(ids, expected);
+    }
 }
