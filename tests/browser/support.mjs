@@ -1,8 +1,9 @@
 // A gateway as `weir demo` has it, a browser, and what tests do with both again and again.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
@@ -65,6 +66,46 @@ export async function demo() {
       const gone = new Promise((done) => child.once('close', done));
       child.kill('SIGINT');
       await Promise.race([ended, gone]);
+    },
+  };
+}
+
+/** Starts `weir run` with a configuration made by `configure`, on a data directory that `fill` has filled. */
+export async function filled(configure, fill) {
+  const home = mkdtempSync(join(tmpdir(), 'weir-console-'));
+  const [listen, admin] = [await freePort(), await freePort()];
+  const [token, dataDir] = ['weir-admin-of-the-test', join(home, 'data')];
+  mkdirSync(dataDir);
+  fill(dataDir);
+  writeFileSync(join(home, 'weir.yaml'), JSON.stringify(configure({ listen, admin, token, dataDir })));
+  const program = process.env.WEIR_BIN ?? join(TARGET, 'debug/weir');
+  const child = spawn(program, ['run', '-c', join(home, 'weir.yaml')], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const at = `http://127.0.0.1:${admin}`;
+  const api = async (path, options = {}) => {
+    const response = await fetch(`${at}/admin/api/${path}`, { ...options, headers: { authorization: `Bearer ${token}` } });
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    return response.json();
+  };
+  return {
+    token,
+    console: at,
+    api,
+    /** Waits until `is` says so of what a path answers. */
+    async until(path, is, seconds) {
+      for (const end = Date.now() + seconds * 1000; ; ) {
+        const said = await api(path).catch((error) => error);
+        if (!(said instanceof Error) && is(said)) return said;
+        if (Date.now() > end || child.exitCode !== null) throw new Error(`${path}: ${JSON.stringify(said)?.slice(0, 200)} ${said}`);
+        await new Promise((done) => setTimeout(done, 200));
+      }
+    },
+    async stop() {
+      const gone = new Promise((done) => child.once('close', done));
+      if (child.exitCode === null) {
+        child.kill('SIGINT');
+        await gone;
+      }
+      rmSync(home, { recursive: true, force: true });
     },
   };
 }

@@ -1,0 +1,71 @@
+// The console before a gateway that has ten thousand keys and a million records: every page shows what it has at once.
+// WEIR_RECORDS asks for another number of records. It is no part of `make test`: times are those of a machine that does
+// nothing else, and of the program as it is used (WEIR_BIN=target/release/weir node --test tests/browser/full.test.mjs).
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { configuration, history, record } from './seed.mjs';
+import { browser, filled, picture, signIn, visit } from './support.mjs';
+
+const KEYS = 10_000;
+const RECORDS = Number(process.env.WEIR_RECORDS ?? 1_000_000);
+/** What a person takes for at once, in milliseconds. */
+const AT_ONCE = 300;
+const LOADS = 5;
+
+let gateway, chrome, page;
+before(async () => {
+  gateway = await filled((places) => configuration({ ...places, keys: KEYS }), (dataDir) => history(dataDir, RECORDS, KEYS));
+  // The oldest record is found when the index has been made.
+  await gateway.until('requests?limit=1', ({ rows }) => rows.length === 1, 60);
+  const now = Date.now();
+  const events = Array.from({ length: 2 * KEYS }, (_, n) => JSON.stringify(record(RECORDS + n, KEYS, now - ((n * 7919) % 86_000_000))));
+  await gateway.api('events/import', { method: 'POST', body: `${events.join('\n')}\n` });
+  await gateway.until('usage?by=key&top=1', ({ values }) => values === KEYS, 60);
+  const { id } = record(0, KEYS, 0);
+  await gateway.until(`requests/${id}`, (row) => row.id === id, 180);
+  chrome = await browser();
+  page = await visit(chrome);
+  await signIn(page, gateway);
+});
+after(async () => {
+  await chrome?.close();
+  await gateway?.stop();
+});
+
+/** What a page has to show: the address, its heading, and what is in it. */
+const PAGES = [
+  ['', 'Overview', 'main tbody tr'],
+  ['requests', 'Requests', 'main tbody tr'],
+  ['requests?key=key-04711', 'Requests', 'main tbody tr'],
+  ['requests?status=5xx', 'Requests', 'main tbody tr'],
+  ['usage?by=key', 'Usage', 'main tbody tr'],
+  ['usage?by=day&range=30d', 'Usage', 'main tbody tr'],
+  ['keys', 'Keys', 'main tbody tr'],
+  ['keys?q=user-042', 'Keys', 'main tbody tr'],
+  ['channels', 'Channels', 'main tbody tr'],
+  ['users', 'Users', 'main tbody tr'],
+  ['prices', 'Prices', 'main h1'],
+  ['config', 'Configuration', 'main dl'],
+  ['connect', 'Connect', 'main pre'],
+];
+
+for (const [path, heading, content] of PAGES) {
+  test(`/${path} shows its content within ${AT_ONCE} ms of ${KEYS} keys and ${RECORDS} records`, async () => {
+    const times = [];
+    for (let load = 0; load <= LOADS; load += 1) {
+      await page.goto('about:blank');
+      const begun = performance.now();
+      await page.goto(`${gateway.console}/admin/ui/${path}`, { waitUntil: 'commit' });
+      await page.getByRole('heading', { name: heading, level: 1 }).waitFor();
+      await page.locator(content).first().waitFor();
+      times.push(performance.now() - begun);
+    }
+    // The first one fills the browser's cache.
+    const [, ...warm] = times;
+    const median = warm.sort((a, b) => a - b)[Math.floor(LOADS / 2)];
+    await picture(page, `full-${path.replace(/\W+/g, '-') || 'overview'}`);
+    console.log(`# ${heading} (${path}): ${Math.round(median)} ms, the first ${Math.round(times[0])}`);
+    assert.ok(median <= AT_ONCE, `${Math.round(median)} ms`);
+    assert.deepEqual(page.wrong, []);
+  });
+}
