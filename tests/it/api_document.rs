@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Document, Gateway, Operation, Upstream, answer, gateway, key_named, openai, secret_of, upstream,
+    Answer, Document, Gateway, Operation, Upstream, answer, eventually, gateway, key_named, openai, secret_of, upstream,
 };
 
 /// What the gateway says when it breaks, is too slow, full or on its way out. The tests beside the listener have them.
@@ -141,8 +141,17 @@ async fn works(scene: &mut Scene) {
     for drain in [true, false] {
         scene.expect("POST", "channels/made/drain", json!({ "drain": drain }), 200, None).await;
     }
-    let page = scene.expect("GET", "requests?limit=1", Value::Null, 200, None).await;
-    assert_eq!(page["rows"][0]["id"], scene.request.as_str());
+    // The history is told of a request after its client: of the first one and of the proxy test's.
+    let of_the_key = "requests?key=declared";
+    eventually("two records", async || {
+        let page = scene.expect("GET", of_the_key, Value::Null, 200, None).await;
+        (page["rows"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    let page = scene.expect("GET", &format!("{of_the_key}&limit=1"), Value::Null, 200, None).await;
+    let next = page["next"].as_str().expect("there is another one");
+    let page = scene.expect("GET", &format!("{of_the_key}&limit=1&cursor={next}"), Value::Null, 200, None).await;
+    assert_eq!((&page["rows"][0]["id"], &page["next"]), (&json!(scene.request), &Value::Null));
     let path = format!("requests/{}", scene.request);
     scene.expect("GET", &path, Value::Null, 200, None).await;
     let events = scene.gateway.admin("GET", "/admin/api/events").stream().await;
