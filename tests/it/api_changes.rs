@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, gateway};
+use crate::support::{Gateway, eventually, gateway};
 
 const CANARY: &str = "sk-canary-upstream-77ab";
 const SECOND: &str = "sk-canary-upstream-88cd";
@@ -186,6 +186,8 @@ async fn a_process_that_takes_over_goes_on_with_the_same_record() {
     let made = gateway.api("users").post(&json!({ "name": "before" })).await.expect(201);
     let upgraded = gateway.upgrade(&[]);
     assert!(upgraded.status.success(), "{}", String::from_utf8_lossy(&upgraded.stderr));
+    // What still meets the first one is told to ask again.
+    eventually("the end of the first process", async || gateway.exit_status()).await;
     gateway.api("users").post(&json!({ "name": "after" })).await.expect(201);
     let rows = rows(&gateway, "?kind=user").await;
     let names: Vec<_> = rows.iter().map(|row| row["name"].as_str()).collect();
