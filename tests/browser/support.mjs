@@ -77,7 +77,7 @@ export async function filled(configure, fill) {
   const [token, dataDir] = ['weir-admin-of-the-test', join(home, 'data')];
   mkdirSync(dataDir);
   fill(dataDir);
-  writeFileSync(join(home, 'weir.yaml'), JSON.stringify(configure({ listen, admin, token, dataDir })));
+  writeFileSync(join(home, 'weir.yaml'), JSON.stringify(configure({ listen, admin, token, dataDir }), null, 1));
   const program = process.env.WEIR_BIN ?? join(TARGET, 'debug/weir');
   const child = spawn(program, ['run', '-c', join(home, 'weir.yaml')], { stdio: ['ignore', 'ignore', 'inherit'] });
   const at = `http://127.0.0.1:${admin}`;

@@ -521,6 +521,7 @@ export const en = {
     masked: 'Secrets are masked.',
     mistakes: 'Mistakes',
     line: (line: number) => `Line ${line}`,
+    moreLines: (from: number, to: number) => `More: lines ${from} to ${to}`,
     checkedAt: (time: string) => `Checked at ${time}`,
     field: 'Field',
     noText: 'The file cannot be shown.',

@@ -522,6 +522,7 @@ export const zhHans: Messages = {
     masked: '其中的密钥已隐去。',
     mistakes: '错误',
     line: (line) => `第 ${line} 行`,
+    moreLines: (from: number, to: number) => `更多：第 ${from} 至 ${to} 行`,
     checkedAt: (time) => `检查于 ${time}`,
     field: '字段',
     noText: '无法显示该文件。',

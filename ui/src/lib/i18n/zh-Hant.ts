@@ -522,6 +522,7 @@ export const zhHant: Messages = {
     masked: '其中的金鑰已遮蔽。',
     mistakes: '錯誤',
     line: (line) => `第 ${line} 行`,
+    moreLines: (from: number, to: number) => `更多：第 ${from} 至 ${to} 行`,
     checkedAt: (time) => `檢查於 ${time}`,
     field: '欄位',
     noText: '無法顯示該檔案。',
