@@ -150,12 +150,27 @@ pub fn fuzz_entry(data: &[u8]) {
     }
 }
 
-/// A configuration file's text as it may be shown, whatever is in it: see [`redacted`].
-///
-/// # Errors
-/// It cannot be read.
-pub fn shown_text(path: &Path, known: &[Secret]) -> io::Result<String> {
-    Ok(redacted(&String::from_utf8_lossy(&read_bytes(path)?), known))
+/// What is in a configuration file, whatever that is, to be shown.
+pub struct FileText {
+    bytes: Vec<u8>,
+    /// The SHA-256 of what is in it.
+    pub digest: [u8; 32],
+}
+
+impl FileText {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is too large to be a configuration.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let bytes = read_bytes(path)?;
+        Ok(Self { digest: sha256(&bytes), bytes })
+    }
+
+    /// Its text as it may be shown: see [`redacted`].
+    pub fn redacted(&self, known: &[Secret]) -> String {
+        redacted(&String::from_utf8_lossy(&self.bytes), known)
+    }
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

@@ -47,7 +47,7 @@ pub use check::{Checked, check};
 pub use delivery::{Delivery, Login, Loki, LokiFormat, Nsq, NsqFormat};
 pub use edge::Edge;
 pub use failover::{Failover, OnDisconnect, Sticky};
-pub use load::{Fingerprint, Sources, fuzz_entry, load, load_telling, parse, parse_with, shown_text};
+pub use load::{FileText, Fingerprint, Sources, fuzz_entry, load, load_telling, parse, parse_with};
 pub use mistake::{Mistake, Mistakes};
 pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
 pub use prices::{PriceFile, is_importable, parse_prices};

@@ -4,6 +4,7 @@
 //! reads is [`crate::config`]'s business.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use weir_filters::calendar;
 use weir_filters::secret::Secret;
 
 use crate::catalog::CatalogError;
-use crate::config::{self, Config, Login, Mistake};
+use crate::config::{self, Config, FileText, Login, Mistake};
 
 use super::running::running;
 use super::{Control, State};
@@ -41,6 +42,15 @@ pub(crate) struct Reloaded {
     pub(super) time_ms: u64,
     /// Why it was refused; none: it was taken.
     pub(crate) faults: Vec<Fault>,
+}
+
+/// The text of a file as it is shown.
+pub(super) struct Masked {
+    /// Of what is in force: what else is a secret depends on it.
+    version: u64,
+    /// Of the text before it was masked.
+    digest: [u8; 32],
+    text: Arc<str>,
 }
 
 impl Fault {
@@ -117,11 +127,12 @@ impl Control {
             _ => None,
         };
         drop(state);
-        let mut known = secrets(&merged);
-        if let Some(Ok((file, _))) = &read {
-            known.extend(secrets(file));
-        }
-        let text = path.and_then(|path| config::shown_text(path, &known).ok());
+        let read_text = path.and_then(|path| FileText::read(path).ok());
+        let text = read_text.map(|text| match &read {
+            None => self.shown_before(version, &text, &merged),
+            Some(Ok((file, _))) => Arc::from(text.redacted(&[secrets(&merged), secrets(file)].concat())),
+            Some(Err(_)) => Arc::from(text.redacted(&secrets(&merged))),
+        });
         let (word, faults) = match (&text, &read) {
             (None, _) => ("missing", Vec::new()),
             (Some(_), None) => ("same", Vec::new()),
@@ -136,9 +147,24 @@ impl Control {
             "loaded_at": calendar::rfc3339(loaded_ms),
             "path": path.map(|path| path.display().to_string()),
             "running": running(&merged),
-            "file": { "state": word, "mistakes": all(&faults), "text": text },
+            "file": { "state": word, "mistakes": all(&faults), "text": text.as_deref() },
             "last_reload": last,
         })
+    }
+}
+
+impl Control {
+    /// The text of the file that is in force, as it may be shown; masked once, for a file may have a hundred thousand lines.
+    fn shown_before(&self, version: u64, text: &FileText, merged: &Config) -> Arc<str> {
+        match &*self.masked.load() {
+            Some(masked) if masked.version == version && masked.digest == text.digest => masked.text.clone(),
+            _ => {
+                let masked = Masked { version, digest: text.digest, text: Arc::from(text.redacted(&secrets(merged))) };
+                let shown = masked.text.clone();
+                self.masked.store(Some(Arc::new(masked)));
+                shown
+            }
+        }
     }
 }
 

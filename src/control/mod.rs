@@ -31,8 +31,8 @@ use crate::draw::{self, ClientKey};
 use crate::identity::Identity;
 use crate::proxy::{Shared, Snapshot};
 
-use file::Fault;
 pub(crate) use file::Reloaded;
+use file::{Fault, Masked};
 use rows::{Drawn, Found, Known, Showable};
 use tags::Tags;
 
@@ -57,6 +57,8 @@ pub(crate) struct Control {
     loaded_ms: AtomicU64,
     /// How the last reload went.
     reloaded: ArcSwapOption<Reloaded>,
+    /// What was shown of the file.
+    masked: ArcSwapOption<Masked>,
 }
 
 /// Who asks for a change, and what they have seen of what they want to change.
@@ -120,6 +122,7 @@ impl Control {
             frozen: AtomicUsize::new(0),
             loaded_ms: AtomicU64::new(now_ms()),
             reloaded: ArcSwapOption::empty(),
+            masked: ArcSwapOption::empty(),
         }
     }
 

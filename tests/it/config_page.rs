@@ -39,10 +39,13 @@ async fn the_file_is_the_same_then_changed_then_wrong_then_gone() {
     gateway.rewrite(|config| config["server"]["grace_period"] = json!("2s"));
     let changed = page(&gateway).await;
     assert_eq!((state(&changed), &changed["running"]["server"]["grace_period"]), ("changed", &json!("1s")));
+    assert_ne!(changed["file"]["text"], first["file"]["text"]);
     gateway.api("reload").post(&json!({})).await.expect(200);
     let taken = page(&gateway).await;
     assert_eq!((state(&taken), &taken["version"], &taken["last_reload"]["ok"]), ("same", &json!(2), &json!(true)));
     assert_eq!(taken["running"]["server"]["grace_period"], "2s");
+    assert_eq!(taken["file"]["text"], changed["file"]["text"]);
+    assert_eq!(page(&gateway).await["file"], taken["file"], "it is the same at every look");
     assert!(taken["loaded_at"].as_str() >= first["loaded_at"].as_str());
 
     gateway.write_text("listen:\n  - address: 127.0.0.1:1\nchannels: []\nserver:\n  max_body: lots\n");
