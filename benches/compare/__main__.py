@@ -71,6 +71,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--limits", action="store_true", help="Weir's keys have limits of every kind, a budget and prices"
     )
+    parser.add_argument(
+        "--console", action="store_true", help="beside Weir with audit, the same while its console is reloaded again and again"
+    )
     add_places(parser)
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="measure nothing: make table and plot from results there"
@@ -90,6 +93,9 @@ def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
             for name, path in builds
         ),
     ]
+    if options.console:
+        program = Path(builds[0][1]).resolve()
+        known.append(Weir(report.CONSOLE, program, options.limits, audit=True, console=True))
     by_name = {proxy.name: proxy for proxy in known}
     if len(by_name) < len(known):
         raise Failed("two builds have the same name: --weir NAME=PATH")
@@ -103,7 +109,7 @@ def chosen_proxies(options: argparse.Namespace) -> list[Proxy]:
 def default_folder(options: argparse.Namespace) -> Path:
     """Whole runs are kept in the repository, parts of one are not."""
     now = datetime.datetime.now()
-    part = len(options.only) < len(WORKS) + 1 or options.proxies or options.weir or options.include_usage or options.limits or options.rounds < README_ROUNDS
+    part = len(options.only) < len(WORKS) + 1 or options.proxies or options.weir or options.include_usage or options.limits or options.console or options.rounds < README_ROUNDS
     if part:
         return TARGET / f"bench/{now:%Y-%m-%d-%H%M%S}"
     return kept_folder(f"{now:%Y-%m-%d}")

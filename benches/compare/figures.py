@@ -9,6 +9,9 @@ from statistics import median
 
 from .work import Work
 
+# Names of threads begin so, of which there is none that serves clients.
+ADMIN_THREADS = ("weir-admin", "weir-identity", "weir-pulse")
+
 Result = dict
 Figure = Callable[[Result], float | None]
 # A work's results by proxy and round.
@@ -55,6 +58,18 @@ def cpu_us(work: Work) -> Figure:
     def figure(result: Result) -> float | None:
         count = units(work, result)
         spent = result["load"]["cpu_ns"]
+        return spent / 1000 / count if count and spent else None
+
+    return figure
+
+
+def served_us(work: Work) -> Figure:
+    """The same of those of its threads that serve and record, without those that answer who looks at the gateway."""
+
+    def figure(result: Result) -> float | None:
+        count = units(work, result)
+        threads = result.get("threads_ns") or {}
+        spent = sum(ns for name, ns in threads.items() if not name.startswith(ADMIN_THREADS))
         return spent / 1000 / count if count and spent else None
 
     return figure

@@ -72,10 +72,11 @@ def measure_running(site: Site, running: Running, work: Work, seconds: float, wa
     completed, perhaps = warmed_up
     idle_pss = process.pss_kib()
     keys = site.key_file(site.keys if work.known_keys else unknown_keys())
-    loaded = run_load(site, work, (running.port, keys), work.seconds(seconds), process)
+    with running.visited([LOAD_CORE]) as visits:
+        loaded = run_load(site, work, (running.port, keys), work.seconds(seconds), process)
     if not process.alive():
         raise Failed(f"{process.name} ended during the work {work.name}:\n{process.log_tail()}")
-    result = {"idle_pss_kib": idle_pss, **loaded}
+    result = {"idle_pss_kib": idle_pss, **loaded, **visits}
     if work.counted:
         completed += loaded["load"]["requests"]
         result["counted"] = counted(running, completed, perhaps + work.connections)

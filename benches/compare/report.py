@@ -21,6 +21,7 @@ from .figures import (
     proxies,
     ratios,
     rounds,
+    served_us,
 )
 from .work import IDLE, WORKS, Work
 
@@ -28,13 +29,14 @@ Text = Callable[[float], str]
 
 BASE = "nginx"
 DIRECT = "direct"
-WEIR, AUDIT = "weir", "audit"
+WEIR, AUDIT, CONSOLE = "weir", "audit", "console"
 TITLES = {
     BASE: "nginx",
     "haproxy": "HAProxy",
     "envoy": "Envoy",
     WEIR: "Weir",
     AUDIT: "Weir, audit on",
+    CONSOLE: "Weir, audit on, its console reloaded",
     DIRECT: "no proxy",
 }
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -55,7 +57,7 @@ def read(folder: Path) -> tuple[list[Result], dict]:
 def complete(results: list[Result], least_rounds: int) -> bool:
     """Whether a run may stand in the README: every work, each of the four proxies, enough rounds."""
     works = {work.name for work in WORKS} | {IDLE}
-    names = {name for name in TITLES if name != DIRECT}
+    names = {name for name in TITLES if name not in (DIRECT, CONSOLE)}
     done = {(result["round"], result["work"], result["proxy"]) for result in results}
     numbers = {result["round"] for result in results}
     wanted = {(number, work, name) for number in numbers for work in works for name in names}
@@ -101,6 +103,7 @@ def table_page(results: list[Result], machine: dict) -> str:
         cpu_table(results),
         other_table(results),
         audit_table(results),
+        *([console_table(results)] if CONSOLE in proxies(results) else []),
     ]
     for work in WORKS:
         if any(result["work"] == work.name for result in results):
@@ -145,6 +148,20 @@ def audit_table(results: list[Result]) -> str:
             label = f"{work.title}, per event" if work.unit == "event" else work.title
             rows.append([label, ratio_text(spread.median), f"{spread.low:.2f}–{spread.high:.2f}"])
     return markdown(["Audit on, beside off", "median", "range"], rows)
+
+
+def console_table(results: list[Result]) -> str:
+    """What it costs that somebody reloads the console: of what serves, of all, and in time."""
+    rows = []
+    for work in WORKS:
+        figures = [served_us(work), cpu_us(work), latency_us(work, "p50"), latency_us(work, "p99")]
+        pairs = [[by_round(results, work.name, name, figure) for name in (AUDIT, CONSOLE)] for figure in figures]
+        spreads = [Spread.of(ratios(beside, without).values()) for without, beside in pairs]
+        if spreads[0]:
+            label = f"{work.title}, per event" if work.unit == "event" else work.title
+            texts = [f"{ratio_text(spread.median)} ({spread.low:.2f}–{spread.high:.2f})" if spread else MISSING for spread in spreads]
+            rows.append([label, *texts])
+    return markdown(["Console reloaded, beside not", "CPU of what serves", "CPU of all", "p50", "p99"], rows)
 
 
 def other_table(results: list[Result]) -> str:

@@ -54,6 +54,17 @@ class Figures(unittest.TestCase):
         self.assertEqual(figures.cpu_us(named("paced-20ms"))(one), 2.0)
         self.assertEqual(figures.per_second(named("paced-20ms"))(one), 250.0)
 
+    def test_threads_that_answer_who_looks_are_not_of_what_serves(self):
+        threads = {"pingora": 3_000_000, "weir-audit": 1_000_000, "weir-admin": 7_000_000, "weir-admin-work": 5_000_000}
+        one = result(1, "console", threads_ns=threads)
+        self.assertEqual(figures.served_us(named("json"))(one), 4.0)
+        self.assertIsNone(figures.served_us(named("json"))(result(1, "console")))
+
+    def test_a_console_that_is_reloaded_is_compared_with_audit_alone(self):
+        results = [result(1, "audit", 20, threads_ns={"a": 2_000_000}), result(1, "console", 30, threads_ns={"a": 2_100_000})]
+        row = "| small JSON, saturated | 1.05× (1.05–1.05) | 1.50× (1.50–1.50) | 1.00× (1.00–1.00) | 1.00× (1.00–1.00) |"
+        self.assertIn(row, report.console_table(results))
+
     def test_cpu_of_no_request_is_no_figure(self):
         self.assertIsNone(figures.cpu_us(named("json"))(result(1, "weir", load={"requests": 0})))
 
