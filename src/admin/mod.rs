@@ -35,7 +35,7 @@ use crate::catalog::{Command, Owner, Refused};
 use crate::changes::{self, Actor};
 use crate::identity::Identity;
 use crate::import::Report;
-use crate::ledger::{UsageQuery, UsageRow};
+use crate::ledger::{UsageQuery, UsageRow, stand_back};
 
 use self::server::{Doors, Limits, Shared};
 use crate::socket_file::{self, Socket};
@@ -171,6 +171,8 @@ impl Admin {
         let (stop, stopped) = watch::channel(false);
         let doors = Doors { network, socket, shared, stop: stopped };
         let thread = std::thread::Builder::new().name("weir-admin".into()).spawn(|| {
+            // As do those that it makes for what is heavy.
+            stand_back();
             if let Err(error) = doors.run(runtime) {
                 log::error!("the admin listener stopped: {error}");
             }

@@ -268,3 +268,30 @@ async fn sigterm_lets_an_open_stream_end() {
     let rows: Value = serde_json::from_slice(&gateway.command(&["usage", "--by", "key", "--json"]).stdout).unwrap();
     assert_eq!((&rows["rows"][0]["requests"], &rows["rows"][0]["failed"]), (&json!(1), &json!(0)));
 }
+
+/// The niceness of each thread of the gateway whose name begins so, by its name.
+fn niceness(gateway: &Gateway, name: &str) -> Vec<(String, i32)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).expect("a process");
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats
+        .filter_map(|stat| {
+            let (start, fields) = stat.rsplit_once(") ")?;
+            let (_, comm) = start.split_once('(')?;
+            // The nineteenth field of proc(5), and the seventeenth behind the name.
+            let nice = fields.split(' ').nth(16)?.parse().ok()?;
+            comm.starts_with(name).then(|| (comm.to_owned(), nice))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn whoever_looks_at_the_gateway_stands_back_behind_its_clients() {
+    let gateway = gateway().start().await;
+    // It is asked of the ledger, which is work for a thread of its own.
+    gateway.api("usage?by=key").get().await;
+    let mut found = niceness(&gateway, "weir-admin");
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found, [("weir-admin".to_owned(), 10), ("weir-admin-work".to_owned(), 10)]);
+    assert!(niceness(&gateway, "weir").contains(&("weir".to_owned(), 0)));
+}
