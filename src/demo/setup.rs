@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -13,14 +14,14 @@ use weir_filters::address::Reach;
 use weir_filters::glob::Glob;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
-use weir_filters::price::PriceRate;
+use weir_filters::price::{PriceRate, PriceTable};
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use crate::config::{
-    Admin, Audit, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, Role, Route,
-    Server, Timeouts, Unpriced, UpstreamKey, User, WhenFull,
+    Admin, Audit, BaseUrl, Channel, Config, Durability, Edge, Failover, Headers, Key, Ledger, Listen, PriceFile, Role,
+    Route, Server, Timeouts, Unpriced, UpstreamKey, User, WhenFull, parse_prices,
 };
 use crate::draw;
 
@@ -126,7 +127,7 @@ pub fn config(
             identity: None,
         }],
         estimates: Estimates::default(),
-        prices: None,
+        prices: Some(Arc::new(prices())),
         unpriced: Unpriced::Allow,
         audit: Audit::default(),
         ledger: Ledger {
@@ -137,6 +138,13 @@ pub fn config(
         },
         sticky: None,
     }
+}
+
+/// The examples of conf/prices.yaml: what the demo's requests would cost.
+fn prices() -> PriceTable {
+    let file = Path::new("conf/prices.yaml");
+    let read = parse_prices(include_str!("../../conf/prices.yaml"), file, &|_| None);
+    read.map(PriceFile::into_table).unwrap_or_else(|mistakes| panic!("the examples of prices: {mistakes}"))
 }
 
 /// What the channel `openai` serves: OpenAI's models and the compatible providers' whose habits the mock shows.
@@ -180,6 +188,14 @@ mod tests {
                 .collect();
             let named = !case.model.is_empty() && case.served_by == ServedBy::Upstream;
             assert_eq!(serving.len(), usize::from(named), "{} is served by {serving:?}", case.path);
+        }
+    }
+
+    #[test]
+    fn what_the_demo_asks_of_known_models_has_a_price() {
+        let table = prices();
+        for model in ["gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash"] {
+            assert!(table.price(model).is_some(), "{model}");
         }
     }
 
