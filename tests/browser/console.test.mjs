@@ -1,7 +1,7 @@
 // The console in a browser, before a gateway that meters.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { browser, demo, picture, serious, signIn, signInUser, visit } from './support.mjs';
+import { browser, demo, hide, picture, serious, signIn, signInUser, visit } from './support.mjs';
 
 let gateway, chrome;
 before(async () => {
@@ -54,6 +54,28 @@ test('a key is made, used with the shown snippet, and its request arrives live',
   await page.getByRole('heading', { name: 'What happened when' }).waitFor();
   await page.getByText('Attempt 1', { exact: false }).first().waitFor();
   assert.deepEqual(page.wrong, []);
+  await page.context().close();
+});
+
+test('what happened while nobody looked is there when somebody looks again', async () => {
+  const { id, key } = await gateway.api('POST', 'keys', { name: 'unseen' });
+  await (await gateway.chat(key)).text();
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  for (const [path, title] of [['requests?key=unseen', 'Requests'], ['', 'Last requests'], [`keys/${id}`, 'Requests of this key']]) {
+    await page.goto(`${gateway.console}/admin/ui/${path}`);
+    const list = page.getByRole('region', { name: title, exact: true });
+    await page.getByText('Live', { exact: true }).waitFor();
+    await list.getByRole('row').nth(1).waitFor();
+    await hide(page, true);
+    await page.getByText('Paused', { exact: true }).waitFor();
+    const answer = await gateway.chat(key);
+    await answer.text();
+    const request = answer.headers.get('x-weir-request-id');
+    await gateway.recorded(request);
+    await hide(page, false);
+    await list.locator(`a[href$="${request}"]`).waitFor();
+  }
   await page.context().close();
 });
 
