@@ -31,6 +31,35 @@ test('a wrong token is refused and the right one lets in; nothing secret is kept
   await page.context().close();
 });
 
+test('a sign-out that the gateway does not take is told, and signs nobody out', async () => {
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.route('**/admin/api/logout', (route) => route.abort());
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByText('You are still signed in.').waitFor();
+  assert.equal(await page.getByLabel('Admin token').count(), 0);
+  await page.unroute('**/admin/api/logout');
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByLabel('Admin token').waitFor();
+  await page.context().close();
+});
+
+test('a tab goes on as whoever has signed in in another tab', async () => {
+  await gateway.api('POST', 'users', { name: 'other', password: 'a long enough one' });
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  const body = { username: 'other', password: 'a long enough one' };
+  assert.equal((await page.request.post(`${gateway.console}/admin/api/login`, { data: body, headers: { origin: gateway.console } })).status(), 200);
+  await page.goto(`${gateway.console}/admin/ui/`);
+  await page.getByRole('heading', { name: 'My usage', level: 1 }).waitFor();
+  const again = await page.request.post(`${gateway.console}/admin/api/login`, { data: { token: gateway.token }, headers: { origin: gateway.console } });
+  assert.equal(again.status(), 200);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByLabel('Admin token').waitFor();
+  assert.equal((await page.request.get(`${gateway.console}/admin/api/session`)).status(), 401);
+  await page.context().close();
+});
+
 test('a key is made, used with the shown snippet, and its request arrives live', async () => {
   const page = await visit(chrome);
   await signIn(page, gateway);
