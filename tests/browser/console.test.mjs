@@ -60,6 +60,21 @@ test('a tab goes on as whoever has signed in in another tab', async () => {
   await page.context().close();
 });
 
+test('who changes a password is told that the old one is wrong, and to sign in when the session is gone', async () => {
+  await gateway.api('POST', 'users', { name: 'changer', password: 'a long enough one' });
+  const page = await visit(chrome);
+  await signInUser(page, gateway, 'changer', 'a long enough one');
+  await page.getByRole('button', { name: 'Change password' }).click();
+  await page.getByLabel('Present password').fill('not the right one');
+  await page.getByLabel('New password').fill('another long one');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('alert').getByText('The present password is wrong.').waitFor();
+  await gateway.api('PATCH', 'users/changer', { password: 'set by somebody else' });
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByLabel('Admin token').waitFor();
+  await page.context().close();
+});
+
 test('a key is made, used with the shown snippet, and its request arrives live', async () => {
   const page = await visit(chrome);
   await signIn(page, gateway);
