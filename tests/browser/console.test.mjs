@@ -172,6 +172,36 @@ test('the order of channels is changed by keys and stays', async () => {
   await page.context().close();
 });
 
+test('what needs attention leads to what it is about, in the words of the language', async () => {
+  const page = await visit(chrome, { locale: 'zh-CN' });
+  // To spend budgets so far takes longer than a test may.
+  await page.route('**/admin/api/overview', async (route) => {
+    const answer = await route.fetch();
+    const said = await answer.json();
+    const near = (subject, of, id) => {
+      const values = { of, id, period: 'day', spent_usd: '4.5', budget_usd: '5', percent: 90 };
+      said.attention.push({ kind: 'budget_near', level: 'warning', subject, values });
+    };
+    near('laptop', 'key', '4711');
+    near('alice', 'user', null);
+    near('provider', 'channel', null);
+    const values = { state: 'cooling', cooling_s: 12, keys: ['main'], models: ['gpt-*'] };
+    said.attention.push({ kind: 'channel_down', level: 'critical', subject: 'openai', values });
+    await route.fulfill({ response: answer, json: said });
+  });
+  await page.goto(`${gateway.console}/`);
+  await page.locator('input[type=password]').fill(gateway.token);
+  await page.locator('form button').click();
+  for (const [subject, path] of [['laptop', 'keys/4711'], ['alice', 'users?q=alice'], ['provider', 'channels']]) {
+    const item = page.getByRole('listitem').filter({ hasText: subject });
+    await item.getByText('今日已用 $4.50，共 $5.00（90%）').waitFor();
+    assert.equal(await item.getByRole('link').getAttribute('href'), `/admin/ui/${path}`);
+  }
+  assert.equal(/spent usd|cooling s/.test(await page.locator('main').textContent()), false);
+  await picture(page, 'attention-chinese');
+  await page.context().close();
+});
+
 test('a table and a chart of usage agree with what the gateway counted', async () => {
   const page = await visit(chrome);
   await signIn(page, gateway);
