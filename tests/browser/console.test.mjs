@@ -154,6 +154,31 @@ test('a mistake is said beside its field', async () => {
   await page.context().close();
 });
 
+test('when a channel is tried again and when it rests is set in its form', async () => {
+  await gateway.api('POST', 'channels', {
+    name: 'patient', protocol: 'openai', base_url: 'https://api.example.com', keys: [{ name: 'main', value: 'sk-x' }], models: ['patient-*'],
+  });
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.goto(`${gateway.console}/admin/ui/channels`);
+  await page.getByRole('button', { name: 'Edit patient' }).click();
+  await page.getByText('Retries and cooldown').click();
+  await page.getByLabel('Tried again after').fill('connect, sometimes');
+  await page.getByLabel('Rests for').fill('90s');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.locator('[aria-invalid=true]').waitFor();
+  await page.getByLabel('Tried again after').fill('connect, 503');
+  await page.getByLabel('Rests for').scrollIntoViewIfNeeded();
+  assert.deepEqual(await serious(page), []);
+  await picture(page, 'channel-form');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved').waitFor();
+  const { retry, cooldown } = await gateway.api('GET', 'channels/patient');
+  assert.deepEqual([retry.on, retry.attempts, cooldown], [['connect', 503], 2, { failures: 3, for: '90s' }]);
+  await gateway.api('DELETE', 'channels/patient');
+  await page.context().close();
+});
+
 test('the order of channels is changed by keys and stays', async () => {
   for (const name of ['first', 'second']) {
     await gateway.api('POST', 'channels', {
