@@ -242,6 +242,46 @@ test('a table and a chart of usage agree with what the gateway counted', async (
   await page.context().close();
 });
 
+test('a draft of prices is not left unasked', async () => {
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.getByRole('link', { name: 'Prices', exact: true }).click();
+  await page.getByRole('button', { name: 'Add a price' }).click();
+  await page.getByLabel('Model').fill('draft-*');
+  await page.getByLabel('Input', { exact: true }).fill('1');
+  await page.getByLabel('Output', { exact: true }).fill('2');
+  await page.getByRole('button', { name: 'Save' }).click();
+  const draft = page.getByText('Changed, not yet in force');
+  await draft.waitFor();
+
+  let [answer, asked] = [false, 0];
+  page.on('dialog', async (dialog) => {
+    asked += 1;
+    await (answer ? dialog.accept() : dialog.dismiss());
+  });
+  const back = async () => {
+    await page.evaluate(() => history.back());
+    await page.waitForTimeout(300);
+  };
+  await back();
+  await page.getByRole('link', { name: 'Keys', exact: true }).click();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.reload({ timeout: 1000 }).catch(() => {});
+  assert.equal(asked, 4);
+  await back();
+  assert.equal(asked, 5, 'it is asked each time');
+  await draft.waitFor();
+  assert.match(page.url(), /prices$/);
+
+  answer = true;
+  await back();
+  await page.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
+  await page.evaluate(() => history.forward());
+  await page.getByText('There are no prices.').waitFor();
+  assert.deepEqual([await draft.count(), asked], [0, 6], 'what was left is gone, and nobody asks for it');
+  await page.context().close();
+});
+
 test('a user sees neither pages of administrators nor rates', async () => {
   await gateway.api('POST', 'users', { name: 'ursula', password: 'a long enough one', price_rate: '1.375' });
   const page = await visit(chrome);
