@@ -242,6 +242,36 @@ test('a table and a chart of usage agree with what the gateway counted', async (
   await page.context().close();
 });
 
+test('a price rate that somebody else has changed meanwhile is not overwritten unseen', async () => {
+  await gateway.api('POST', 'users', { name: 'rated', price_rate: '1.5' });
+  const { key } = await gateway.api('POST', 'keys', { name: 'rated-key', user: 'rated' });
+  await (await gateway.chat(key)).text();
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  const choice = page.getByLabel('Choose rated', { exact: true });
+  // The counters follow in a moment.
+  await page.goto(`${gateway.console}/admin/ui/usage?by=user&range=7d`);
+  for (let i = 0; i < 20 && !(await choice.isVisible()); i += 1) {
+    await page.waitForTimeout(250);
+    await page.reload();
+    await page.getByTestId('total').waitFor();
+  }
+  await choice.check();
+  await page.getByRole('button', { name: 'Change rates' }).click();
+  await page.getByText('×1.5').waitFor();
+  await gateway.api('PATCH', 'users/rated', { price_rate: '2' });
+  await page.getByRole('textbox', { name: 'Price rate' }).fill('3');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('alert').getByText('Somebody else changed this user').waitFor();
+  await page.getByText('×2').waitFor();
+  assert.equal((await gateway.api('GET', 'users/rated')).price_rate, '2');
+  await picture(page, 'rates-changed');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  assert.equal((await gateway.api('GET', 'users/rated')).price_rate, '3');
+  await page.context().close();
+});
+
 test('a draft of prices is not left unasked', async () => {
   const page = await visit(chrome);
   await signIn(page, gateway);

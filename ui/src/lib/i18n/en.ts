@@ -462,6 +462,7 @@ export const en = {
     rateFor: (count: number) => `For ${many(count, 'chosen user', 'chosen users')}`,
     rateAll: 'For all users that were made here',
     rateChanged: (count: number) => `The rate of ${many(count, 'user', 'users')} was changed`,
+    rateElse: 'Somebody else changed this user meanwhile. The list shows the rate as it is now.',
     lastUsed: 'Last used',
     fileHint: 'Declared in the file: only password and role can be changed here.',
   },

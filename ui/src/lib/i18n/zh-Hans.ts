@@ -463,6 +463,7 @@ export const zhHans: Messages = {
     rateFor: (count) => `应用于已选的 ${n(count)} 个用户`,
     rateAll: '应用于所有在此创建的用户',
     rateChanged: (count) => `已调整 ${n(count)} 个用户的费率`,
+    rateElse: '在此期间有人改过该用户。列表中显示的是最新费率。',
     lastUsed: '最近使用',
     fileHint: '在配置文件中声明：此处只能修改密码和角色。',
   },

@@ -463,6 +463,7 @@ export const zhHant: Messages = {
     rateFor: (count) => `套用至已選的 ${n(count)} 位使用者`,
     rateAll: '套用至所有在此建立的使用者',
     rateChanged: (count) => `已調整 ${n(count)} 位使用者的費率`,
+    rateElse: '在此期間有人改過該使用者。清單顯示的是最新費率。',
     lastUsed: '最近使用',
     fileHint: '宣告於設定檔：此處只能變更密碼與角色。',
   },
