@@ -312,6 +312,26 @@ test('a draft of prices is not left unasked', async () => {
   await page.context().close();
 });
 
+test('the sums of a user are asked for each minute, and not while nobody looks', async () => {
+  await gateway.api('POST', 'users', { name: 'looker', password: 'a long enough one' });
+  const page = await visit(chrome);
+  await page.clock.install();
+  await signInUser(page, gateway, 'looker', 'a long enough one');
+  let asked = 0;
+  page.on('request', (request) => (asked += Number(request.url().endsWith('/api/usage/summary'))));
+  await page.clock.runFor(59_000);
+  assert.equal(asked, 0);
+  await page.clock.runFor(2_000);
+  assert.equal(asked, 1);
+  await hide(page, true);
+  await page.clock.runFor(300_000);
+  assert.equal(asked, 1);
+  const again = page.waitForRequest((request) => request.url().endsWith('/api/usage/summary'));
+  await hide(page, false);
+  await again;
+  await page.context().close();
+});
+
 test('a user sees neither pages of administrators nor rates', async () => {
   await gateway.api('POST', 'users', { name: 'ursula', password: 'a long enough one', price_rate: '1.375' });
   const page = await visit(chrome);
