@@ -312,6 +312,21 @@ test('a draft of prices is not left unasked', async () => {
   await page.context().close();
 });
 
+test('a user whose first key is refused is told who makes it', async () => {
+  await gateway.api('POST', 'users', { name: 'first', password: 'a long enough one' });
+  const page = await visit(chrome, { locale: 'en-US' });
+  await signInUser(page, gateway, 'first', 'a long enough one');
+  await page.getByLabel('Language').selectOption('zh-Hant');
+  const answer = { status: 409, json: { error: { code: 'not_granted', message: 'no key to go by' } } };
+  await page.route('**/api/keys', (route) => (route.request().method() === 'POST' ? route.fulfill(answer) : route.continue()));
+  await page.goto(`${gateway.console}/admin/ui/my/keys?new=1`);
+  await page.getByRole('dialog').getByRole('textbox').first().fill('mine');
+  await page.getByRole('dialog').locator('button.primary').click();
+  await page.getByRole('alert').getByText('第一把金鑰由管理員建立').waitFor();
+  await picture(page, 'my-first-key-refused');
+  await page.context().close();
+});
+
 test('the sums of a user are asked for each minute, and not while nobody looks', async () => {
   await gateway.api('POST', 'users', { name: 'looker', password: 'a long enough one' });
   const page = await visit(chrome);
@@ -341,6 +356,12 @@ test('a user sees neither pages of administrators nor rates', async () => {
   assert.deepEqual(await page.getByRole('navigation', { name: 'Pages' }).getByRole('link').allTextContents(), ['My usage', 'My keys', 'Connect']);
   assert.deepEqual(await serious(page), []);
   await page.goto(`${gateway.console}/admin/ui/my/keys`);
+  await page.getByText('An administrator makes the first key.').waitFor();
+  assert.deepEqual(await serious(page), []);
+  await picture(page, 'my-keys-none');
+  assert.equal(await page.getByRole('button', { name: 'New key' }).count(), 0);
+  await gateway.api('POST', 'keys', { name: 'granted', user: 'ursula' });
+  await page.reload();
   await page.getByRole('button', { name: 'New key' }).click();
   await page.getByLabel('Name').fill('hers');
   await page.getByRole('button', { name: 'Create' }).click();

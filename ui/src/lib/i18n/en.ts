@@ -616,6 +616,7 @@ export const en = {
     keysIntro: 'What your clients present. A key is shown once, when it is made.',
     noLimits: 'No limits are set.',
     noKeys: 'You have no keys yet.',
+    firstByAdmin: 'An administrator makes the first key. Then you can make more yourself.',
     ofCost: (requests: string) => `${requests} requests`,
   },
 };

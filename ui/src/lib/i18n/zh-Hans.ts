@@ -617,6 +617,7 @@ export const zhHans: Messages = {
     keysIntro: '你的客户端凭密钥访问。密钥只在创建时显示一次。',
     noLimits: '没有设置限额。',
     noKeys: '你还没有密钥。',
+    firstByAdmin: '第一个密钥由管理员创建，之后你可以自行创建更多。',
     ofCost: (requests) => `${requests} 个请求`,
   },
 };

@@ -617,6 +617,7 @@ export const zhHant: Messages = {
     keysIntro: '你的用戶端憑金鑰存取。金鑰只在建立時顯示一次。',
     noLimits: '沒有設定限額。',
     noKeys: '你還沒有金鑰。',
+    firstByAdmin: '第一把金鑰由管理員建立，之後你可以自行建立更多。',
     ofCost: (requests) => `${requests} 個請求`,
   },
 };
