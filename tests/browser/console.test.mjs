@@ -154,6 +154,52 @@ test('a mistake is said beside its field', async () => {
   await page.context().close();
 });
 
+test('a channel is drained and serves again', async () => {
+  await gateway.api('POST', 'channels', {
+    name: 'emptied', protocol: 'openai', base_url: 'https://api.example.com', keys: [{ name: 'main', value: 'sk-x' }], models: ['emptied-*'],
+  });
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.goto(`${gateway.console}/admin/ui/channels`);
+  const row = page.getByRole('row', { name: /emptied/ });
+  await row.getByText('Healthy').waitFor();
+  await page.getByRole('button', { name: 'Drain: emptied' }).click();
+  const question = page.getByRole('dialog', { name: 'Drain emptied?' });
+  await question.getByRole('button', { name: 'Drain' }).click();
+  await row.getByText('Draining').waitFor();
+  assert.equal((await gateway.api('GET', 'channels/emptied')).state, 'draining');
+  await picture(page, 'channels-drained');
+  await page.getByRole('button', { name: 'Serve again: emptied' }).click();
+  await row.getByText('Healthy').waitFor();
+  assert.equal((await gateway.api('GET', 'channels/emptied')).state, 'healthy');
+  await gateway.api('DELETE', 'channels/emptied');
+  await page.context().close();
+});
+
+test('a channel is tested, and says what came of it', async () => {
+  await gateway.api('POST', 'channels', {
+    name: 'nobody', protocol: 'openai', base_url: 'https://nobody.invalid', keys: [{ name: 'main', value: 'sk-x' }], models: ['gone'],
+  });
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.goto(`${gateway.console}/admin/ui/channels`);
+  const { rows } = await gateway.api('GET', 'channels');
+  const works = rows.find(({ origin, protocol }) => origin === 'file' && protocol === 'openai').name;
+  for (const [name, said] of [[works, / answered in /], ['nobody', /^No good answer: /]]) {
+    await page.getByRole('button', { name: `Test now: ${name}`, exact: true }).click();
+    const dialog = page.getByRole('dialog', { name: `Test ${name}` });
+    await dialog.getByRole('button', { name: 'Test now' }).click();
+    const run = dialog.getByTestId('run');
+    await run.waitFor();
+    assert.match(await run.textContent(), said);
+    assert.deepEqual(await serious(page), []);
+    await picture(page, `channel-test-${name}`);
+    await dialog.getByRole('button', { name: 'Close' }).last().click();
+  }
+  await gateway.api('DELETE', 'channels/nobody');
+  await page.context().close();
+});
+
 test('when a channel is tried again and when it rests is set in its form', async () => {
   await gateway.api('POST', 'channels', {
     name: 'patient', protocol: 'openai', base_url: 'https://api.example.com', keys: [{ name: 'main', value: 'sk-x' }], models: ['patient-*'],
@@ -194,6 +240,39 @@ test('the order of channels is changed by keys and stays', async () => {
   const { rows } = await gateway.api('GET', 'channels');
   const order = rows.filter(({ origin }) => origin === 'api').sort((a, b) => a.priority - b.priority).map(({ name }) => name);
   assert.deepEqual(order, ['second', 'first']);
+  await page.context().close();
+});
+
+test('the order of channels is changed by the mouse and stays', async () => {
+  const page = await visit(chrome);
+  await signIn(page, gateway);
+  await page.getByRole('link', { name: 'Channels', exact: true }).click();
+  const [grip, above] = [page.getByRole('button', { name: 'Move first', exact: true }), page.getByRole('button', { name: 'Move second', exact: true })];
+  const middle = async (of) => {
+    await of.scrollIntoViewIfNeeded();
+    const { x, y, width, height } = await of.boundingBox();
+    return [x + width / 2, y + height / 2];
+  };
+  const order = async () => {
+    const { rows } = await gateway.api('GET', 'channels');
+    return rows.filter(({ origin }) => origin === 'api').sort((a, b) => a.priority - b.priority).map(({ name }) => name);
+  };
+  assert.deepEqual(await order(), ['second', 'first']);
+  const [, to] = await middle(above);
+  const [x, from] = await middle(grip);
+  await page.mouse.move(x, from);
+  await page.mouse.down();
+  await page.mouse.move(x, to - 8, { steps: 8 });
+  await page.getByText('first is at place 1 of 2').waitFor({ state: 'attached' });
+  assert.deepEqual(await order(), ['second', 'first'], 'nothing is in force while it is held');
+  await picture(page, 'channels-dragged');
+  await page.mouse.up();
+  await page.getByText('The order is saved').waitFor();
+  assert.deepEqual(await order(), ['first', 'second']);
+  await page.reload();
+  const names = page.locator('tr[data-name]');
+  await names.first().waitFor();
+  assert.deepEqual(await names.evaluateAll((rows) => rows.map((row) => row.dataset.name)), ['first', 'second']);
   await page.context().close();
 });
 
