@@ -165,6 +165,7 @@ export const en = {
       disk_low: 'What happens when it is full: ledger.when_full.',
       not_ready: 'Load balancers send no traffic here.',
     },
+    about: (kind: string, subject: string) => `${kind}: ${subject}`,
     facts: {
       of: { key: 'Key', user: 'User', channel: 'Channel' },
       periods: { day: 'Today', month: 'This month', total: 'In all' },

@@ -166,6 +166,7 @@ export const zhHans: Messages = {
       disk_low: '写满后如何处理由 ledger.when_full 决定。',
       not_ready: '负载均衡不会把流量送到这里。',
     },
+    about: (kind, subject) => `${kind}：${subject}`,
     facts: {
       of: { key: '密钥', user: '用户', channel: '渠道' },
       periods: { day: '今日', month: '本月', total: '累计' },

@@ -166,6 +166,7 @@ export const zhHant: Messages = {
       disk_low: '寫滿後如何處理由 ledger.when_full 決定。',
       not_ready: '負載平衡器不會把流量送到這裡。',
     },
+    about: (kind, subject) => `${kind}：${subject}`,
     facts: {
       of: { key: '金鑰', user: '使用者', channel: '通道' },
       periods: { day: '今日', month: '本月', total: '累計' },
