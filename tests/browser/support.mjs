@@ -58,6 +58,14 @@ export async function demo() {
         body: JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello' }] }),
       });
     },
+    /** Waits until a request is among the records: whoever follows from now on hears of it no more. */
+    async recorded(id) {
+      for (const end = Date.now() + 10_000; ; await new Promise((done) => setTimeout(done, 50))) {
+        const found = await this.api('GET', `requests/${id}`).catch((error) => error);
+        if (!(found instanceof Error)) return;
+        if (Date.now() > end) throw found;
+      }
+    },
     async stop() {
       if (child.exitCode !== null) return;
       const ended = new Promise((done) => child.once('exit', done));
@@ -152,6 +160,14 @@ export async function serious(page) {
   return violations
     .filter(({ impact }) => impact === 'serious' || impact === 'critical')
     .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).slice(0, 3).join(' | ')}`);
+}
+
+/** Another tab is looked at, or this one again, as far as the page can tell. */
+export async function hide(page, hidden) {
+  await page.evaluate((hidden) => {
+    Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
 }
 
 export async function picture(page, name) {

@@ -1,5 +1,5 @@
 // Who is signed in. Nothing of it is kept by the browser but the cookie, which no script can read.
-import { ApiError, get, holdSession, onSessionLost, send } from './api/client';
+import { ApiError, get, holdSession, onSessionChanged, send } from './api/client';
 import type { Session } from './api/types';
 
 class SignedIn {
@@ -22,15 +22,17 @@ class SignedIn {
   }
 
   async signIn(by: { token: string } | { username: string; password: string }): Promise<void> {
-    this.#take(await send<Session>('POST', '/admin/api/login', by, { isLogin: true }));
+    this.#take(await send<Session>('POST', '/admin/api/login', by));
   }
 
+  /** Fails if the gateway does not end the session: its cookie would still let somebody in. */
   async signOut(): Promise<void> {
     try {
       await send<void>('POST', '/admin/api/logout');
-    } finally {
-      this.#take(null);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 401) throw error;
     }
+    this.#take(null);
   }
 
   #take(session: Session | null): void {
@@ -38,10 +40,11 @@ class SignedIn {
     this.now = session;
   }
 
-  lose(): void {
-    if (this.now) this.#take(null);
+  /** The gateway knows of another session than this page, or of none. Whoever was not signed in is told by their sign-in. */
+  change(session: Session | null): void {
+    if (this.now) this.#take(session);
   }
 }
 
 export const session = new SignedIn();
-onSessionLost(() => session.lose());
+onSessionChanged((now) => session.change(now));

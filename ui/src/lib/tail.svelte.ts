@@ -10,6 +10,8 @@ export class Tail {
   /** Ids of what has just come. */
   fresh = $state.raw<ReadonlySet<string>>(new Set());
   #waiting: RequestRecord[] = [];
+  /** What has come since the newest were asked for. */
+  #come: RequestRecord[] | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #fading: ReturnType<typeof setTimeout> | undefined;
 
@@ -18,6 +20,7 @@ export class Tail {
   add(record: RequestRecord): void {
     this.#waiting.push(record);
     if (this.#waiting.length > this.most) this.#waiting.shift();
+    if (this.#come?.push(record) === this.most + 1) this.#come.shift();
     this.#timer ??= setTimeout(() => this.#show(), SHOW_EVERY_MS);
   }
 
@@ -27,9 +30,23 @@ export class Tail {
     this.rows = [...this.rows, ...older.filter(({ id }) => !known.has(id))];
   }
 
+  /** The newest, in place of what is shown. What comes while they are on their way stays above them. */
+  async renew<T extends { rows: RequestRecord[] }>(asked: Promise<T>): Promise<T> {
+    const come: RequestRecord[] = [];
+    this.#come = come;
+    const found = await asked;
+    if (this.#come !== come) return found;
+    this.#come = null;
+    const known = new Set(found.rows.map(({ id }) => id));
+    this.rows = [...come.reverse().filter(({ id }) => !known.has(id)), ...found.rows];
+    this.#waiting = [];
+    return found;
+  }
+
   clear(): void {
     this.rows = [];
     this.#waiting = [];
+    this.#come = null;
   }
 
   stop(): void {

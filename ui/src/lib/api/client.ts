@@ -24,11 +24,11 @@ type Value = string | number | boolean | null | undefined;
 export type Query = Record<string, Value>;
 
 let csrf = '';
-let lost: () => void = () => {};
+let changed: (session: Session | null) => void = () => {};
 
-/** What follows when the session is gone. */
-export function onSessionLost(then: () => void): void {
-  lost = then;
+/** What follows when the session is gone, or is another one than was known here. */
+export function onSessionChanged(then: (session: Session | null) => void): void {
+  changed = then;
 }
 
 export function holdSession(session: Session | null): void {
@@ -50,8 +50,6 @@ export interface Options {
   /** Sent as `If-Match`: refused with 412 if someone else was faster. */
   etag?: string | null;
   signal?: AbortSignal;
-  /** A 401 is this request's own answer, not the end of the session. */
-  isLogin?: boolean;
 }
 
 export function send<T>(method: string, path: string, body?: unknown, options: Options = {}): Promise<T> {
@@ -59,6 +57,26 @@ export function send<T>(method: string, path: string, body?: unknown, options: O
 }
 
 async function ask<T>(method: string, path: string, body: unknown, options: Options): Promise<T> {
+  try {
+    return await askOnce<T>(method, path, body, options);
+  } catch (error) {
+    // Who signs in anew in another tab has another token there, and this tab the same cookie.
+    if (!(error instanceof ApiError) || error.code !== 'csrf' || !(await renewed())) throw error;
+    return askOnce<T>(method, path, body, options);
+  }
+}
+
+/** Whether there is a session, and its token is known now. */
+async function renewed(): Promise<boolean> {
+  try {
+    changed(await askOnce<Session>('GET', '/admin/api/session', undefined, {}));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function askOnce<T>(method: string, path: string, body: unknown, options: Options): Promise<T> {
   const headers: Record<string, string> = { accept: 'application/json' };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (method !== 'GET' && csrf) headers['x-weir-csrf'] = csrf;
@@ -81,7 +99,7 @@ async function ask<T>(method: string, path: string, body: unknown, options: Opti
   const text = await response.text();
   const parsed = parse(text);
   if (response.ok) return parsed as T;
-  if (response.status === 401 && !options.isLogin) lost();
+  if (response.status === 401) changed(null);
   throw refusal(response, parsed);
 }
 

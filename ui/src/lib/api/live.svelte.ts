@@ -23,14 +23,21 @@ export class Live {
   #failures = 0;
   #query: Query = {};
   #wanted = false;
+  /** Something may have happened that was not heard since it was wanted. */
+  #late = false;
 
-  constructor(private readonly heard: Record<string, Heard>) {}
+  /** `again`: it is open after a time in which nothing was heard. What happened then has to be asked for. */
+  constructor(
+    private readonly heard: Record<string, Heard>,
+    private readonly again: () => void,
+  ) {}
 
   /** Listens, to what `query` lets through, until the function that is returned is called. */
   start(query: Query = {}): () => void {
     this.#query = query;
     this.#wanted = true;
     this.#failures = 0;
+    this.#late = document.hidden;
     document.addEventListener('visibilitychange', this.#seen);
     this.#connect();
     return () => {
@@ -41,8 +48,10 @@ export class Live {
   }
 
   #seen = (): void => {
-    if (document.hidden) this.#close('off');
-    else if (!this.#source) this.#connect();
+    if (document.hidden) {
+      this.#late = true;
+      this.#close('off');
+    } else if (!this.#source) this.#connect();
   };
 
   #close(state: LiveState): void {
@@ -60,8 +69,10 @@ export class Live {
     source.onopen = () => {
       this.#failures = 0;
       this.state = 'open';
+      if (this.#late) this.again();
+      this.#late = true;
     };
-    source.onerror = () => this.#again();
+    source.onerror = () => this.#broke();
     for (const [name, heard] of Object.entries(this.heard)) {
       source.addEventListener(name, (event) => {
         try {
@@ -74,8 +85,9 @@ export class Live {
   }
 
   /** The browser's own way back neither slows down nor survives an answer such as 503. */
-  #again(): void {
+  #broke(): void {
     this.#failures += 1;
+    this.#late = true;
     this.#close('waiting');
     this.#timer = setTimeout(() => void this.#retry(), backoff(this.#failures, Math.random()));
   }

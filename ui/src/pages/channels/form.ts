@@ -2,6 +2,7 @@
 import type { Channel, Protocol } from '../../lib/api/types';
 import { parseList, writeList } from '../../lib/format/globs';
 import { type LimitTexts, limitsOf, textsOf, whole } from '../../lib/format/limits';
+import { touched } from '../../lib/format/touched';
 
 export interface KeyTexts {
   /** Of the row in the form alone. */
@@ -25,6 +26,8 @@ export interface ChannelTexts {
   on_disconnect: 'drain' | 'abort';
   inject_usage: boolean;
   timeouts: { connect: string; first_byte: string; idle: string };
+  retry: { attempts: string; within: string; on: string };
+  cooldown: { failures: string; for: string };
   limits: LimitTexts;
 }
 
@@ -50,23 +53,32 @@ export function textsOfChannel(channel: Channel | null): ChannelTexts {
     on_disconnect: channel?.on_disconnect ?? 'drain',
     inject_usage: channel?.inject_usage ?? true,
     timeouts: channel ? { ...channel.timeouts } : { connect: '', first_byte: '', idle: '' },
+    retry: {
+      attempts: number(channel?.retry.attempts),
+      within: channel?.retry.within ?? '',
+      on: writeList((channel?.retry.on ?? []).map(String)),
+    },
+    cooldown: { failures: number(channel?.cooldown.failures), for: channel?.cooldown.for ?? '' },
     limits: textsOf(channel?.limits ?? null),
   };
 }
 
-/** What is sent. `before`: what is changed; a key is sent without its secret where that stays. */
-export function fieldsOf(texts: ChannelTexts, before: Channel | null): Record<string, unknown> {
+/** What is sent to change a channel: what was not touched is left out, so that a default stays one. */
+export function changesOf(texts: ChannelTexts, before: Channel): Record<string, unknown> {
+  return touched(fieldsOf(textsOfChannel(before), false), fieldsOf(texts, false));
+}
+
+/** What is sent. Of a new one the name, too; a key is sent without its secret where that stays. */
+export function fieldsOf(texts: ChannelTexts, isNew: boolean): Record<string, unknown> {
   const some = (text: string): string | null => text.trim() || null;
   const { connect, first_byte, idle } = texts.timeouts;
-  const map: Record<string, string | null> = parseMap(texts.model_map);
-  // A change is merged: what is to go must be said.
-  for (const model of Object.keys(before?.model_map ?? {})) if (!(model in map)) map[model] = null;
+  const on = parseList(texts.retry.on);
   return {
-    ...(before ? {} : { name: texts.name.trim() }),
+    ...(isNew ? { name: texts.name.trim() } : {}),
     protocol: texts.protocol,
     base_url: texts.base_url.trim(),
     models: parseList(texts.models),
-    model_map: map,
+    model_map: parseMap(texts.model_map),
     keys: texts.keys.map(({ name, value }) => ({ name: name.trim(), ...(value === '' ? {} : { value }) })),
     priority: whole(texts.priority),
     weight: whole(texts.weight),
@@ -74,6 +86,8 @@ export function fieldsOf(texts: ChannelTexts, before: Channel | null): Record<st
     on_disconnect: texts.on_disconnect,
     inject_usage: texts.inject_usage,
     timeouts: { connect: some(connect), first_byte: some(first_byte), idle: some(idle) },
+    retry: { attempts: whole(texts.retry.attempts), within: some(texts.retry.within), on: on.length > 0 ? on.map(whole) : null },
+    cooldown: { failures: whole(texts.cooldown.failures), for: some(texts.cooldown.for) },
     limits: limitsOf(texts.limits),
   };
 }
