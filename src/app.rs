@@ -34,7 +34,7 @@ use crate::channels::{Registry, Sticky};
 use crate::config::Config;
 use crate::control::{Asker, Control, limited, now_ms};
 use crate::front::{Front, Listening};
-use crate::identity::Identity;
+use crate::identity::{Identity, Stamp};
 use crate::import::{self, Report, Words};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, UsageRow, WhenLocked};
 use crate::leg::Leg;
@@ -464,6 +464,10 @@ impl AdminState for State {
 
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused> {
         self.control.command(command, Asker { who, expected })
+    }
+
+    fn change_password(&self, name: &str, new: &str, seen: Stamp, who: &Actor) -> Result<Stamp, Refused> {
+        self.control.change_password(name, new, seen, who)
     }
 
     fn changes(&self, query: &changes::Query) -> io::Result<changes::Page> {

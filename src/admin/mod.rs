@@ -33,7 +33,7 @@ pub use self::console::{Console, ProxyAsked, RunAsked, Trial};
 use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Owner, Refused};
 use crate::changes::{self, Actor};
-use crate::identity::Identity;
+use crate::identity::{Identity, Stamp};
 use crate::import::Report;
 use crate::ledger::{UsageQuery, UsageRow};
 
@@ -79,6 +79,13 @@ pub trait AdminState: Console {
     /// # Errors
     /// Why not.
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused>;
+
+    /// Gives the user of that name another password, for whoever has shown the one of the stamp `seen`; gives the stamp
+    /// of the new one. May take its time; no two changes at once.
+    ///
+    /// # Errors
+    /// Why not: [`Refused::Changed`] if that password counts no more.
+    fn change_password(&self, name: &str, new: &str, seen: Stamp, who: &Actor) -> Result<Stamp, Refused>;
 
     /// The recorded changes that are asked for. May take its time.
     ///

@@ -23,7 +23,7 @@ use super::table::Endpoint;
 use super::{answer, body};
 use crate::admin::caller::{self, COOKIE, Peer};
 use crate::admin::server::{Failed, Shared};
-use crate::catalog::{Command, Kind, Refused};
+use crate::catalog::Refused;
 use crate::config::Wrong;
 use crate::identity::{Begun, NotIn, Session, TOTAL_MS};
 
@@ -157,33 +157,34 @@ async fn change_password(
         Err(wrong) => return answer::invalid(wrong.iter().map(|wrong| (&*wrong.field, &*wrong.message))),
     };
     let identity = shared.state().identity();
-    if let Err(why) = identity.confirm(&user, old, from.peer.address(&from.headers)).await {
-        return match why {
-            NotIn::Wrong => answer::coded(StatusCode::FORBIDDEN, "wrong_password", "`old` is not the password"),
-            why => not_in(why, ""),
-        };
-    }
+    let seen = match identity.confirm(&user, old, from.peer.address(&from.headers)).await {
+        Ok(seen) => seen,
+        Err(NotIn::Wrong) => return wrong_password("`old` is not the password"),
+        Err(why) => return not_in(why, ""),
+    };
     let moving = identity.moving(session.id);
-    let patch = Map::from_iter([("password".to_owned(), Value::from(new))]);
-    let command = Command::Change(Kind::User, user.clone(), patch);
     let who = caller::actor(&session);
-    match shared.change(move |state| state.catalog(command, &who, None)).await {
-        Ok(Ok(_)) => {}
+    match shared.change(move |state| state.change_password(&user, &new, seen, &who)).await {
+        Ok(Ok(stamp)) => match moving.arrive(stamp).await {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err(why) => not_in(why, ""),
+        },
+        Ok(Err(Refused::Changed)) => wrong_password("`old` is not the password any more; sign in anew"),
         Ok(Err(Refused::Invalid(wrong))) => {
             // It has another name here.
             let wrong = wrong.into_iter().map(|wrong| match wrong.field.as_str() {
                 "password" => Wrong::new("new", wrong.message.replace("`password`", "`new`")),
                 _ => wrong,
             });
-            return refused(&Refused::Invalid(wrong.collect()));
+            refused(&Refused::Invalid(wrong.collect()))
         }
-        Ok(Err(why)) => return refused(&why),
-        Err(Failed) => return answer::failed(),
+        Ok(Err(why)) => refused(&why),
+        Err(Failed) => answer::failed(),
     }
-    match moving.arrive(&user).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(why) => not_in(why, ""),
-    }
+}
+
+fn wrong_password(message: &str) -> Response {
+    answer::coded(StatusCode::FORBIDDEN, "wrong_password", message)
 }
 
 /// What somebody signs in with.
