@@ -36,7 +36,7 @@ use crate::control::{Asker, Control, limited, now_ms};
 use crate::front::{Front, Listening};
 use crate::identity::{Identity, Stamp};
 use crate::import::{self, Report, Words};
-use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, UsageRow, WhenLocked};
+use crate::ledger::{Ledger, LedgerError, LedgerOptions, TooManyRows, Top, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
@@ -444,8 +444,8 @@ impl AdminState for State {
         metrics.encode()
     }
 
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError> {
-        Ok(self.shared.ledger.usage(query))
+    fn usage(&self, query: &UsageQuery, top: Option<usize>) -> Result<Top, UsageError> {
+        self.shared.ledger.top(query, top).map_err(|TooManyRows| UsageError::too_many(query))
     }
 
     fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError> {

@@ -35,7 +35,7 @@ use crate::catalog::{Command, Owner, Refused};
 use crate::changes::{self, Actor};
 use crate::identity::{Identity, Stamp};
 use crate::import::Report;
-use crate::ledger::{UsageQuery, UsageRow};
+use crate::ledger::{Top, UsageQuery};
 
 use self::server::{Doors, Limits, Shared};
 use crate::socket_file::{self, Socket};
@@ -52,11 +52,12 @@ pub trait AdminState: Console {
     /// The metrics, in the text format of Prometheus. May take its time.
     fn metrics(&self) -> String;
 
-    /// The rows that answer a question about the counters. May take its time.
+    /// The rows that answer a question about the counters: of the values that cost most so many, or all. May take its
+    /// time.
     ///
     /// # Errors
     /// A question that cannot be answered as put, or counters that cannot be read.
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError>;
+    fn usage(&self, query: &UsageQuery, top: Option<usize>) -> Result<Top, UsageError>;
 
     /// The recent records that are asked for. May take its time.
     ///

@@ -132,12 +132,17 @@ fn by_session() -> Response {
     answer::error(StatusCode::FORBIDDEN, "a key cannot change keys; sign in")
 }
 
-async fn run(shared: &Shared, owner: Owner, own: Own, said: impl FnOnce(Value) -> Response) -> Response {
+async fn run(
+    shared: &Shared,
+    owner: Owner,
+    own: Own,
+    said: impl FnOnce(Value) -> Response + Send + 'static,
+) -> Response {
     let is_change = own.is_change();
-    let run = move |state: &dyn AdminState| ask(state, &owner, own);
-    match if is_change { shared.change(run).await } else { shared.query(run).await } {
-        Ok(Ok(value)) => said(value),
-        Ok(Err(why)) => refused(&why),
-        Err(Failed) => answer::failed(),
-    }
+    let run = move |state: &dyn AdminState| match ask(state, &owner, own) {
+        Ok(value) => said(value),
+        Err(why) => refused(&why),
+    };
+    let answered = if is_change { shared.change(run).await } else { shared.query(run).await };
+    answered.unwrap_or_else(|Failed| answer::failed())
 }

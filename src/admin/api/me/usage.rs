@@ -78,30 +78,25 @@ async fn summary(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
     if let Err(mistake) = parameters::values(&asker.parameters, []) {
         return mistake.answer();
     }
-    let owner = asker.owner;
-    let asked = shared.query(move |state| {
-        let now_ms = now_ms();
-        let since = |from: Option<u64>| sum(state, &owner, from);
-        let (today, month) = (now_ms / DAY_MS * DAY_MS, calendar::month_start(now_ms));
-        let figures = (since(Some(today))?, since(Some(month))?, since(None)?);
-        let limits = ask(state, &owner, Own::Limits);
-        Ok::<_, UsageError>((owner, figures, limits))
+    let asked = shared.query(move |state| match summed(state, &asker.owner) {
+        Ok(summed) => answer::ok(&summed),
+        Err(response) => response,
     });
-    match asked.await {
-        Ok(Ok((owner, (today, month, total), Ok(limits)))) => {
-            let (user, key) = match &owner {
-                Owner::User(name) => (Some(name), None),
-                Owner::Key { name, user, .. } => (user.as_ref(), Some(name)),
-            };
-            let figures = json!({
-                "user": user, "key": key, "today": today, "month": month, "total": total, "limits": limits,
-            });
-            answer::ok(&figures)
-        }
-        Ok(Ok((.., Err(why)))) => refused_command(&why),
-        Ok(Err(error)) => refused(&error),
-        Err(Failed) => answer::failed(),
-    }
+    asked.await.unwrap_or_else(|Failed| answer::failed())
+}
+
+#[expect(clippy::result_large_err, reason = "it is the answer, and passed on at once")]
+fn summed(state: &dyn AdminState, owner: &Owner) -> Result<Value, Response> {
+    let now_ms = now_ms();
+    let since = |from: Option<u64>| sum(state, owner, from).map_err(|error| refused(&error));
+    let (today, month) = (now_ms / DAY_MS * DAY_MS, calendar::month_start(now_ms));
+    let (today, month, total) = (since(Some(today))?, since(Some(month))?, since(None)?);
+    let limits = ask(state, owner, Own::Limits).map_err(|why| refused_command(&why))?;
+    let (user, key) = match owner {
+        Owner::User(name) => (Some(name), None),
+        Owner::Key { name, user, .. } => (user.as_ref(), Some(name)),
+    };
+    Ok(json!({ "user": user, "key": key, "today": today, "month": month, "total": total, "limits": limits }))
 }
 
 async fn daily(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
@@ -144,23 +139,22 @@ async fn models(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
     if let Err(mistake) = parameters::values(&asker.parameters, []) {
         return mistake.answer();
     }
-    match shared.query(move |state| ask(state, &asker.owner, Own::Models)).await {
-        Ok(Ok(rows)) => answer::ok(&json!({ "rows": rows })),
-        Ok(Err(why)) => refused_command(&why),
-        Err(Failed) => answer::failed(),
-    }
+    let asked = shared.query(move |state| match ask(state, &asker.owner, Own::Models) {
+        Ok(rows) => answer::ok(&json!({ "rows": rows })),
+        Err(why) => refused_command(&why),
+    });
+    asked.await.unwrap_or_else(|Failed| answer::failed())
 }
 
 async fn rows(shared: &Shared, query: UsageQuery, shown: Vec<&'static str>) -> Response {
-    let by = query.by;
-    match shared.query(move |state| state.usage(&query)).await {
-        Ok(Ok(rows)) => {
-            let rows: Vec<Value> = rows.iter().map(|row| only(row.to_json(by), &shown)).collect();
+    let asked = shared.query(move |state| match state.usage(&query, None) {
+        Ok(top) => {
+            let rows: Vec<Value> = top.rows.iter().map(|row| only(row.to_json(query.by), &shown)).collect();
             answer::ok(&json!({ "rows": rows }))
         }
-        Ok(Err(error)) => refused(&error),
-        Err(Failed) => answer::failed(),
-    }
+        Err(error) => refused(&error),
+    });
+    asked.await.unwrap_or_else(|Failed| answer::failed())
 }
 
 /// What is asked of one's own figures.
@@ -172,7 +166,7 @@ fn own(owner: &Owner) -> UsageQuery {
 }
 
 fn sum(state: &dyn AdminState, owner: &Owner, from: Option<u64>) -> Result<Value, UsageError> {
-    let row = state.usage(&UsageQuery { from, ..own(owner) })?.into_iter().next();
+    let row = state.usage(&UsageQuery { from, ..own(owner) }, None)?.rows.into_iter().next();
     Ok(row.map(|row| row.counters).unwrap_or_default().figures().into())
 }
 
