@@ -17,6 +17,7 @@ mod object;
 mod prices;
 mod raw;
 mod redact;
+pub(crate) mod reserved;
 mod scalar;
 mod section;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::raw::{
     RawAdmin, RawChannel, RawConfig, RawHeaders, RawKey, RawLedger, RawListen, RawRoute, RawServer, RawTls,
     RawUpstreamKey, RawUser,
 };
+use super::reserved;
 use super::section::{At, Reader};
 use super::tree::NodeId;
 use super::{
@@ -136,6 +137,12 @@ impl Check<'_, '_> {
         for channel in channels {
             self.upstream_key_names(channel);
         }
+        let users = raw.users.iter().filter_map(|user| user.name.as_ref());
+        self.reserved(users, reserved::user);
+        self.reserved(
+            raw.channels.iter().flat_map(|list| &list.value).filter_map(|c| c.name.as_ref()),
+            reserved::channel,
+        );
         self.unique("the route", raw.routes.iter().filter_map(|route| route.path.as_ref()));
         self.unique("the user", raw.users.iter().filter_map(|user| user.name.as_ref()));
         self.unique("the key", raw.keys.iter().filter_map(|key| key.name.as_ref()));
@@ -171,6 +178,18 @@ impl Check<'_, '_> {
                 }
                 Some((left, _)) => *left -= 1,
                 None => {}
+            }
+        }
+    }
+
+    fn reserved<'n>(
+        &mut self,
+        names: impl Iterator<Item = &'n At<String>>,
+        complaint: impl Fn(&str) -> Option<String>,
+    ) {
+        for name in names {
+            if let Some(complaint) = complaint(&name.value) {
+                self.r.complain(name.at, Complaint::new(complaint));
             }
         }
     }

@@ -102,6 +102,22 @@ fn nobody_has_more_keys_than_their_user_may_have() {
 }
 
 #[test]
+fn names_that_stand_for_something_else_are_refused_as_over_the_api() {
+    for actor in ["token", "socket", "signal"] {
+        let message = "the record of changes calls somebody else so";
+        let text = format!("{CHANNEL}users: [{{ name: {actor} }}]\n");
+        assert_eq!(wrong(&text), [format!("7:17: `name` must not be `{actor}`: {message}")]);
+    }
+    appended(&[(
+        "users: [{ name: price-rate }]",
+        &["7:17: `name` must not be `price-rate`, which is a path of the API"],
+    )]);
+    let text = CHANNEL.replace("name: miniai", "name: order");
+    assert_eq!(wrong(&text), ["2:11: `name` must not be `order`, which is a path of the API"]);
+    assert_eq!(good(&format!("{CHANNEL}users: [{{ name: order }}]\n")).users[0].name, "order");
+}
+
+#[test]
 fn values_of_the_wrong_kind_are_refused() {
     appended(&[
         ("server: 1", &["7:9: `server` must be a mapping, not a single value"]),
