@@ -8,6 +8,7 @@ mod auth;
 mod caller;
 pub mod client;
 mod console;
+mod pace;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::api::{self, Door};
 use super::caller::Peer;
+use super::pace::Paces;
 use super::ui;
 use super::write_deadline::WriteDeadline;
 use super::{AdminState, AdminToken};
@@ -37,8 +38,11 @@ const MAX_HEAD: usize = 32 * 1024;
 /// Questions to the counters at once: more would only compete for the same two cores that carry traffic.
 const MAX_QUERIES: usize = 2;
 
-/// Threads for what may take its time: the queries, one change, and scrapes beside them.
-const MAX_BLOCKING_THREADS: usize = MAX_QUERIES + 1 + MAX_SCRAPES;
+/// Questions at once of those who ask for their own: any client key may, so that nobody else waits for them.
+const MAX_OWN: usize = 1;
+
+/// Threads for what may take its time: the queries of both sorts, one change, and scrapes beside them.
+const MAX_BLOCKING_THREADS: usize = MAX_QUERIES + MAX_OWN + 1 + MAX_SCRAPES;
 
 /// Scrapes at once: a second Prometheus is common, more is not.
 const MAX_SCRAPES: usize = 4;
@@ -79,6 +83,8 @@ pub(crate) struct Shared {
     metrics_token: Option<AdminToken>,
     limits: Limits,
     queries: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+    paces: Paces,
     changes: Arc<Semaphore>,
     scrapes: Arc<Semaphore>,
     imports: Semaphore,
@@ -91,9 +97,10 @@ impl Shared {
         metrics_token: Option<AdminToken>,
         limits: Limits,
     ) -> Arc<Self> {
-        let [queries, changes, scrapes] = [MAX_QUERIES, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
-        let imports = Semaphore::new(1);
-        Arc::new(Self { state, token, metrics_token, limits, queries, changes, scrapes, imports })
+        let slots = [MAX_QUERIES, MAX_OWN, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
+        let [queries, own, changes, scrapes] = slots;
+        let (paces, imports) = (Paces::new(), Semaphore::new(1));
+        Arc::new(Self { state, token, metrics_token, limits, queries, own, paces, changes, scrapes, imports })
     }
 
     pub(crate) fn state(&self) -> &dyn AdminState {
@@ -120,6 +127,16 @@ impl Shared {
     /// Asks the state something that may take its time.
     pub(crate) async fn query<T: Send + 'static>(&self, ask: impl Ask<T>) -> Result<T, Failed> {
         self.blocking(&self.queries, ask).await
+    }
+
+    /// The same, for those who ask for their own.
+    pub(crate) async fn query_own<T: Send + 'static>(&self, ask: impl Ask<T>) -> Result<T, Failed> {
+        self.blocking(&self.own, ask).await
+    }
+
+    /// How often whoever asks for their own may have figures summed.
+    pub(crate) fn paces(&self) -> &Paces {
+        &self.paces
     }
 
     /// Has the state change something; one at a time.

@@ -202,6 +202,9 @@ impl View {
 
     /// The rows that answer `q`, by time, then by value.
     pub(crate) fn usage(&self, q: &UsageQuery) -> Vec<UsageRow> {
+        if is_all_of_a_key(q) {
+            return self.all_of_a_key(q);
+        }
         let mut sums: BTreeMap<(Option<u64>, &str), Counters> = BTreeMap::new();
         for (time, value, counters) in self.counted(q) {
             sums.entry((time, value)).or_default().add(counters);
@@ -219,12 +222,20 @@ impl View {
     /// The same of the values that cost most, so many, with what the others come to.
     pub(crate) fn top(&self, q: &UsageQuery, most: Option<usize>) -> Result<Top, TooManyRows> {
         let most = most.unwrap_or(usize::MAX);
-        if q.by == By::Day {
-            // A value is a row of its own here, and the days of a century are few.
-            let days = self.usage(q);
-            return Top::of(|| days.iter().map(|day| (day.time, day.value.as_str(), &day.counters)), most, MAX_ROWS);
+        if q.by == By::Day || is_all_of_a_key(q) {
+            // A day is a value of its own, and those of a century are few.
+            let rows = self.usage(q);
+            return Top::of(|| rows.iter().map(|row| (row.time, row.value.as_str(), &row.counters)), most, MAX_ROWS);
         }
         Top::of(|| self.counted(q), most, MAX_ROWS)
+    }
+
+    /// A key's sum over all time is kept: whoever has the key may ask for it, and need not have all days gone through.
+    fn all_of_a_key(&self, q: &UsageQuery) -> Vec<UsageRow> {
+        let key = q.key_id.as_deref().and_then(|id| self.keys.get(id));
+        let row =
+            |key: &super::keys::KeyState| UsageRow { value: key.name.clone(), time: None, counters: key.counters };
+        key.map(row).into_iter().collect()
     }
 
     /// What `q` is about, each with the step and the value that it is counted under.
@@ -302,6 +313,12 @@ impl View {
         let kept = |grain: &Grain| *grain >= finest && from >= u64::from(self.kept_from(*grain)) * grain.ms();
         Grain::ALL.into_iter().find(kept).unwrap_or(Grain::Day)
     }
+}
+
+/// Whether one key's use over all time is asked for, and nothing else.
+fn is_all_of_a_key(q: &UsageQuery) -> bool {
+    let UsageQuery { by, from, to, step, key_id, user } = q;
+    *by == By::Key && key_id.is_some() && user.is_none() && (from, to, step) == (&None, &None, &None)
 }
 
 fn range(

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{HeaderValue, RETRY_AFTER, SET_COOKIE};
+use http::header::{HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -244,10 +244,7 @@ fn not_in(why: NotIn, wrong: &str) -> Response {
     match why {
         NotIn::Wrong => answer::unauthorized(wrong),
         NotIn::Throttled { retry_s } => {
-            let message = format!("too many tries; there is another one in {retry_s} s");
-            let mut response = answer::coded(StatusCode::TOO_MANY_REQUESTS, "throttled", &message);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_s));
-            response
+            answer::throttled(retry_s, &format!("too many tries; there is another one in {retry_s} s"))
         }
         NotIn::Upgrading => {
             let message = "an upgrade is under way: ask again when the new process serves";

@@ -158,3 +158,17 @@ fn a_row_has_the_shape_of_the_interface() {
     assert_eq!(row.to_json(By::User), expected);
     assert_eq!(UsageRow { time: None, ..row }.to_json(By::Day)["time"], Value::Null);
 }
+
+#[test]
+fn all_of_a_key_is_what_its_days_come_to() {
+    let mut other = settlement(3, 10);
+    (other.key_id, other.key_name) = ("k2".into(), "bob".into());
+    let view = view(&[of_model(5, "a"), of_model(40 * DAY, "b"), other]);
+    let all = UsageQuery { key_id: Some("k1".into()), ..UsageQuery::default() };
+    let days = UsageQuery { from: Some(0), ..all.clone() };
+    assert_eq!(requests(&view.usage(&all)), [("alice-laptop", None, 2)]);
+    assert_eq!(view.usage(&all), view.usage(&days));
+    assert_eq!(view.top(&all, Some(1)), view.top(&days, Some(1)));
+    let unknown = UsageQuery { key_id: Some("k3".into()), ..all };
+    assert_eq!(view.usage(&unknown), []);
+}

@@ -143,6 +143,6 @@ async fn run(
         Ok(value) => said(value),
         Err(why) => refused(&why),
     };
-    let answered = if is_change { shared.change(run).await } else { shared.query(run).await };
+    let answered = if is_change { shared.change(run).await } else { shared.query_own(run).await };
     answered.unwrap_or_else(|Failed| answer::failed())
 }

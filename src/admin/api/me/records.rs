@@ -46,7 +46,7 @@ async fn list(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
         Ok(query) => query,
         Err(mistake) => return mistake.answer(),
     };
-    let asked = shared.query(move |state| match state.requests(&query) {
+    let asked = shared.query_own(move |state| match state.requests(&query) {
         Ok(Page { rows, next }) => {
             let rows: Vec<String> = rows.iter().filter_map(|row| trimmed(row)).collect();
             pages::answer(&rows, next)
