@@ -114,7 +114,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .refuses(&CHANGE)
             .asks(),
         Endpoint::admin(Method::POST, "/admin/api/users/price-rate", "setPriceRates", set_rates)
-            .about("Sets the price rate of several users, or of all that were made here, or of none.")
+            .about("Sets the price rate of several users, or of all that were made here, or of none; those of more than a hundred are one change of the record.")
             .reads(rates)
             .gives(200, "Those whose rate was set.", exactly(json!({ "rows": list(of("User")) })))
             .refuses(&[problem::INVALID, problem::DECLARED])
