@@ -40,7 +40,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives(200, "All of them.", rows(of("OwnKey")))
             .asks(),
         Endpoint::own(Method::POST, "/api/keys", "createOwnKey", make)
-            .about("Makes a key of one's own, with what an administrator has granted one before.")
+            .about("Makes a key of one's own, like one that one has: an administrator makes the first.")
             .reads(of("OwnKeyNew"))
             .gives(201, "It is in force and on the disk; its secret is shown this once.", of("OwnKeyMade"))
             .refuses(&refusals)
@@ -57,7 +57,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .refuses(&CHANGE)
             .asks(),
         Endpoint::own(Method::DELETE, "/api/keys/{id}", "deleteOwnKey", remove)
-            .about("Removes a key of one's own.")
+            .about("Removes a key of one's own, but for the last.")
             .takes(id())
             .gives_as(204, "It is gone.", None)
             .refuses(&[problem::CSRF, problem::NOT_FOUND, problem::DECLARED, problem::NOT_GRANTED])
