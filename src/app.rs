@@ -271,6 +271,7 @@ impl Gateway {
             token,
             metrics_token: config.admin.metrics_token.clone(),
             socket: Some(config.data_dir.join(admin::SOCKET)),
+            trusted_proxies: config.admin.trusted_proxies.clone(),
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let (shared, control, changes) = (self.shared.clone(), self.control.clone(), self.changes.clone());

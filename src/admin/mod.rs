@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use weir_filters::credential::Credential;
 use weir_filters::etag::IfMatch;
+use weir_filters::network::Network;
 use weir_filters::refusal::Refusal;
 use weir_filters::secret::Secret;
 
@@ -140,6 +141,8 @@ pub struct AdminOptions {
     pub metrics_token: Option<Secret>,
     /// Where the socket is made that needs no token, if anywhere.
     pub socket: Option<PathBuf>,
+    /// Whose word counts for where a request comes from, and whether it came over TLS.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// Where it is served.
@@ -176,7 +179,7 @@ impl Admin {
         let address = network.local_addr()?;
         let runtime = server::runtime()?;
         state.identity().trust(options.token.stamp());
-        let shared = Shared::new(state, options.token, metrics_token, limits);
+        let shared = Shared::new(state, options.token, metrics_token, options.trusted_proxies, limits);
         let (stop, stopped) = watch::channel(false);
         let doors = Doors { network, socket, shared, stop: stopped };
         let thread = std::thread::Builder::new().name("weir-admin".into()).spawn(|| {

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener as AsyncTcp, UnixListener as AsyncUnix};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
+use weir_filters::network::Network;
 
 use super::api::{self, Door};
 use super::caller::Peer;
@@ -81,6 +82,7 @@ pub(crate) struct Shared {
     state: Arc<dyn AdminState>,
     token: AdminToken,
     metrics_token: Option<AdminToken>,
+    proxies: Vec<Network>,
     limits: Limits,
     queries: Arc<Semaphore>,
     own: Arc<Semaphore>,
@@ -95,12 +97,13 @@ impl Shared {
         state: Arc<dyn AdminState>,
         token: AdminToken,
         metrics_token: Option<AdminToken>,
+        proxies: Vec<Network>,
         limits: Limits,
     ) -> Arc<Self> {
         let slots = [MAX_QUERIES, MAX_OWN, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
         let [queries, own, changes, scrapes] = slots;
         let (paces, imports) = (Paces::new(), Semaphore::new(1));
-        Arc::new(Self { state, token, metrics_token, limits, queries, own, paces, changes, scrapes, imports })
+        Arc::new(Self { state, token, metrics_token, proxies, limits, queries, own, paces, changes, scrapes, imports })
     }
 
     pub(crate) fn state(&self) -> &dyn AdminState {
@@ -113,6 +116,11 @@ impl Shared {
 
     pub(crate) fn metrics_token(&self) -> Option<&AdminToken> {
         self.metrics_token.as_ref()
+    }
+
+    /// Whose word counts for where a request comes from.
+    pub(crate) fn proxies(&self) -> &[Network] {
+        &self.proxies
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

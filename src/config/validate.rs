@@ -5,12 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::address::Reach;
+use weir_filters::network::Network;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 
@@ -88,6 +89,12 @@ pub(super) fn validate(
         read_from: super::Fingerprint::default(),
     };
     check.r.report.is_empty().then_some(config)
+}
+
+/// The addresses of this machine to itself.
+pub(crate) fn loopback() -> Vec<Network> {
+    let networks = [Network::new([127, 0, 0, 0].into(), 8), Network::new(Ipv6Addr::LOCALHOST.into(), 128)];
+    networks.into_iter().flatten().collect()
 }
 
 /// What the rules need at hand.
@@ -314,6 +321,7 @@ impl Check<'_, '_> {
             token: if made_later { None } else { self.secret(raw.token) },
             metrics_token: if closed { self.secret(raw.metrics_token) } else { None },
             allow_private_upstreams: or(raw.allow_private_upstreams, false),
+            trusted_proxies: raw.trusted_proxies.map_or_else(loopback, values),
         }
     }
 

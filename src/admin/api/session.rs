@@ -92,7 +92,7 @@ impl<S: Sync> FromRequestParts<S> for From {
 
 async fn login(State(shared): State<Arc<Shared>>, from: From, body: Body) -> Response {
     // Otherwise somebody's page could sign its visitor in under a name of its own.
-    if !from.peer.is_own_page(&from.headers) {
+    if !from.peer.is_own_page(&from.headers, shared.proxies()) {
         return caller::csrf();
     }
     let fields = match body::object(body) {
@@ -103,7 +103,7 @@ async fn login(State(shared): State<Arc<Shared>>, from: From, body: Body) -> Res
         Ok(credential) => credential,
         Err(wrong) => return answer::invalid(wrong.iter().map(|wrong| (&*wrong.field, &*wrong.message))),
     };
-    let address = from.peer.address(&from.headers);
+    let address = from.peer.address(&from.headers, shared.proxies());
     let identity = shared.state().identity();
     let entered = match &credential {
         Presented::Token(token) => identity.sign_in_by_token(|| shared.token().accepts(token.expose()), address).await,
@@ -113,7 +113,12 @@ async fn login(State(shared): State<Arc<Shared>>, from: From, body: Body) -> Res
         Ok(Begun { token, session }) => {
             log::info!("{} signed in from {address}", session.user.as_deref().unwrap_or("who has the admin token"));
             let mut response = answer::ok(&shown(&session));
-            set_cookie(&mut response, token.expose(), TOTAL_MS / 1000, from.peer.is_secure(&from.headers));
+            set_cookie(
+                &mut response,
+                token.expose(),
+                TOTAL_MS / 1000,
+                from.peer.is_secure(&from.headers, shared.proxies()),
+            );
             response
         }
         Err(why) => {
@@ -128,7 +133,7 @@ async fn logout(State(shared): State<Arc<Shared>>, SignedIn(session): SignedIn, 
     match shared.state().identity().sign_out(session.id).await {
         Ok(()) => {
             let mut response = StatusCode::NO_CONTENT.into_response();
-            set_cookie(&mut response, "", 0, from.peer.is_secure(&from.headers));
+            set_cookie(&mut response, "", 0, from.peer.is_secure(&from.headers, shared.proxies()));
             response
         }
         Err(why) => not_in(why, ""),
@@ -157,7 +162,7 @@ async fn change_password(
         Err(wrong) => return answer::invalid(wrong.iter().map(|wrong| (&*wrong.field, &*wrong.message))),
     };
     let identity = shared.state().identity();
-    let seen = match identity.confirm(&user, old, from.peer.address(&from.headers)).await {
+    let seen = match identity.confirm(&user, old, from.peer.address(&from.headers, shared.proxies())).await {
         Ok(seen) => seen,
         Err(NotIn::Wrong) => return wrong_password("`old` is not the password"),
         Err(why) => return not_in(why, ""),

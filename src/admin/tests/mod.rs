@@ -217,6 +217,7 @@ impl Bench {
             token: AdminToken::of(&Secret::new(TOKEN)).unwrap(),
             metrics_token: metrics_token.map(Secret::new),
             socket: Some(home.path().join(SOCKET)),
+            trusted_proxies: crate::config::loopback(),
         };
         let gateway = Arc::new(gateway);
         let state: Arc<dyn AdminState> = gateway.clone();

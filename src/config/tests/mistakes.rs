@@ -121,6 +121,12 @@ fn names_that_stand_for_something_else_are_refused_as_over_the_api() {
 fn values_of_the_wrong_kind_are_refused() {
     appended(&[
         ("server: 1", &["7:9: `server` must be a mapping, not a single value"]),
+        (
+            "admin: { trusted_proxies: [10.0.0.1/8] }",
+            &[
+                "7:28: `trusted_proxies[0]` must be an IP address or a network such as 10.0.0.0/8, with no bit set behind the first ones, not `10.0.0.1/8`",
+            ],
+        ),
         ("server: { threads: [1] }", &["7:20: `threads` must be a single value, not a list"]),
         ("server: { threads: many }", &["7:20: `threads` must be a whole number from 0, not `many`"]),
         ("server: { threads: 1025 }", &["7:20: `threads` must be at most 1024, not `1025`"]),
