@@ -34,9 +34,9 @@ use crate::channels::{Registry, Sticky};
 use crate::config::Config;
 use crate::control::{Asker, Control, limited, now_ms};
 use crate::front::{Front, Listening};
-use crate::identity::Identity;
+use crate::identity::{Identity, Stamp};
 use crate::import::{self, Report, Words};
-use crate::ledger::{Ledger, LedgerError, LedgerOptions, UsageQuery, UsageRow, WhenLocked};
+use crate::ledger::{Ledger, LedgerError, LedgerOptions, TooManyRows, Top, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
@@ -271,6 +271,7 @@ impl Gateway {
             token,
             metrics_token: config.admin.metrics_token.clone(),
             socket: Some(config.data_dir.join(admin::SOCKET)),
+            trusted_proxies: config.admin.trusted_proxies.clone(),
         };
         let opening = Opening::new(config.listen.iter().map(|listen| listen.address));
         let (shared, control, changes) = (self.shared.clone(), self.control.clone(), self.changes.clone());
@@ -444,8 +445,8 @@ impl AdminState for State {
         metrics.encode()
     }
 
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError> {
-        Ok(self.shared.ledger.usage(query))
+    fn usage(&self, query: &UsageQuery, top: Option<usize>) -> Result<Top, UsageError> {
+        self.shared.ledger.top(query, top).map_err(|TooManyRows| UsageError::too_many(query))
     }
 
     fn requests(&self, query: &audit::Query) -> Result<audit::Page, RequestsError> {
@@ -464,6 +465,10 @@ impl AdminState for State {
 
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused> {
         self.control.command(command, Asker { who, expected })
+    }
+
+    fn change_password(&self, name: &str, new: &str, seen: Stamp, who: &Actor) -> Result<Stamp, Refused> {
+        self.control.change_password(name, new, seen, who)
     }
 
     fn changes(&self, query: &changes::Query) -> io::Result<changes::Page> {

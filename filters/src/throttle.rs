@@ -81,7 +81,9 @@ pub struct Subjects {
 #[must_use = "a try that was right is given back"]
 pub struct Attempt {
     subjects: Subjects,
-    /// What it was counted against beside the address.
+    /// Whether it was counted against the address.
+    of_address: bool,
+    /// What it was counted against beside that.
     counted: Option<u64>,
 }
 
@@ -95,27 +97,31 @@ impl Attempts {
         }
     }
 
-    /// Takes a try. Where a name has been right before is counted by itself: strangers who try the name from
-    /// elsewhere do not lock its owner out.
+    /// Takes a try. Where a name has been right before is counted by itself: strangers who try the name from elsewhere do
+    /// not lock its owner out, and neither do those who try other names from the same address, as all do behind a proxy
+    /// that does not say who asks it.
     ///
     /// # Errors
     /// In how many milliseconds there is one.
     pub fn begin(&mut self, subjects: Subjects, now_ms: u64) -> Result<Attempt, u64> {
-        self.addresses.take(subjects.address, now_ms)?;
         let is_known = self.known[self.known_place(subjects.pair)] == subjects.pair;
+        let of_address = !(is_known && subjects.name.is_some());
+        if of_address {
+            self.addresses.take(subjects.address, now_ms)?;
+        }
         let counted = subjects.name.map(|name| if is_known { subjects.pair } else { name });
+        let attempt = Attempt { subjects, of_address, counted };
         if let Some(Err(wait_ms)) = counted.map(|counted| self.names.take(counted, now_ms)) {
-            self.addresses.give_back(subjects.address);
+            self.give_back(Attempt { counted: None, ..attempt });
             return Err(wait_ms);
         }
-        Ok(Attempt { subjects, counted })
+        Ok(attempt)
     }
 
     /// It was right: it does not count.
     pub fn was_right(&mut self, attempt: Attempt) {
-        self.addresses.give_back(attempt.subjects.address);
-        if let Some(counted) = attempt.counted {
-            self.names.give_back(counted);
+        self.give_back(attempt);
+        if attempt.counted.is_some() {
             let place = self.known_place(attempt.subjects.pair);
             self.known[place] = attempt.subjects.pair;
         }
@@ -123,7 +129,13 @@ impl Attempts {
 
     /// It was not looked at: it does not count either.
     pub fn was_not_looked_at(&mut self, attempt: Attempt) {
-        self.addresses.give_back(attempt.subjects.address);
+        self.give_back(attempt);
+    }
+
+    fn give_back(&mut self, attempt: Attempt) {
+        if attempt.of_address {
+            self.addresses.give_back(attempt.subjects.address);
+        }
         if let Some(counted) = attempt.counted {
             self.names.give_back(counted);
         }
@@ -206,6 +218,27 @@ mod tests {
             assert!(attempts.begin(subjects(Some(9), 1), 0).is_ok(), "its owner from where it was right");
         }
         assert!(attempts.begin(subjects(Some(9), 1), 0).is_err(), "who is held like everybody");
+    }
+
+    #[test]
+    fn who_has_been_right_from_an_address_is_let_in_whatever_others_try_from_there() {
+        let mut attempts = Attempts::new(PACE, PACE, 4096);
+        let own = attempts.begin(subjects(Some(9), 1), 0).unwrap();
+        attempts.was_right(own);
+        for name in 20..23 {
+            assert!(attempts.begin(subjects(Some(name), 1), 0).is_ok());
+        }
+        assert_eq!(attempts.begin(subjects(Some(30), 1), 0), Err(100));
+        assert_eq!(attempts.begin(subjects(None, 1), 0), Err(100));
+        for _ in 0..2 {
+            let own = attempts.begin(subjects(Some(9), 1), 0).unwrap();
+            attempts.was_right(own);
+        }
+        assert_eq!(attempts.begin(subjects(Some(30), 1), 0), Err(100), "they have given the others nothing");
+        for _ in 0..3 {
+            assert!(attempts.begin(subjects(Some(9), 1), 0).is_ok());
+        }
+        assert_eq!(attempts.begin(subjects(Some(9), 1), 0), Err(100), "and have tries of their own");
     }
 
     proptest! {

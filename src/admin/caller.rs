@@ -15,6 +15,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use weir_filters::browser::{cookies, is_from_own_page};
+use weir_filters::network::Network;
 use weir_filters::secret::Secret;
 
 use super::api::answer;
@@ -67,31 +68,42 @@ impl Peer {
         parts.extensions.get().copied().unwrap_or(Self(None))
     }
 
-    /// Whether it may say where a request came from at first: a proxy on this machine.
-    fn is_trusted(self) -> bool {
-        self.0.is_none_or(|address| address.to_canonical().is_loopback())
+    /// Whether it may say where a request came from at first: a proxy that is trusted, or who may open the socket.
+    fn is_trusted(self, proxies: &[Network]) -> bool {
+        self.0.is_none_or(|address| is_one_of(proxies, address))
     }
 
-    /// Whose tries are counted together. Behind a proxy of this machine it is the one whom that has added last.
-    pub(super) fn address(self, headers: &HeaderMap) -> IpAddr {
-        let peer = self.0.unwrap_or(Ipv4Addr::LOCALHOST.into());
-        if !self.is_trusted() {
-            return peer;
+    /// Whose tries are counted together. Each proxy adds whom it was asked by behind those who are there already, of which
+    /// anybody may have made up the first: the last one who is no trusted proxy is the one.
+    pub(super) fn address(self, headers: &HeaderMap, proxies: &[Network]) -> IpAddr {
+        let mut asks = self.0.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        if !self.is_trusted(proxies) {
+            return asks;
         }
-        let lines = headers.get_all(X_FORWARDED_FOR);
-        let last = lines.iter().next_back().and_then(|line| line.to_str().ok()?.rsplit(',').next());
-        last.and_then(|address| address.trim().parse().ok()).unwrap_or(peer)
+        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+        for said in lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')) {
+            let Ok(address) = said.trim().parse() else { break };
+            asks = address;
+            if !is_one_of(proxies, address) {
+                break;
+            }
+        }
+        asks
     }
 
-    /// Whether the request came over TLS, to a proxy of this machine: this listener speaks none.
-    pub(super) fn is_secure(self, headers: &HeaderMap) -> bool {
-        self.is_trusted() && headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https")
+    /// Whether the request came over TLS, to a trusted proxy: this listener speaks none.
+    pub(super) fn is_secure(self, headers: &HeaderMap, proxies: &[Network]) -> bool {
+        self.is_trusted(proxies) && headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https")
     }
 
     /// Whether nothing says that a page of somebody else has a browser ask this.
-    pub(super) fn is_own_page(self, headers: &HeaderMap) -> bool {
-        is_from_own_page(headers, self.is_trusted())
+    pub(super) fn is_own_page(self, headers: &HeaderMap, proxies: &[Network]) -> bool {
+        is_from_own_page(headers, self.is_trusted(proxies))
     }
+}
+
+fn is_one_of(proxies: &[Network], address: IpAddr) -> bool {
+    proxies.iter().any(|proxy| proxy.contains(address))
 }
 
 /// The session that a request shows; what changes something has to show more than a cookie, which browsers send along
@@ -119,7 +131,7 @@ pub(super) fn session(shared: &Shared, parts: &Parts) -> Result<Option<Session>,
         (Some(value), None) => Secret::new(value) == session.csrf,
         _ => false,
     };
-    if !is_shown || !Peer::of(parts).is_own_page(&parts.headers) {
+    if !is_shown || !Peer::of(parts).is_own_page(&parts.headers, shared.proxies()) {
         return Err(csrf());
     }
     Ok(Some(session))
@@ -207,10 +219,22 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
+    fn networks(all: &[&str]) -> Vec<Network> {
+        all.iter().map(|network| network.parse().expect("a network")).collect()
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer(Some(address.parse().expect("an address")))
+    }
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
     #[test]
-    fn only_a_proxy_of_this_machine_is_believed() {
+    fn only_a_proxy_that_is_trusted_is_believed() {
         let said = headers(&[("x-forwarded-for", "198.51.100.1, 203.0.113.9"), ("x-forwarded-proto", "https")]);
-        let peer = |address: &str| Peer(Some(address.parse().expect("an address")));
+        let local = networks(&["127.0.0.0/8", "::1"]);
         for (peer, address, secure) in [
             (peer("127.0.0.1"), "203.0.113.9", true),
             (peer("::ffff:127.0.0.1"), "203.0.113.9", true),
@@ -218,12 +242,32 @@ mod tests {
             (Peer(None), "203.0.113.9", true),
             (peer("192.0.2.1"), "192.0.2.1", false),
         ] {
-            assert_eq!(peer.address(&said), address.parse::<IpAddr>().expect("an address"), "{peer:?}");
-            assert_eq!(peer.is_secure(&said), secure, "{peer:?}");
+            assert_eq!(peer.address(&said, &local), ip(address), "{peer:?}");
+            assert_eq!(peer.is_secure(&said, &local), secure, "{peer:?}");
         }
         for said in [&[][..], &[("x-forwarded-for", "unknown")], &[("x-forwarded-for", "")]] {
-            assert_eq!(peer("127.0.0.1").address(&headers(said)), Ipv4Addr::LOCALHOST);
+            assert_eq!(peer("127.0.0.1").address(&headers(said), &local), Ipv4Addr::LOCALHOST);
         }
-        assert!(!peer("127.0.0.1").is_secure(&headers(&[("x-forwarded-proto", "http")])));
+        assert!(!peer("127.0.0.1").is_secure(&headers(&[("x-forwarded-proto", "http")]), &local));
+        let nobody = (peer("127.0.0.1").address(&said, &[]), peer("127.0.0.1").is_secure(&said, &[]));
+        assert_eq!(nobody, (ip("127.0.0.1"), false));
+    }
+
+    #[test]
+    fn behind_several_proxies_the_last_who_is_none_of_them_asks() {
+        let proxies = networks(&["127.0.0.0/8", "10.0.0.0/8"]);
+        for (said, address) in [
+            (&["198.51.100.1, 203.0.113.9, 10.0.0.7"][..], "203.0.113.9"),
+            (&["198.51.100.1, 203.0.113.9", "10.0.0.8, 10.0.0.7"], "203.0.113.9"),
+            (&["10.0.0.8", "10.0.0.7"], "10.0.0.8"),
+            (&["203.0.113.9, nonsense, 10.0.0.7"], "10.0.0.7"),
+        ] {
+            let lines: Vec<_> = said.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let mut all = HeaderMap::new();
+            for (name, value) in &lines {
+                all.append(*name, HeaderValue::from_str(value).expect("a value"));
+            }
+            assert_eq!(peer("127.0.0.1").address(&all, &proxies), ip(address), "{said:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod auth;
 mod caller;
 pub mod client;
 mod console;
+mod pace;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 use weir_filters::credential::Credential;
 use weir_filters::etag::IfMatch;
+use weir_filters::network::Network;
 use weir_filters::refusal::Refusal;
 use weir_filters::secret::Secret;
 
@@ -33,9 +35,9 @@ pub use self::console::{Console, ProxyAsked, RunAsked, Trial};
 use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Owner, Refused};
 use crate::changes::{self, Actor};
-use crate::identity::Identity;
+use crate::identity::{Identity, Stamp};
 use crate::import::Report;
-use crate::ledger::{UsageQuery, UsageRow, stand_back};
+use crate::ledger::{Top, UsageQuery, stand_back};
 
 use self::server::{Doors, Limits, Shared};
 use crate::socket_file::{self, Socket};
@@ -52,11 +54,12 @@ pub trait AdminState: Console {
     /// The metrics, in the text format of Prometheus. May take its time.
     fn metrics(&self) -> String;
 
-    /// The rows that answer a question about the counters. May take its time.
+    /// The rows that answer a question about the counters: of the values that cost most so many, or all. May take its
+    /// time.
     ///
     /// # Errors
     /// A question that cannot be answered as put, or counters that cannot be read.
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError>;
+    fn usage(&self, query: &UsageQuery, top: Option<usize>) -> Result<Top, UsageError>;
 
     /// The recent records that are asked for. May take its time.
     ///
@@ -79,6 +82,13 @@ pub trait AdminState: Console {
     /// # Errors
     /// Why not.
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused>;
+
+    /// Gives the user of that name another password, for whoever has shown the one of the stamp `seen`; gives the stamp
+    /// of the new one. May take its time; no two changes at once.
+    ///
+    /// # Errors
+    /// Why not: [`Refused::Changed`] if that password counts no more.
+    fn change_password(&self, name: &str, new: &str, seen: Stamp, who: &Actor) -> Result<Stamp, Refused>;
 
     /// The recorded changes that are asked for. May take its time.
     ///
@@ -131,6 +141,8 @@ pub struct AdminOptions {
     pub metrics_token: Option<Secret>,
     /// Where the socket is made that needs no token, if anywhere.
     pub socket: Option<PathBuf>,
+    /// Whose word counts for where a request comes from, and whether it came over TLS.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// Where it is served.
@@ -167,7 +179,7 @@ impl Admin {
         let address = network.local_addr()?;
         let runtime = server::runtime()?;
         state.identity().trust(options.token.stamp());
-        let shared = Shared::new(state, options.token, metrics_token, limits);
+        let shared = Shared::new(state, options.token, metrics_token, options.trusted_proxies, limits);
         let (stop, stopped) = watch::channel(false);
         let doors = Doors { network, socket, shared, stop: stopped };
         let thread = std::thread::Builder::new().name("weir-admin".into()).spawn(|| {

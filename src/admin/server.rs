@@ -19,9 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener as AsyncTcp, UnixListener as AsyncUnix};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
+use weir_filters::network::Network;
 
 use super::api::{self, Door};
 use super::caller::Peer;
+use super::pace::Paces;
 use super::ui;
 use super::write_deadline::WriteDeadline;
 use super::{AdminState, AdminToken};
@@ -37,8 +39,11 @@ const MAX_HEAD: usize = 32 * 1024;
 /// Questions to the counters at once: more would only compete for the same two cores that carry traffic.
 const MAX_QUERIES: usize = 2;
 
-/// Threads for what may take its time: the queries, one change, and scrapes beside them.
-const MAX_BLOCKING_THREADS: usize = MAX_QUERIES + 1 + MAX_SCRAPES;
+/// Questions at once of those who ask for their own: any client key may, so that nobody else waits for them.
+const MAX_OWN: usize = 1;
+
+/// Threads for what may take its time: the queries of both sorts, one change, and scrapes beside them.
+const MAX_BLOCKING_THREADS: usize = MAX_QUERIES + MAX_OWN + 1 + MAX_SCRAPES;
 
 /// Scrapes at once: a second Prometheus is common, more is not.
 const MAX_SCRAPES: usize = 4;
@@ -77,8 +82,11 @@ pub(crate) struct Shared {
     state: Arc<dyn AdminState>,
     token: AdminToken,
     metrics_token: Option<AdminToken>,
+    proxies: Vec<Network>,
     limits: Limits,
     queries: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+    paces: Paces,
     changes: Arc<Semaphore>,
     scrapes: Arc<Semaphore>,
     imports: Semaphore,
@@ -89,11 +97,13 @@ impl Shared {
         state: Arc<dyn AdminState>,
         token: AdminToken,
         metrics_token: Option<AdminToken>,
+        proxies: Vec<Network>,
         limits: Limits,
     ) -> Arc<Self> {
-        let [queries, changes, scrapes] = [MAX_QUERIES, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
-        let imports = Semaphore::new(1);
-        Arc::new(Self { state, token, metrics_token, limits, queries, changes, scrapes, imports })
+        let slots = [MAX_QUERIES, MAX_OWN, 1, MAX_SCRAPES].map(|n| Arc::new(Semaphore::new(n)));
+        let [queries, own, changes, scrapes] = slots;
+        let (paces, imports) = (Paces::new(), Semaphore::new(1));
+        Arc::new(Self { state, token, metrics_token, proxies, limits, queries, own, paces, changes, scrapes, imports })
     }
 
     pub(crate) fn state(&self) -> &dyn AdminState {
@@ -108,6 +118,11 @@ impl Shared {
         self.metrics_token.as_ref()
     }
 
+    /// Whose word counts for where a request comes from.
+    pub(crate) fn proxies(&self) -> &[Network] {
+        &self.proxies
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         self.limits.request
     }
@@ -120,6 +135,16 @@ impl Shared {
     /// Asks the state something that may take its time.
     pub(crate) async fn query<T: Send + 'static>(&self, ask: impl Ask<T>) -> Result<T, Failed> {
         self.blocking(&self.queries, ask).await
+    }
+
+    /// The same, for those who ask for their own.
+    pub(crate) async fn query_own<T: Send + 'static>(&self, ask: impl Ask<T>) -> Result<T, Failed> {
+        self.blocking(&self.own, ask).await
+    }
+
+    /// How often whoever asks for their own may have figures summed.
+    pub(crate) fn paces(&self) -> &Paces {
+        &self.paces
     }
 
     /// Has the state change something; one at a time.

@@ -7,18 +7,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::{Channel, Written, Wrong};
+use crate::config::{Channel, Written, Wrong, reserved};
 
 use super::draft::{in_use, is_declared, is_not_reserved, keeps_its_name, patched};
 use super::{Draft, Object, Refused, Stored};
 
-/// No name: behind it lies another path of the API.
-const RESERVED: &str = "order";
-
 impl Draft<'_> {
     /// Makes a channel.
     pub(crate) fn make_channel(&mut self, fields: &Written) -> Result<Arc<Stored<Channel>>, Refused> {
-        is_not_reserved(fields, RESERVED)?;
+        is_not_reserved(fields, reserved::channel)?;
         let made = self.add::<Channel>(&patched(Written::new(), fields))?;
         self.is_within_reach(&made.meant)?;
         Ok(made)

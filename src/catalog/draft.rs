@@ -137,13 +137,11 @@ pub(super) fn keeps_its_name(name: &str, patch: &Written) -> Result<(), Refused>
     }
 }
 
-/// Some names could not be asked for.
-pub(super) fn is_not_reserved(fields: &Written, reserved: &str) -> Result<(), Refused> {
-    match fields.get("name").and_then(Value::as_str) {
-        Some(name) if name == reserved => {
-            Err(Refused::invalid("name", format!("`name` must not be `{reserved}`, which is a path of the API")))
-        }
-        _ => Ok(()),
+/// Some names stand for something else already.
+pub(super) fn is_not_reserved(fields: &Written, why: impl Fn(&str) -> Option<String>) -> Result<(), Refused> {
+    match fields.get("name").and_then(Value::as_str).and_then(why) {
+        Some(why) => Err(Refused::invalid("name", format!("`name` {why}"))),
+        None => Ok(()),
     }
 }
 

@@ -43,6 +43,11 @@ impl Drained {
         self.names.iter().map(String::as_str)
     }
 
+    /// Whether the channel of that name is drained.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
     /// Adds a name or takes it away; the disk has it when this returns.
     pub(super) fn set(&mut self, name: &str, is_drained: bool) -> Result<(), NotKept> {
         let mut names = self.names.clone();

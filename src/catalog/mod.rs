@@ -313,6 +313,11 @@ impl Catalog {
         self.drained.names()
     }
 
+    /// Whether the channel of that name is drained.
+    pub(crate) fn is_drained(&self, name: &str) -> bool {
+        self.drained.has(name)
+    }
+
     /// Notes that a channel is drained, or is no more; as for [`Catalog::keep`].
     pub(crate) fn drain(&mut self, name: &str, is_drained: bool) -> Result<(), (Refused, bool)> {
         kept(self.drained.set(name, is_drained), "drained channels")

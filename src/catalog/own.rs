@@ -5,8 +5,8 @@
 //!
 //! A key is made like another one of the user's: it may do the same, and nothing more. A key that has limits of its own
 //! is not made twice, because two of them would have twice the limits; what a user may use in all belongs to the user.
-//! A user without any key has what the user's own limits leave. The last key that an administrator has bound in some
-//! way stays, or it would be forgotten that it was.
+//! What a user has been granted is nowhere but in the user's keys: so an administrator makes the first one, and the user
+//! does not remove the last one. Who has lost every key to an administrator gets none by asking for one.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -100,21 +100,16 @@ impl Draft<'_> {
             Some(Value::String(id)) => Some(id),
             Some(_) => return Err(Refused::invalid("like", "`like` must be the id of a key")),
         };
-        let ceiling = match self.model_for(user, like.as_deref(), now)? {
-            None => None,
-            Some(model) => {
-                let globs =
-                    |globs: &[weir_filters::glob::Glob]| globs.iter().map(|glob| glob.as_str().into()).collect();
-                let lists: [(&str, Vec<Value>); 3] = [
-                    ("protocols", model.protocols.iter().map(|protocol| protocol.name().into()).collect()),
-                    ("models", globs(&model.models)),
-                    ("channels", globs(&model.channels)),
-                ];
-                let named = lists.into_iter().filter(|(_, list)| !list.is_empty());
-                fields.extend(named.map(|(field, list)| (field.to_owned(), list.into())));
-                granted_of(&model).1
-            }
-        };
+        let model = self.model_for(user, like.as_deref(), now)?;
+        let globs = |globs: &[weir_filters::glob::Glob]| globs.iter().map(|glob| glob.as_str().into()).collect();
+        let lists: [(&str, Vec<Value>); 3] = [
+            ("protocols", model.protocols.iter().map(|protocol| protocol.name().into()).collect()),
+            ("models", globs(&model.models)),
+            ("channels", globs(&model.channels)),
+        ];
+        let named = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        fields.extend(named.map(|(field, list)| (field.to_owned(), list.into())));
+        let ceiling = granted_of(&model).1;
         if let (Some(end), None | Some(Value::Null)) = (ceiling, fields.get("expires")) {
             fields.insert("expires".to_owned(), rfc3339(end).into());
         }
@@ -152,10 +147,8 @@ impl Draft<'_> {
     /// Takes a key of the user's away.
     pub(crate) fn remove_own_key(&mut self, user: &str, id: &str) -> Result<(), Refused> {
         let at = self.find_own(user, id)?;
-        let key = &self.shelves.keys[at].meant;
-        let is_last = !self.keys_of(user).iter().any(|other| other.id() != id);
-        if is_last && is_bound(key) {
-            let message = "this is your last key, and an administrator has set what it may do; disable it instead";
+        if !self.keys_of(user).iter().any(|other| other.id() != id) {
+            let message = "this is your last key, and says what you may do; disable it, or make another one first";
             return Err(Refused::conflict("not_granted", message.to_owned()));
         }
         self.take::<Key>(at);
@@ -171,22 +164,23 @@ impl Draft<'_> {
         self.find::<Key>(id)
     }
 
-    /// Which of the user's keys another one may be made like; `None`: there is none at all.
-    fn model_for(&self, user: &str, like: Option<&str>, now: SystemTime) -> Result<Option<Key>, Refused> {
+    /// Which of the user's keys another one may be made like.
+    fn model_for(&self, user: &str, like: Option<&str>, now: SystemTime) -> Result<Key, Refused> {
         let keys = self.keys_of(user);
         let mut candidates = keys.iter().filter(|key| like.is_none_or(|id| key.is_called(id)));
         if like.is_some() && candidates.clone().next().is_none() {
             return Err(Refused::invalid("like", "`like` names none of your keys"));
         }
         if keys.is_empty() {
-            return Ok(None);
+            let message = "an administrator makes the first key: it says what the ones that you make may do";
+            return Err(Refused::conflict("not_granted", message.to_owned()));
         }
         let may_be_had_twice = |key: &&&Key| {
             let (enabled, expires) = granted_of(key);
             key.limits.is_none() && enabled && expires.is_none_or(|end| end > now)
         };
         if let Some(key) = candidates.find(may_be_had_twice) {
-            return Ok(Some((*key).clone()));
+            return Ok((*key).clone());
         }
         let message = "an administrator has to make this key: what you have is disabled, over, or has limits of its \
                        own, which a second key would double";
@@ -205,13 +199,6 @@ impl Draft<'_> {
 fn granted_of(key: &Key) -> (bool, Option<SystemTime>) {
     let granted = key.identity.as_ref().map(|identity| identity.granted).unwrap_or_default();
     (granted.enabled.unwrap_or(key.enabled), granted.expires.unwrap_or(key.expires))
-}
-
-/// Whether an administrator has set what such a key may not.
-fn is_bound(key: &Key) -> bool {
-    let (enabled, expires) = granted_of(key);
-    let is_free = key.protocols.is_empty() && key.models.is_empty() && key.channels.is_empty() && key.limits.is_none();
-    !(is_free && enabled && expires.is_none())
 }
 
 fn is_within(key: &Key, enabled: bool, expires: Option<SystemTime>) -> Result<(), Refused> {

@@ -5,18 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use weir_filters::secret::Secret;
 
-use crate::changes::Actor;
-use crate::config::{User, Written, Wrong};
+use crate::config::{User, Written, Wrong, reserved};
 
 use super::draft::{in_use, is_declared, is_not_reserved, keeps_its_name, patched};
 use super::object::PASSWORD_HASH;
 use super::{Draft, Object, Refused, Stored};
-
-/// No name: behind it lies another path of the API.
-const RESERVED: &str = "price-rate";
-
-/// No names: the record of changes calls those so who are no user.
-const OTHERS: [&str; 3] = Actor::RESERVED;
 
 /// What is to become of a user's password. It is no field of the draft's: what is drafted is shown in mistakes, and what
 /// is kept is a hash.
@@ -34,12 +27,8 @@ pub(crate) enum Password {
 impl Draft<'_> {
     /// Makes a user.
     pub(crate) fn make_user(&mut self, fields: &Written, password: Password) -> Result<Arc<Stored<User>>, Refused> {
-        is_not_reserved(fields, RESERVED)?;
+        is_not_reserved(fields, reserved::user)?;
         has_no_hash(fields)?;
-        if let Some(name) = fields.get("name").and_then(Value::as_str).filter(|name| OTHERS.contains(name)) {
-            let message = format!("`name` must not be `{name}`: the record of changes calls somebody else so");
-            return Err(Refused::invalid("name", message));
-        }
         self.add::<User>(&with_password(patched(Written::new(), fields), password))
     }
 

@@ -19,6 +19,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use weir_filters::calendar;
 
+use crate::config::reserved;
+
 use files::Files;
 pub use files::Position;
 
@@ -44,7 +46,7 @@ pub enum Actor {
 
 impl Actor {
     /// Names that no user may have: they stand for those who are none.
-    pub const RESERVED: [&str; 3] = ["token", "socket", "signal"];
+    const RESERVED: [&str; 3] = reserved::ACTORS;
 
     /// What a record calls them.
     pub fn name(&self) -> &str {

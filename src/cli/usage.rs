@@ -1,18 +1,24 @@
 //! `weir usage` and `weir reload`: questions to the running gateway, over the socket in its data
 //! directory; the ledger is read directly when none runs.
 
+mod parts;
+
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
+use weir_filters::calendar::rfc3339;
+use weir_filters::moment::parse_ms;
 
 use crate::admin;
-use crate::admin::client::{Client, ClientError};
+use crate::admin::client::{Answer, Client, ClientError};
 use crate::config::Config;
 use crate::ledger::{self, By, Step};
 
 use super::{fail, load};
+use parts::Part;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -55,12 +61,10 @@ pub(super) fn usage(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let parameters = arguments.parameters();
-    let rows = match client(&config.data_dir).get_blocking(&format!("/admin/api/usage?{}", query_string(&parameters))) {
-        Ok(answer) if answer.status == 200 => answer.json().map(|json| json["rows"].clone()).map_err(|e| e.to_string()),
-        Ok(answer) => Err(said(&answer.body)),
-        Err(ClientError::NotRunning(..)) => from_ledger(&config, &parameters),
-        Err(e) => Err(e.to_string()),
+    let rows = match from_gateway(&client(&config.data_dir), arguments) {
+        Err(Unanswered::NotRunning) => from_ledger(&config, &arguments.parameters()),
+        Err(Unanswered::Said(message)) => Err(message),
+        Ok(rows) => Ok(Value::Array(rows)),
     };
     match rows {
         Ok(rows) if arguments.json => {
@@ -102,6 +106,57 @@ pub(super) fn query_string(parameters: &[(String, String)]) -> String {
 
 pub(super) fn client(data_dir: &Path) -> Client {
     Client::new(data_dir.join(admin::SOCKET))
+}
+
+/// Why there are no rows.
+enum Unanswered {
+    NotRunning,
+    Said(String),
+}
+
+impl From<String> for Unanswered {
+    fn from(message: String) -> Self {
+        Self::Said(message)
+    }
+}
+
+fn from_gateway(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, Unanswered> {
+    // What cannot be read as a time is the gateway's to complain of.
+    let read = |time: &Option<String>| time.as_deref().and_then(parse_ms);
+    let span = (read(&arguments.from), read(&arguments.to));
+    let ask = |part: parts::Span| {
+        let mut parameters = arguments.parameters();
+        if part != span {
+            parameters.retain(|(name, _)| !matches!(name.as_str(), "from" | "to"));
+            let written = [("from", part.0), ("to", part.1)];
+            parameters.extend(written.into_iter().filter_map(|(name, ms)| Some((name.to_owned(), rfc3339(ms?)))));
+        }
+        part_of(client.get_blocking(&format!("/admin/api/usage?{}", query_string(&parameters))))
+    };
+    let step = Step::ALL.into_iter().find(|step| arguments.step.as_deref() == Some(step.name()));
+    parts::all(span, step, now_ms(), &ask)
+}
+
+fn part_of(answered: Result<Answer, ClientError>) -> Result<Part, Unanswered> {
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(ClientError::NotRunning(..)) => return Err(Unanswered::NotRunning),
+        Err(e) => return Err(e.to_string().into()),
+    };
+    if answer.status == 200 {
+        let mut json = answer.json().map_err(|e| e.to_string())?;
+        let rows = json["rows"].take();
+        return Ok(Part::Rows(if let Value::Array(rows) = rows { rows } else { Vec::new() }));
+    }
+    // The step itself is one that there is: what is wrong with it is that it is too fine.
+    let is_too_fine = answer.json().is_ok_and(|json| json["error"]["parameter"] == "step");
+    let message = said(&answer.body);
+    if is_too_fine { Ok(Part::TooMany(message)) } else { Err(message.into()) }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn from_ledger(config: &Config, parameters: &[(String, String)]) -> Result<Value, String> {

@@ -17,6 +17,7 @@ mod object;
 mod prices;
 mod raw;
 mod redact;
+pub(crate) mod reserved;
 mod scalar;
 mod section;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use weir_filters::glob::Glob;
 use weir_filters::key::KeyDigest;
 use weir_filters::limits::Limits;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::network::Network;
 use weir_filters::price::{PriceRate, PriceTable};
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
@@ -54,6 +56,7 @@ pub use prices::{PriceFile, is_importable, parse_prices};
 #[cfg(test)]
 pub(crate) use raw::fields_of;
 pub use redact::redacted;
+pub(crate) use validate::loopback;
 
 /// All of a configuration file.
 #[derive(Clone, Debug)]
@@ -138,6 +141,8 @@ pub struct Admin {
     pub metrics_token: Option<Secret>,
     /// Whether channels that are made over the API may lead into private networks.
     pub allow_private_upstreams: bool,
+    /// Whose word counts for where a request comes from, and whether it came over TLS.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// `headers:`, beside the credentials, which are always stripped.

@@ -7,6 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::address::is_ambiguous;
+use weir_filters::network::Network;
 
 use super::BaseUrl;
 use super::mistake::Complaint;
@@ -47,6 +48,12 @@ pub(super) fn address(word: Word<'_>) -> Parsed<SocketAddr> {
             _ => complaint,
         }
     })
+}
+
+/// An address, or a network such as `10.0.0.0/8`.
+pub(super) fn network(word: Word<'_>) -> Parsed<Network> {
+    let what = "an IP address or a network such as 10.0.0.0/8, with no bit set behind the first ones";
+    word.text.parse().map_err(|()| word.must_be(what))
 }
 
 /// `http://` or `https://`, a host, perhaps a port and a path prefix, and nothing else. What was

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 use weir_filters::glob::Glob;
 use weir_filters::limits::estimate::Estimates;
+use weir_filters::network::Network;
 use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
@@ -79,6 +80,7 @@ pub(super) struct RawAdmin {
     pub(super) token: RawSecret,
     pub(super) metrics_token: RawSecret,
     pub(super) allow_private_upstreams: Option<At<bool>>,
+    pub(super) trusted_proxies: Option<At<Vec<At<Network>>>>,
 }
 
 /// A secret: itself, or the file that holds it.
@@ -212,7 +214,15 @@ const SERVER: Fields = Fields {
     later: &[],
 };
 const ADMIN: Fields = Fields {
-    known: &["address", "token", "token_file", "metrics_token", "metrics_token_file", "allow_private_upstreams"],
+    known: &[
+        "address",
+        "token",
+        "token_file",
+        "metrics_token",
+        "metrics_token_file",
+        "allow_private_upstreams",
+        "trusted_proxies",
+    ],
     later: &[],
 };
 const HEADERS: Fields = Fields { known: &["strip_request", "strip_response", "set_request"], later: &[] };
@@ -359,6 +369,10 @@ impl RawAdmin {
             token: RawSecret::read(r, &s, "token", "token_file"),
             metrics_token: RawSecret::read(r, &s, "metrics_token", "metrics_token_file"),
             allow_private_upstreams: r.optional_word(&s, "allow_private_upstreams", scalar::boolean),
+            // An empty list is one of nobody.
+            trusted_proxies: r
+                .optional(&s, "trusted_proxies")
+                .and_then(|at| r.list(at, |r, item| r.word(item, net::network))),
         }
     }
 }

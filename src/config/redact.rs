@@ -88,6 +88,7 @@ const SHOWN: &[&str] = &[
     "topic",
     "total",
     "tpm",
+    "trusted_proxies",
     "ttl",
     "unpriced",
     "upstream_ca",

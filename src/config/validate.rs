@@ -5,12 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use weir_filters::address::Reach;
+use weir_filters::network::Network;
 use weir_filters::protocol::Protocol;
 use weir_filters::route::Operation;
 
@@ -22,6 +23,7 @@ use super::raw::{
     RawAdmin, RawChannel, RawConfig, RawHeaders, RawKey, RawLedger, RawListen, RawRoute, RawServer, RawTls,
     RawUpstreamKey, RawUser,
 };
+use super::reserved;
 use super::section::{At, Reader};
 use super::tree::NodeId;
 use super::{
@@ -89,6 +91,12 @@ pub(super) fn validate(
     check.r.report.is_empty().then_some(config)
 }
 
+/// The addresses of this machine to itself.
+pub(crate) fn loopback() -> Vec<Network> {
+    let networks = [Network::new([127, 0, 0, 0].into(), 8), Network::new(Ipv6Addr::LOCALHOST.into(), 128)];
+    networks.into_iter().flatten().collect()
+}
+
 /// What the rules need at hand.
 pub(super) struct Check<'a, 'r> {
     /// What relative paths start from.
@@ -136,6 +144,12 @@ impl Check<'_, '_> {
         for channel in channels {
             self.upstream_key_names(channel);
         }
+        let users = raw.users.iter().filter_map(|user| user.name.as_ref());
+        self.reserved(users, reserved::user);
+        self.reserved(
+            raw.channels.iter().flat_map(|list| &list.value).filter_map(|c| c.name.as_ref()),
+            reserved::channel,
+        );
         self.unique("the route", raw.routes.iter().filter_map(|route| route.path.as_ref()));
         self.unique("the user", raw.users.iter().filter_map(|user| user.name.as_ref()));
         self.unique("the key", raw.keys.iter().filter_map(|key| key.name.as_ref()));
@@ -171,6 +185,18 @@ impl Check<'_, '_> {
                 }
                 Some((left, _)) => *left -= 1,
                 None => {}
+            }
+        }
+    }
+
+    fn reserved<'n>(
+        &mut self,
+        names: impl Iterator<Item = &'n At<String>>,
+        complaint: impl Fn(&str) -> Option<String>,
+    ) {
+        for name in names {
+            if let Some(complaint) = complaint(&name.value) {
+                self.r.complain(name.at, Complaint::new(complaint));
             }
         }
     }
@@ -295,6 +321,7 @@ impl Check<'_, '_> {
             token: if made_later { None } else { self.secret(raw.token) },
             metrics_token: if closed { self.secret(raw.metrics_token) } else { None },
             allow_private_upstreams: or(raw.allow_private_upstreams, false),
+            trusted_proxies: raw.trusted_proxies.map_or_else(loopback, values),
         }
     }
 

@@ -12,7 +12,8 @@ use crate::config::Channel;
 use super::{Control, FROZEN};
 
 impl Control {
-    /// From now on nothing new is sent to the channel of that name, or again; its row. It survives a restart.
+    /// From now on nothing new is sent to the channel of that name, or again; its row. It survives a restart. What is so
+    /// already is no change, and not recorded as one.
     ///
     /// # Errors
     /// There is no such channel, or the disk does not take it.
@@ -24,6 +25,10 @@ impl Control {
             }
             if !self.shared.live.load().channels().iter().any(|channel| **channel.name() == *name) {
                 return Err(Refused::NotFound(Kind::Channel));
+            }
+            if state.catalog.is_drained(name) == is_drained {
+                drop(state);
+                return self.show::<Channel>(name);
             }
             let fields = |is_drained: bool| Map::from_iter([("draining".to_owned(), is_drained.into())]);
             let change = Change {

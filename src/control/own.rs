@@ -124,10 +124,8 @@ impl Control {
                 Owner::User(name) => key.user.as_deref() == Some(name),
                 Owner::Key { id, .. } => key.id() == *id,
             };
-            let own: Vec<&Key> = keys.filter(of_owner).collect();
-            let is_alive = |key: &&&Key| key.enabled && key.expires.is_none_or(|end| end > now);
-            let terms: Option<Vec<Key>> =
-                (!own.is_empty()).then(|| own.iter().filter(is_alive).map(|key| (*key).clone()).collect());
+            let is_alive = |key: &&Key| key.enabled && key.expires.is_none_or(|end| end > now);
+            let terms: Vec<Key> = keys.filter(of_owner).filter(is_alive).cloned().collect();
             let user = match owner {
                 Owner::User(name) => Some(name.as_str()),
                 Owner::Key { user, .. } => user.as_deref(),
@@ -136,10 +134,8 @@ impl Control {
             let rate = users.find(|known: &&User| Some(known.name.as_str()) == user).map(|user| user.price_rate);
             (terms, rate.unwrap_or_default())
         };
-        let permitted = |protocol: Protocol, model: &str, channel: &str| match &terms {
-            // Who has no key yet may make one that may do everything.
-            None => true,
-            Some(keys) => keys.iter().any(|key| permits(key, protocol, model, channel)),
+        let permitted = |protocol: Protocol, model: &str, channel: &str| {
+            terms.iter().any(|key| permits(key, protocol, model, channel))
         };
         let offered = self.shared.live.load().offered(permitted);
         let row = |(model, tariff): (String, Option<weir_filters::price::Tariff>)| json!({ "model": model, "prices": tariff.map(|tariff| shown_price(&tariff.at(rate))) });

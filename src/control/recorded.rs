@@ -2,6 +2,7 @@
 //!
 //! Owns that whatever differs is recorded, by whichever command it came to be so. Knows nothing of who made it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -15,6 +16,10 @@ use super::Target;
 use super::rows::Showable;
 use super::tags::{order, prices};
 
+/// Users whose rates are set at once and who are recorded one by one. Of more of them so many names are given, and so
+/// many of the rates that they had.
+const MAX_EACH: usize = 100;
+
 /// What a change of `part` from `before` to `after` is recorded as: nothing, if it changes nothing.
 pub(super) fn changes(target: Target<'_>, part: Part, file: &Config, before: &Shelves, after: &Shelves) -> Vec<Change> {
     match (target, part) {
@@ -22,6 +27,7 @@ pub(super) fn changes(target: Target<'_>, part: Part, file: &Config, before: &Sh
         (_, Part::Prices) => priced(file, before, after).into_iter().collect(),
         (_, Part::Logins) => let_in(file, before, after),
         (target, Part::Objects(Kind::Key)) => differing::<Key>(target, before, after),
+        (Target::Users, Part::Objects(Kind::User)) => rated(before, after),
         (target, Part::Objects(Kind::User)) => differing::<User>(target, before, after),
         (target, Part::Objects(Kind::Channel)) => differing::<Channel>(target, before, after),
     }
@@ -41,6 +47,37 @@ fn differing<T: Showable>(target: Target<'_>, before: &Shelves, after: &Shelves)
     let new = after.iter().skip(before.len());
     let new = new.map(|new| change::<T>("create", &new.meant, None, Some(new.meant.fields())));
     updates.chain(gone).chain(new).collect()
+}
+
+/// Users whose rate was set: each by itself, or all as one change if they are many. Each is a thousand bytes, and those of
+/// a hundred thousand users would take the place of all changes before them.
+fn rated(before: &Shelves, after: &Shelves) -> Vec<Change> {
+    let (old, new) = middles(&before.users, &after.users);
+    let both: Vec<_> = old.iter().zip(new).filter(|(old, new)| old.text() != new.text()).collect();
+    if both.len() <= MAX_EACH {
+        return differing::<User>(Target::Users, before, after);
+    }
+    let rate = |user: &User| user.fields().remove("price_rate").unwrap_or_default();
+    let mut rates: BTreeMap<String, usize> = BTreeMap::new();
+    for (old, _) in &both {
+        let rate = rate(&old.meant);
+        *rates.entry(rate.as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    let names: Vec<&str> = both.iter().take(MAX_EACH).map(|(_, new)| new.meant.name()).collect();
+    let rates: Vec<Value> =
+        rates.iter().take(MAX_EACH).map(|(rate, users)| json!({ "price_rate": rate, "users": users })).collect();
+    let set = both.first().map(|(_, new)| rate(&new.meant));
+    vec![Change {
+        action: "update",
+        kind: Kind::User.name(),
+        name: None,
+        before: Some(Shown::from_iter([("price_rates".to_owned(), rates.into())])),
+        after: Some(Shown::from_iter([
+            ("price_rate".to_owned(), set.into()),
+            ("users".to_owned(), both.len().into()),
+            ("first_names".to_owned(), names.into()),
+        ])),
+    }]
 }
 
 fn change<T: Object>(action: &'static str, object: &T, before: Option<Shown>, after: Option<Shown>) -> Change {

@@ -94,13 +94,14 @@ fn of_server(server: &Server) -> Value {
 }
 
 fn of_admin(admin: &Admin) -> Value {
-    let Admin { address, token, metrics_token, allow_private_upstreams } = admin;
+    let Admin { address, token, metrics_token, allow_private_upstreams, trusted_proxies } = admin;
     json!({
         "address": address,
         // Whether they are set: `false` is a token that was made at the first start, and open metrics.
         "has_token": token.is_some(),
         "has_metrics_token": metrics_token.is_some(),
         "allow_private_upstreams": allow_private_upstreams,
+        "trusted_proxies": trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 

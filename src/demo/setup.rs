@@ -87,7 +87,13 @@ pub fn config(
             edge: Edge::default(),
             upstream_ca: None,
         },
-        admin: Admin { address: admin, token: None, metrics_token: None, allow_private_upstreams: false },
+        admin: Admin {
+            address: admin,
+            token: None,
+            metrics_token: None,
+            allow_private_upstreams: false,
+            trusted_proxies: crate::config::loopback(),
+        },
         data_dir,
         headers: Headers {
             strip_request: ["x-forwarded-for", "x-real-ip", "cookie"].map(HeaderName::from_static).to_vec(),

@@ -38,7 +38,7 @@ impl Directory {
     pub(crate) fn of(users: &[User]) -> Self {
         let member = |user: &User| {
             let (name, role, password) = (Arc::from(user.name.as_str()), user.role, user.password.clone()?);
-            let stamp = stamp(&[role.name().as_bytes(), password.expose().as_bytes()]);
+            let stamp = stamp_of(role, &password);
             Some((Arc::clone(&name), Member { name, role, password, stamp }))
         };
         Self { members: Some(Arc::new(users.iter().filter_map(member).collect())), token: None }
@@ -63,6 +63,11 @@ impl Directory {
     pub(crate) fn find(&self, name: &str) -> Option<&Member> {
         self.members.as_ref()?.get(name)
     }
+}
+
+/// The stamp of who has this role and this password.
+pub(super) fn stamp_of(role: Role, password: &Secret) -> Stamp {
+    stamp(&[role.name().as_bytes(), password.expose().as_bytes()])
 }
 
 /// The stamp of a credential's parts.

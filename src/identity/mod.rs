@@ -85,13 +85,13 @@ pub(crate) struct Moving<'i> {
 }
 
 impl Moving<'_> {
-    /// The user of that name has another password now: this session goes on, and that user's others end.
+    /// Its user has the password of this stamp now, and the session goes on by that. It does not if another password has
+    /// come after that one: so it is no matter what is in force at this moment.
     ///
     /// # Errors
     /// Why not.
-    pub(crate) async fn arrive(self, name: &str) -> Result<(), NotIn> {
-        let stamp = self.identity.inner.directory.load().find(name).map(|member| member.stamp);
-        let (id, stamp) = (self.id, stamp.ok_or(NotIn::Failed)?);
+    pub(crate) async fn arrive(self, stamp: Stamp) -> Result<(), NotIn> {
+        let id = self.id;
         self.identity.change(move |sessions| sessions.go_on(id, stamp)).await
     }
 }
@@ -203,12 +203,23 @@ impl Identity {
         self.begin(None, token).await
     }
 
-    /// Whether this is the password of the user of that name: for whoever is about to change it.
+    /// Whether this is the password of the user of that name: for whoever is about to change it. What was looked at may be
+    /// another one by then: this is its stamp.
     ///
     /// # Errors
     /// Why not.
-    pub(crate) async fn confirm(&self, name: &str, password: Secret, from: IpAddr) -> Result<(), NotIn> {
-        self.check(name, password, from).await.map(drop)
+    pub(crate) async fn confirm(&self, name: &str, password: Secret, from: IpAddr) -> Result<Stamp, NotIn> {
+        self.check(name, password, from).await.map(|member| member.stamp)
+    }
+
+    /// The stamp of the user of that name, if that one has a password.
+    pub(crate) fn stamp_of(&self, name: &str) -> Option<Stamp> {
+        self.inner.directory.load().find(name).map(|member| member.stamp)
+    }
+
+    /// The stamp that this user will have with that password.
+    pub(crate) fn stamp_with(&self, name: &str, password: &Secret) -> Option<Stamp> {
+        self.inner.directory.load().find(name).map(|member| directory::stamp_of(member.role, password))
     }
 
     /// The session of this token, if there is one.

@@ -149,10 +149,8 @@ impl Sessions {
         }
     }
 
-    /// Goes on with a session whose user has another credential now, and ends that user's others.
+    /// Goes on with a session whose user has another credential now. That user's others are over by themselves.
     pub(super) fn go_on(&mut self, id: SessionId, stamp: Stamp) {
-        let Some(user) = self.all.get(&id).map(|kept| kept.user.clone()) else { return };
-        self.all.retain(|other, kept| *other == id || kept.user != user);
         if let Some(kept) = self.all.get_mut(&id) {
             kept.stamp = stamp;
         }

@@ -98,22 +98,40 @@ async fn a_wrong_password_is_tried_ten_times_and_the_right_one_as_often_as_wante
 }
 
 #[tokio::test]
+async fn a_session_that_goes_on_does_not_outlive_a_password_that_came_after_its_own() {
+    let home = tempfile::tempdir().unwrap();
+    let (identity, mut users) = knowing(home.path(), &["alice"]).await;
+    let one = sign_in(&identity, "alice", PASSWORD).await.unwrap();
+    let moving = identity.moving(one.session.id);
+    users[0].password = Some(Secret::new("their own"));
+    let stamp = identity.stamp_with("alice", &Secret::new("their own")).expect("a stamp");
+    identity.know(&users);
+    users[0].password = Some(Secret::new("an administrator's"));
+    identity.know(&users);
+    moving.arrive(stamp).await.unwrap();
+    assert!(identity.session(one.token.expose()).is_none());
+}
+
+#[tokio::test]
 async fn another_password_ends_all_sessions_but_the_one_that_goes_on() {
     let home = tempfile::tempdir().unwrap();
     let (identity, mut users) = knowing(home.path(), &["alice"]).await;
     let one = sign_in(&identity, "alice", PASSWORD).await.unwrap();
     let other = sign_in(&identity, "alice", PASSWORD).await.unwrap();
     assert_eq!(identity.confirm("alice", Secret::new("wrong"), FROM).await, Err(NotIn::Wrong));
-    assert_eq!(identity.confirm("alice", Secret::new(PASSWORD), FROM).await, Ok(()));
+    let seen = identity.stamp_of("alice").expect("a stamp");
+    assert_eq!(identity.confirm("alice", Secret::new(PASSWORD), FROM).await, Ok(seen));
     let identity = Arc::new(identity);
     let hashes = Arc::clone(&identity);
     let hashed = tokio::task::spawn_blocking(move || hashes.hash(Secret::new("another horse")).unwrap()).await.unwrap();
+    let stamp = identity.stamp_with("alice", &hashed).expect("a stamp");
     users[0].password = Some(hashed);
     let moving = identity.moving(one.session.id);
     identity.know(&users);
+    assert_eq!(identity.stamp_of("alice"), Some(stamp));
     assert!(identity.session(other.token.expose()).is_none());
     assert!(identity.session(one.token.expose()).is_some(), "at no moment");
-    moving.arrive("alice").await.unwrap();
+    moving.arrive(stamp).await.unwrap();
     assert_eq!(sign_in(&identity, "alice", PASSWORD).await.unwrap_err(), NotIn::Wrong);
     sign_in(&identity, "alice", "another horse").await.unwrap();
     drop(identity.moving(one.session.id));

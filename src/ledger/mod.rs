@@ -57,7 +57,7 @@ pub use journal::Position;
 pub use journal::segment::{Corrupt, CorruptKind, decode_segment, is_reservation, segment_around};
 pub(crate) use journal::thread_number;
 pub(crate) use priority::stand_back;
-pub use query::{By, KeyTotal, OperationTotal, Spends, Step, Top, UsageQuery, UsageRow};
+pub use query::{By, KeyTotal, MAX_ROWS, OperationTotal, Spends, Step, TooManyRows, Top, UsageQuery, UsageRow};
 pub use read_only::{ReadOnlyLedger, read_only, try_store};
 pub use record::{Outcome, Settlement};
 
@@ -296,6 +296,14 @@ impl Ledger {
     /// second; else from those that could. Records that wait for the disk are not among them.
     pub fn usage(&self, query: &UsageQuery) -> Vec<UsageRow> {
         self.inner.caught_up().view.usage(query)
+    }
+
+    /// The same of the values that cost most, so many, or of all; with what the others come to.
+    ///
+    /// # Errors
+    /// There are more than [`MAX_ROWS`].
+    pub fn top(&self, query: &UsageQuery, most: Option<usize>) -> Result<Top, TooManyRows> {
+        self.inner.caught_up().view.top(query, most)
     }
 
     /// The figures of every key over all time, by the key's id; as fresh as [`Ledger::usage`].

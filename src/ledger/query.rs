@@ -11,7 +11,7 @@ mod top;
 
 use std::collections::{BTreeMap, HashMap};
 
-pub use top::Top;
+pub use top::{TooManyRows, Top};
 
 use serde_json::{Map, Value};
 use weir_filters::calendar;
@@ -21,6 +21,9 @@ use weir_filters::route::Operation;
 
 use super::counters::Counters;
 use super::view::{Cells, Grain, Series, View};
+
+/// Rows of one answer. Each is some 350 bytes of JSON: all of them are 35 MB, which are made in less than a second.
+pub const MAX_ROWS: usize = 100_000;
 
 /// What rows are made by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,16 +202,11 @@ impl View {
 
     /// The rows that answer `q`, by time, then by value.
     pub(crate) fn usage(&self, q: &UsageQuery) -> Vec<UsageRow> {
-        let values: Vec<Option<&str>> = (0..self.series.len()).map(|n| self.value_of(n, q)).collect();
-        let step = if q.by == By::Day { Some(Step::Day) } else { q.step };
-        let grain = self.grain(q, step);
+        if is_all_of_a_key(q) {
+            return self.all_of_a_key(q);
+        }
         let mut sums: BTreeMap<(Option<u64>, &str), Counters> = BTreeMap::new();
-        for ((bucket, series), counters) in range(&self.cells[grain as usize], grain, q.from, q.to) {
-            let Some(value) = values[*series as usize] else {
-                continue;
-            };
-            let start = u64::from(*bucket) * grain.ms();
-            let time = step.map(|step| if step == Step::Month { calendar::month_start(start) } else { start });
+        for (time, value, counters) in self.counted(q) {
             sums.entry((time, value)).or_default().add(counters);
         }
         let row = |((time, value), counters): ((Option<u64>, &str), Counters)| {
@@ -219,6 +217,38 @@ impl View {
             UsageRow { value, time, counters }
         };
         sums.into_iter().map(row).collect()
+    }
+
+    /// The same of the values that cost most, so many, with what the others come to.
+    pub(crate) fn top(&self, q: &UsageQuery, most: Option<usize>) -> Result<Top, TooManyRows> {
+        let most = most.unwrap_or(usize::MAX);
+        if q.by == By::Day || is_all_of_a_key(q) {
+            // A day is a value of its own, and those of a century are few.
+            let rows = self.usage(q);
+            return Top::of(|| rows.iter().map(|row| (row.time, row.value.as_str(), &row.counters)), most, MAX_ROWS);
+        }
+        Top::of(|| self.counted(q), most, MAX_ROWS)
+    }
+
+    /// A key's sum over all time is kept: whoever has the key may ask for it, and need not have all days gone through.
+    fn all_of_a_key(&self, q: &UsageQuery) -> Vec<UsageRow> {
+        let key = q.key_id.as_deref().and_then(|id| self.keys.get(id));
+        let row =
+            |key: &super::keys::KeyState| UsageRow { value: key.name.clone(), time: None, counters: key.counters };
+        key.map(row).into_iter().collect()
+    }
+
+    /// What `q` is about, each with the step and the value that it is counted under.
+    fn counted<'v>(&'v self, q: &UsageQuery) -> impl Iterator<Item = (Option<u64>, &'v str, &'v Counters)> + use<'v> {
+        let values: Vec<Option<&str>> = (0..self.series.len()).map(|n| self.value_of(n, q)).collect();
+        let step = if q.by == By::Day { Some(Step::Day) } else { q.step };
+        let grain = self.grain(q, step);
+        range(&self.cells[grain as usize], grain, q.from, q.to).filter_map(move |((bucket, series), counters)| {
+            let value = values[*series as usize]?;
+            let start = u64::from(*bucket) * grain.ms();
+            let time = step.map(|step| if step == Step::Month { calendar::month_start(start) } else { start });
+            Some((time, value, counters))
+        })
     }
 
     /// The all-time figures of every key, by id.
@@ -283,6 +313,12 @@ impl View {
         let kept = |grain: &Grain| *grain >= finest && from >= u64::from(self.kept_from(*grain)) * grain.ms();
         Grain::ALL.into_iter().find(kept).unwrap_or(Grain::Day)
     }
+}
+
+/// Whether one key's use over all time is asked for, and nothing else.
+fn is_all_of_a_key(q: &UsageQuery) -> bool {
+    let UsageQuery { by, from, to, step, key_id, user } = q;
+    *by == By::Key && key_id.is_some() && user.is_none() && (from, to, step) == (&None, &None, &None)
 }
 
 fn range(

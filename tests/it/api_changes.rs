@@ -119,6 +119,28 @@ async fn batches_orders_and_prices_are_recorded_as_what_they_change() {
 }
 
 #[tokio::test]
+async fn the_rates_of_more_than_a_hundred_users_are_one_change() {
+    let gateway = gateway().start().await;
+    let names: Vec<String> = (0..101).map(|n| format!("u{n:03}")).collect();
+    for name in &names {
+        let rate = if name == "u050" { "3" } else { "1" };
+        gateway.api("users").post(&json!({ "name": name, "price_rate": rate })).await.expect(201);
+    }
+    let set = async |users: &[String], rate: &str| {
+        gateway.api("users/price-rate").post(&json!({ "users": users, "price_rate": rate })).await.expect(200);
+        rows(&gateway, "?limit=1000").await
+    };
+    let changes = set(&names, "2").await;
+    assert_eq!((changes.len(), told(&changes)[0]), (102, ("token", "update", "user", None)));
+    assert_eq!(
+        changes[0]["before"],
+        json!({ "price_rates": [{ "price_rate": "1", "users": 100 }, { "price_rate": "3", "users": 1 }] })
+    );
+    assert_eq!(changes[0]["after"], json!({ "price_rate": "2", "users": 101, "first_names": names[..100] }));
+    assert_eq!(set(&names[1..], "1.5").await.len(), 202, "a hundred are recorded one by one");
+}
+
+#[tokio::test]
 async fn no_secret_is_ever_in_it() {
     let gateway = gateway().start().await;
     gateway.api("channels").post(&channel("c")).await.expect(201);

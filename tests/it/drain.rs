@@ -53,6 +53,19 @@ async fn a_drained_channel_gets_no_request_through_restarts_until_it_is_put_back
 }
 
 #[tokio::test]
+async fn what_is_drained_already_is_no_change() {
+    let upstream = ok().await;
+    let gateway = gateway().channel(openai(upstream.address())).start().await;
+    for (is_drained, state) in [(false, "healthy"), (true, "draining"), (true, "draining"), (false, "healthy")] {
+        assert_eq!(drain(&gateway, "openai", is_drained).await["state"], state);
+    }
+    let changes = gateway.api("changes").rows().await;
+    let drained: Vec<[&Value; 2]> =
+        changes.iter().map(|row| [&row["before"]["draining"], &row["after"]["draining"]]).collect();
+    assert_eq!(drained, [[&json!(true), &json!(false)], [&json!(false), &json!(true)]]);
+}
+
+#[tokio::test]
 async fn a_stream_that_is_open_ends_and_is_seen_while_it_does() {
     let gate = Gate::new();
     let stream = chunked(200, &[("content-type", "text/event-stream")])

@@ -56,4 +56,5 @@ mod strict;
 mod tail;
 mod tls;
 mod upgrade;
+mod usage_rows;
 mod user_api;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -95,6 +96,27 @@ async fn another_password_another_role_and_a_removal_end_the_sessions_of_a_user(
     assert_eq!(again.status(&gateway).await, 401, "somebody else of that name");
     gateway.api("users/alice").patch(&json!({ "password": null })).await.expect(200);
     assert_eq!(gateway.login(&json!({ "username": "alice", "password": "another horse" })).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_password_that_an_administrator_sets_meanwhile_is_not_overridden_by_who_has_the_one_before() {
+    let gateway = with_alice().await;
+    let thief = gateway.browser("alice", PASSWORD).await;
+    // Changes are made one at a time, and each of these takes a hash: the thief's own waits for all of them.
+    let others = (0..4).map(async |n| {
+        let body = json!({ "name": format!("other-{n}"), "password": PASSWORD });
+        gateway.api("users").post(&body).await.expect(201);
+    });
+    let reset = async { gateway.api("users/alice").patch(&json!({ "password": "another horse" })).await.expect(200) };
+    let stolen = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let passwords = json!({ "old": PASSWORD, "new": "the thief's horse" });
+        thief.change(&gateway, "POST", "/admin/api/password", &passwords).await
+    };
+    let (_, _, (status, said)) = futures::join!(futures::future::join_all(others), reset, stolen);
+    assert_eq!((status, &said["error"]["code"]), (403, &json!("wrong_password")));
+    assert_eq!(thief.status(&gateway).await, 401);
+    gateway.browser("alice", "another horse").await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -92,6 +92,13 @@ pub(crate) fn unavailable(message: &str) -> Response {
 /// 500: the log knows more.
 pub(crate) fn failed() -> Response {
     error(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed to answer; see its log")
+}
+
+/// 429: there is another try in so many seconds.
+pub(crate) fn throttled(retry_s: u64, message: &str) -> Response {
+    let mut response = coded(StatusCode::TOO_MANY_REQUESTS, "throttled", message);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_s));
+    response
 }
 
 /// 401 that says how to do it right.

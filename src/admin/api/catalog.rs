@@ -114,7 +114,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .refuses(&CHANGE)
             .asks(),
         Endpoint::admin(Method::POST, "/admin/api/users/price-rate", "setPriceRates", set_rates)
-            .about("Sets the price rate of several users, or of all that were made here, or of none.")
+            .about("Sets the price rate of several users, or of all that were made here, or of none; those of more than a hundred are one change of the record.")
             .reads(rates)
             .gives(200, "Those whose rate was set.", exactly(json!({ "rows": list(of("User")) })))
             .refuses(&[problem::INVALID, problem::DECLARED])
@@ -322,15 +322,17 @@ impl Desk {
         Self { expected, ..self }
     }
 
-    async fn run(self, command: Command, said: impl FnOnce(Value) -> Response) -> Response {
+    /// What is said is put into words where the command is carried out: a list may be of tens of thousands, and the
+    /// thread that serves everybody waits for nothing.
+    async fn run(self, command: Command, said: impl FnOnce(Value) -> Response + Send + 'static) -> Response {
         let Self { shared, who, expected } = self;
         let is_change = command.is_change();
-        let run = move |state: &dyn AdminState| state.catalog(command, &who, expected.as_ref());
-        match if is_change { shared.change(run).await } else { shared.query(run).await } {
-            Ok(Ok(value)) => said(value),
-            Ok(Err(refused)) => self::refused(&refused),
-            Err(Failed) => answer::failed(),
-        }
+        let run = move |state: &dyn AdminState| match state.catalog(command, &who, expected.as_ref()) {
+            Ok(value) => said(value),
+            Err(refused) => self::refused(&refused),
+        };
+        let answered = if is_change { shared.change(run).await } else { shared.query(run).await };
+        answered.unwrap_or_else(|Failed| answer::failed())
     }
 }
 

@@ -42,14 +42,14 @@ async fn list(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Resp
         Ok(query) => query,
         Err(answer) => return *answer,
     };
-    match shared.query(move |state| state.changes(&query)).await {
-        Ok(Ok(page)) => pages::answer(&page.rows, page.next),
-        Ok(Err(e)) => {
+    let asked = shared.query(move |state| match state.changes(&query) {
+        Ok(page) => pages::answer(&page.rows, page.next),
+        Err(e) => {
             log::error!("the record of changes cannot be read: {e}");
             answer::unavailable("the record of changes cannot be read; see the log")
         }
-        Err(Failed) => answer::failed(),
-    }
+    });
+    asked.await.unwrap_or_else(|Failed| answer::failed())
 }
 
 fn parse(parameters: &[(String, String)]) -> Result<Query, Mistake> {

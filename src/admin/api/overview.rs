@@ -10,12 +10,10 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use http::Method;
-use serde_json::Value;
 
 use super::document::schemas::of;
 use super::table::Endpoint;
 use super::{answer, problem};
-use crate::admin::console::Console;
 use crate::admin::server::{Failed, Shared};
 
 /// The rows of the table.
@@ -39,11 +37,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 async fn overview(State(shared): State<Arc<Shared>>) -> Response {
     // Not behind the queries, which may be long: whoever looks after the gateway looks here first.
-    said(shared.scrape(Console::overview).await)
+    said(shared.scrape(|state| answer::ok(&state.overview())).await)
 }
 
 async fn config(State(shared): State<Arc<Shared>>) -> Response {
-    said(shared.query(Console::config).await)
+    said(shared.query(|state| answer::ok(&state.config())).await)
 }
 
 async fn check(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
@@ -51,12 +49,9 @@ async fn check(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejec
     if let Err(rejection) = body {
         return answer::error(rejection.status(), "the body could not be read, or is larger than 64 KiB");
     }
-    said(shared.query(Console::check_config).await)
+    said(shared.query(|state| answer::ok(&state.check_config())).await)
 }
 
-fn said(shown: Result<Value, Failed>) -> Response {
-    match shown {
-        Ok(shown) => answer::ok(&shown),
-        Err(Failed) => answer::failed(),
-    }
+fn said(shown: Result<Response, Failed>) -> Response {
+    shown.unwrap_or_else(|Failed| answer::failed())
 }

@@ -41,7 +41,7 @@ pub(super) const CHANGED: Problem = problem(412, "changed", "it is no longer as 
 pub(super) const TOO_LARGE: Problem = problem(413, "too_large", "the body is larger than is taken");
 pub(super) const REFUSED: Problem = problem(422, "invalid", "the configuration has mistakes; all are listed");
 pub(super) const THROTTLED: Problem =
-    problem(429, "throttled", "too many tries; `Retry-After` says when there is another");
+    problem(429, "throttled", "too many tries or questions; `Retry-After` says when there is another");
 pub(super) const FAILED: Problem = problem(500, "failed", "the gateway failed to answer; its log says why");
 pub(super) const NOT_KEPT: Problem =
     problem(500, "not_kept", "the disk did not take it; the message says what holds now");

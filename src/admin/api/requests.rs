@@ -64,11 +64,11 @@ async fn list(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Resp
         Ok(query) => query,
         Err(answer) => return *answer,
     };
-    match shared.query(move |state| state.requests(&query)).await {
-        Ok(Ok(page)) => pages::answer(&page.rows, page.next),
-        Ok(Err(error)) => refused(&error),
-        Err(Failed) => answer::failed(),
-    }
+    let asked = shared.query(move |state| match state.requests(&query) {
+        Ok(page) => pages::answer(&page.rows, page.next),
+        Err(error) => refused(&error),
+    });
+    asked.await.unwrap_or_else(|Failed| answer::failed())
 }
 
 async fn show(State(shared): State<Arc<Shared>>, id: Result<Path<String>, PathRejection>) -> Response {

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{HeaderValue, RETRY_AFTER, SET_COOKIE};
+use http::header::{HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -23,7 +23,7 @@ use super::table::Endpoint;
 use super::{answer, body};
 use crate::admin::caller::{self, COOKIE, Peer};
 use crate::admin::server::{Failed, Shared};
-use crate::catalog::{Command, Kind, Refused};
+use crate::catalog::Refused;
 use crate::config::Wrong;
 use crate::identity::{Begun, NotIn, Session, TOTAL_MS};
 
@@ -92,7 +92,7 @@ impl<S: Sync> FromRequestParts<S> for From {
 
 async fn login(State(shared): State<Arc<Shared>>, from: From, body: Body) -> Response {
     // Otherwise somebody's page could sign its visitor in under a name of its own.
-    if !from.peer.is_own_page(&from.headers) {
+    if !from.peer.is_own_page(&from.headers, shared.proxies()) {
         return caller::csrf();
     }
     let fields = match body::object(body) {
@@ -103,7 +103,7 @@ async fn login(State(shared): State<Arc<Shared>>, from: From, body: Body) -> Res
         Ok(credential) => credential,
         Err(wrong) => return answer::invalid(wrong.iter().map(|wrong| (&*wrong.field, &*wrong.message))),
     };
-    let address = from.peer.address(&from.headers);
+    let address = from.peer.address(&from.headers, shared.proxies());
     let identity = shared.state().identity();
     let entered = match &credential {
         Presented::Token(token) => identity.sign_in_by_token(|| shared.token().accepts(token.expose()), address).await,
@@ -113,7 +113,12 @@ async fn login(State(shared): State<Arc<Shared>>, from: From, body: Body) -> Res
         Ok(Begun { token, session }) => {
             log::info!("{} signed in from {address}", session.user.as_deref().unwrap_or("who has the admin token"));
             let mut response = answer::ok(&shown(&session));
-            set_cookie(&mut response, token.expose(), TOTAL_MS / 1000, from.peer.is_secure(&from.headers));
+            set_cookie(
+                &mut response,
+                token.expose(),
+                TOTAL_MS / 1000,
+                from.peer.is_secure(&from.headers, shared.proxies()),
+            );
             response
         }
         Err(why) => {
@@ -128,7 +133,7 @@ async fn logout(State(shared): State<Arc<Shared>>, SignedIn(session): SignedIn, 
     match shared.state().identity().sign_out(session.id).await {
         Ok(()) => {
             let mut response = StatusCode::NO_CONTENT.into_response();
-            set_cookie(&mut response, "", 0, from.peer.is_secure(&from.headers));
+            set_cookie(&mut response, "", 0, from.peer.is_secure(&from.headers, shared.proxies()));
             response
         }
         Err(why) => not_in(why, ""),
@@ -157,33 +162,34 @@ async fn change_password(
         Err(wrong) => return answer::invalid(wrong.iter().map(|wrong| (&*wrong.field, &*wrong.message))),
     };
     let identity = shared.state().identity();
-    if let Err(why) = identity.confirm(&user, old, from.peer.address(&from.headers)).await {
-        return match why {
-            NotIn::Wrong => answer::coded(StatusCode::FORBIDDEN, "wrong_password", "`old` is not the password"),
-            why => not_in(why, ""),
-        };
-    }
+    let seen = match identity.confirm(&user, old, from.peer.address(&from.headers, shared.proxies())).await {
+        Ok(seen) => seen,
+        Err(NotIn::Wrong) => return wrong_password("`old` is not the password"),
+        Err(why) => return not_in(why, ""),
+    };
     let moving = identity.moving(session.id);
-    let patch = Map::from_iter([("password".to_owned(), Value::from(new))]);
-    let command = Command::Change(Kind::User, user.clone(), patch);
     let who = caller::actor(&session);
-    match shared.change(move |state| state.catalog(command, &who, None)).await {
-        Ok(Ok(_)) => {}
+    match shared.change(move |state| state.change_password(&user, &new, seen, &who)).await {
+        Ok(Ok(stamp)) => match moving.arrive(stamp).await {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err(why) => not_in(why, ""),
+        },
+        Ok(Err(Refused::Changed)) => wrong_password("`old` is not the password any more; sign in anew"),
         Ok(Err(Refused::Invalid(wrong))) => {
             // It has another name here.
             let wrong = wrong.into_iter().map(|wrong| match wrong.field.as_str() {
                 "password" => Wrong::new("new", wrong.message.replace("`password`", "`new`")),
                 _ => wrong,
             });
-            return refused(&Refused::Invalid(wrong.collect()));
+            refused(&Refused::Invalid(wrong.collect()))
         }
-        Ok(Err(why)) => return refused(&why),
-        Err(Failed) => return answer::failed(),
+        Ok(Err(why)) => refused(&why),
+        Err(Failed) => answer::failed(),
     }
-    match moving.arrive(&user).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(why) => not_in(why, ""),
-    }
+}
+
+fn wrong_password(message: &str) -> Response {
+    answer::coded(StatusCode::FORBIDDEN, "wrong_password", message)
 }
 
 /// What somebody signs in with.
@@ -243,10 +249,7 @@ fn not_in(why: NotIn, wrong: &str) -> Response {
     match why {
         NotIn::Wrong => answer::unauthorized(wrong),
         NotIn::Throttled { retry_s } => {
-            let message = format!("too many tries; there is another one in {retry_s} s");
-            let mut response = answer::coded(StatusCode::TOO_MANY_REQUESTS, "throttled", &message);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_s));
-            response
+            answer::throttled(retry_s, &format!("too many tries; there is another one in {retry_s} s"))
         }
         NotIn::Upgrading => {
             let message = "an upgrade is under way: ask again when the new process serves";

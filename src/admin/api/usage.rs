@@ -16,7 +16,7 @@ use super::document::schemas::{self, count, exactly, list, moment, or_null, text
 use super::table::{Endpoint, Parameter};
 use crate::admin::AdminState;
 use crate::admin::server::{Failed, Shared};
-use crate::ledger::{By, Counters, Step, Top, UsageQuery, UsageRow};
+use crate::ledger::{By, Counters, MAX_ROWS, Step, Top, UsageQuery, UsageRow};
 
 /// The most values that can be asked for by `top`.
 const MAX_TOP: usize = 1000;
@@ -40,6 +40,15 @@ pub enum UsageError {
 impl UsageError {
     fn invalid(parameter: &str, message: impl Into<String>) -> Self {
         Self::Invalid { parameter: parameter.into(), message: message.into() }
+    }
+
+    /// The answer would have more rows than [`MAX_ROWS`].
+    pub(crate) fn too_many(query: &UsageQuery) -> Self {
+        let parameter = if query.step.is_some() { "step" } else { "top" };
+        let message = format!(
+            "there are more than {MAX_ROWS} rows; give a later `from`, a coarser `step`, or `top` for the dearest"
+        );
+        Self::invalid(parameter, message)
     }
 }
 
@@ -87,7 +96,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     let top = "Only the values that cost most over the whole time, so many; without it all.";
     vec![
         Endpoint::admin(Method::GET, "/admin/api/usage", "usage", get)
-            .about("What was used and what it cost.")
+            .about("What was used and what it cost; refused if there are more than 100000 rows.")
             .takes(Parameter::query("by", by, word(By::ALL.map(By::name))).required())
             .takes(Parameter::query("from", "The first moment.", moment()))
             .takes(Parameter::query("to", "The moment after the last.", moment()))
@@ -129,27 +138,36 @@ async fn get(
         Ok(asked) => asked,
         Err(error) => return refused(&error),
     };
-    // Ten thousand rows are not rendered on the thread that serves everybody.
-    let ask = move |state: &dyn AdminState| state.usage(&query).map(|rows| said(rows, query.by, top));
-    match shared.query(ask).await {
-        Ok(Ok(said)) => answer::ok(&said),
-        Ok(Err(error)) => refused(&error),
-        Err(Failed) => answer::failed(),
-    }
+    // Rows by the ten thousand are not made into text on the thread that serves everybody.
+    let ask = move |state: &dyn AdminState| match state.usage(&query, top) {
+        Ok(top) => answer::with(StatusCode::OK, "application/json", said(&top, query.by)),
+        Err(error) => refused(&error),
+    };
+    shared.query(ask).await.unwrap_or_else(|Failed| answer::failed())
 }
 
-fn said(rows: Vec<UsageRow>, by: By, top: Option<usize>) -> Value {
-    let Top { rows, rest, values } = Top::of(rows, top.unwrap_or(usize::MAX));
-    let rows: Vec<Value> = rows.iter().map(|row| row.to_json(by)).collect();
-    let rest: Vec<Value> = rest
-        .iter()
-        .map(|row| {
-            let mut row = row.to_json(by);
-            row[by.name()] = Value::Null;
-            row
-        })
-        .collect();
-    json!({ "rows": rows, "rest": rest, "values": values })
+/// The answer's text, row after row: as values all of them at once would take thirty times the room.
+fn said(top: &Top, by: By) -> String {
+    let Top { rows, rest, values } = top;
+    let mut text = String::from("{\"rest\":[");
+    write(&mut text, rest, |row| {
+        let mut row = row.to_json(by);
+        row[by.name()] = Value::Null;
+        row
+    });
+    text.push_str("],\"rows\":[");
+    write(&mut text, rows, |row| row.to_json(by));
+    text.push_str(&format!("],\"values\":{values}}}"));
+    text
+}
+
+fn write(text: &mut String, rows: &[UsageRow], shown: impl Fn(&UsageRow) -> Value) {
+    for (at, row) in rows.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(&shown(row).to_string());
+    }
 }
 
 fn most(value: &str) -> Result<usize, UsageError> {

@@ -102,6 +102,16 @@ async fn a_wrong_query_is_answered_with_its_parameter() {
         ("?by=key&from=now", "from", "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970"),
         ("?by=key&%3Cb%3E=1", "<b>", "unknown parameter; there are by, from, to, step and top"),
         ("?by=day", "step", "rows are days already"),
+        (
+            "?by=channel&step=hour",
+            "step",
+            "there are more than 100000 rows; give a later `from`, a coarser `step`, or `top` for the dearest",
+        ),
+        (
+            "?by=channel",
+            "top",
+            "there are more than 100000 rows; give a later `from`, a coarser `step`, or `top` for the dearest",
+        ),
     ] {
         let (status, body) = bench.get(&format!("/admin/api/usage{query}"), Some(TOKEN)).await;
         let message = format!("{parameter}: {message}");

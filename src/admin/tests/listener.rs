@@ -65,6 +65,7 @@ fn a_port_in_use_is_an_error_of_the_start() {
         token: AdminToken::of(&Secret::new(TOKEN)).unwrap(),
         metrics_token: None,
         socket: None,
+        trusted_proxies: crate::config::loopback(),
     };
     let error = Admin::start(options, Arc::new(Gateway::new())).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
@@ -79,6 +80,7 @@ fn a_socket_in_use_is_an_error_of_the_start() {
         token: AdminToken::of(&Secret::new(TOKEN)).unwrap(),
         metrics_token: None,
         socket: Some(bench.home.path().join(SOCKET)),
+        trusted_proxies: crate::config::loopback(),
     };
     let error = Admin::start(options, Arc::new(Gateway::new())).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
@@ -91,6 +93,7 @@ fn an_empty_metrics_token_is_an_error_of_the_start() {
         token: AdminToken::of(&Secret::new(TOKEN)).unwrap(),
         metrics_token: Some(Secret::new("")),
         socket: None,
+        trusted_proxies: crate::config::loopback(),
     };
     let error = Admin::start(options, Arc::new(Gateway::new())).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

@@ -88,3 +88,42 @@ async fn a_wrong_parameter_is_named_and_nobody_can_ask_for_another() {
     }
     assert!(bench.gateway.commands.lock().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn whoever_asks_for_their_own_takes_no_place_of_administrators() {
+    let bench = Bench::new();
+    bench.gateway.held.store(true, Ordering::SeqCst);
+    let url = |path: &str| format!("http://{}{path}", bench.handle.address());
+    let own: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(bench.http.get(url("/api/usage/stats?by=key")).header("x-api-key", "sk-alice").send()))
+        .collect();
+    bench.until_running(1).await;
+    let others: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(bench.http.get(url("/admin/api/usage?by=key")).bearer_auth(TOKEN).send()))
+        .collect();
+    bench.until_running(3).await;
+    bench.gateway.held.store(false, Ordering::SeqCst);
+    for asked in own.into_iter().chain(others) {
+        assert_eq!(asked.await.unwrap().unwrap().status().as_u16(), 200);
+    }
+    assert_eq!(bench.gateway.most_running.load(Ordering::SeqCst), 3, "of their own one at a time");
+}
+
+#[tokio::test]
+async fn who_has_their_own_summed_too_often_is_told_when_to_ask_again() {
+    let bench = Bench::new();
+    let url = format!("http://{}/api/usage/stats?by=key", bench.handle.address());
+    let mut response = None;
+    for _ in 0..200 {
+        let asked = bench.http.get(&url).header("x-api-key", "sk-alice").send().await.unwrap();
+        if asked.status().as_u16() != 200 {
+            response = Some(asked);
+            break;
+        }
+    }
+    let response = response.expect("it comes to an end");
+    assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (429, Some("1")));
+    let said: Value = response.json().await.unwrap();
+    assert_eq!(said, json!({ "error": { "code": "throttled", "message": "too many questions; ask again in 1 s" } }));
+    assert_eq!(get(&bench, "usage/records", &[("x-api-key", "sk-alice")]).await.0, 200, "that sums nothing");
+}

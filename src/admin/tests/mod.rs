@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::*;
 use crate::identity::Hashing;
-use crate::ledger::{By, Counters};
+use crate::ledger::{By, Counters, UsageRow};
 use crate::metrics::Metrics;
 
 const TOKEN: &str = "weir-admin-test";
@@ -112,7 +112,7 @@ impl AdminState for Gateway {
         self.metrics.encode()
     }
 
-    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, UsageError> {
+    fn usage(&self, query: &UsageQuery, top: Option<usize>) -> Result<Top, UsageError> {
         *self.asked.lock().unwrap() = Some(query.clone());
         self.begin();
         let row = |(value, requests): (&str, u64)| UsageRow {
@@ -121,11 +121,17 @@ impl AdminState for Gateway {
             counters: Counters { requests, ..Counters::default() },
         };
         match query.by {
-            By::Key => Ok(["alice-laptop", "bob", "carol"].into_iter().zip([3, 2, 1]).map(row).collect()),
+            By::Key => {
+                let rows: Vec<UsageRow> =
+                    ["alice-laptop", "bob", "carol"].into_iter().zip([3, 2, 1]).map(row).collect();
+                let counted = || rows.iter().map(|row| (row.time, row.value.as_str(), &row.counters));
+                Ok(Top::of(counted, top.unwrap_or(usize::MAX), usize::MAX).expect("no cap"))
+            }
             By::User => Err(UsageError::Unavailable("the store is being rebuilt".into())),
             By::Model => panic!("a mistake in the state"),
             By::Day => Err(UsageError::Invalid { parameter: "step".into(), message: "rows are days already".into() }),
-            By::Channel | By::Route => Ok(Vec::new()),
+            By::Channel => Err(UsageError::too_many(query)),
+            By::Route => Ok(Top::default()),
         }
     }
 
@@ -150,6 +156,11 @@ impl AdminState for Gateway {
         self.askers.lock().unwrap().push((who.clone(), expected.cloned()));
         self.commands.lock().unwrap().push(command);
         self.answers.lock().unwrap().pop().unwrap_or(Ok(Value::Null))
+    }
+
+    fn change_password(&self, _: &str, _: &str, seen: Stamp, _: &Actor) -> Result<Stamp, Refused> {
+        self.begin();
+        Ok(seen)
     }
 
     fn changes(&self, query: &changes::Query) -> io::Result<changes::Page> {
@@ -206,6 +217,7 @@ impl Bench {
             token: AdminToken::of(&Secret::new(TOKEN)).unwrap(),
             metrics_token: metrics_token.map(Secret::new),
             socket: Some(home.path().join(SOCKET)),
+            trusted_proxies: crate::config::loopback(),
         };
         let gateway = Arc::new(gateway);
         let state: Arc<dyn AdminState> = gateway.clone();

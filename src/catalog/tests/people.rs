@@ -160,9 +160,20 @@ fn limits_of_a_key_are_not_had_twice_and_what_bound_it_is_not_forgotten() {
     assert!(make(&mut catalog, &file, json!({ "name": "more" }), 10).unwrap().limits.is_none());
     remove(&mut catalog, &file, 1).unwrap();
     remove(&mut catalog, &file, 2).unwrap();
-    remove(&mut catalog, &file, 10).unwrap();
-    let made = make(&mut catalog, &file, json!({ "name": "again" }), 11).unwrap();
-    assert_eq!((made.models.len(), made.expires), (0, None), "nothing was ever bound");
+    assert_eq!(refused(remove(&mut catalog, &file, 10)), "not_granted", "nobody takes the last one from themselves");
+}
+
+#[test]
+fn who_has_no_key_any_more_makes_none_for_themselves() {
+    let home = tempfile::tempdir().unwrap();
+    let file = file("users: [{ name: alice }]\n");
+    let bound = json!({ "name": "bound", "user": "alice", "models": ["gpt-*"] });
+    let mut catalog = with_keys(home.path(), &file, &[bound]);
+    change(&mut catalog, &file, |draft| draft.remove_key(&new_key(1).id)).unwrap();
+    assert_eq!(refused(make(&mut catalog, &file, json!({ "name": "all" }), 10)), "not_granted");
+    let named = json!({ "name": "all", "like": new_key(1).id });
+    assert_eq!(refused(make(&mut catalog, &file, named, 10)), "`like` names none of your keys");
+    assert!(catalog.shelves().keys.is_empty());
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn what_is_left_out_has_the_documented_default() {
             token: None,
             metrics_token: None,
             allow_private_upstreams: false,
+            trusted_proxies: vec!["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
         }
     );
     assert_eq!(config.data_dir.to_str(), Some("data"));
@@ -130,7 +131,7 @@ server:
   write_timeout: 20s
   min_drain_rate: 0
   upstream_ca: /etc/cert.pem
-admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape, allow_private_upstreams: true }}
+admin: {{ address: 127.0.0.1:9000, token_file: secret, metrics_token: scrape, allow_private_upstreams: true, trusted_proxies: [10.0.0.0/8, 192.0.2.1] }}
 data_dir: /var/lib/weir
 headers:
   strip_request: []
@@ -206,6 +207,7 @@ ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 
             token: Some(Secret::new("canary-secret")),
             metrics_token: Some(Secret::new("scrape")),
             allow_private_upstreams: true,
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1".parse().unwrap()],
         }
     );
     assert_eq!(config.data_dir.to_str(), Some("/var/lib/weir"), "it is not under the file's folder");
@@ -304,6 +306,11 @@ ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 
             keep_hours: Duration::from_secs(604_800),
         }
     );
+}
+
+#[test]
+fn no_proxy_at_all_may_be_trusted() {
+    assert_eq!(good(&format!("{CHANNEL}admin: {{ trusted_proxies: [] }}\n")).admin.trusted_proxies, []);
 }
 
 #[test]

@@ -102,9 +102,31 @@ fn nobody_has_more_keys_than_their_user_may_have() {
 }
 
 #[test]
+fn names_that_stand_for_something_else_are_refused_as_over_the_api() {
+    for actor in ["token", "socket", "signal"] {
+        let message = "the record of changes calls somebody else so";
+        let text = format!("{CHANNEL}users: [{{ name: {actor} }}]\n");
+        assert_eq!(wrong(&text), [format!("7:17: `name` must not be `{actor}`: {message}")]);
+    }
+    appended(&[(
+        "users: [{ name: price-rate }]",
+        &["7:17: `name` must not be `price-rate`, which is a path of the API"],
+    )]);
+    let text = CHANNEL.replace("name: miniai", "name: order");
+    assert_eq!(wrong(&text), ["2:11: `name` must not be `order`, which is a path of the API"]);
+    assert_eq!(good(&format!("{CHANNEL}users: [{{ name: order }}]\n")).users[0].name, "order");
+}
+
+#[test]
 fn values_of_the_wrong_kind_are_refused() {
     appended(&[
         ("server: 1", &["7:9: `server` must be a mapping, not a single value"]),
+        (
+            "admin: { trusted_proxies: [10.0.0.1/8] }",
+            &[
+                "7:28: `trusted_proxies[0]` must be an IP address or a network such as 10.0.0.0/8, with no bit set behind the first ones, not `10.0.0.1/8`",
+            ],
+        ),
         ("server: { threads: [1] }", &["7:20: `threads` must be a single value, not a list"]),
         ("server: { threads: many }", &["7:20: `threads` must be a whole number from 0, not `many`"]),
         ("server: { threads: 1025 }", &["7:20: `threads` must be at most 1024, not `1025`"]),

@@ -43,6 +43,21 @@ fn rows_come_by_time_then_by_value() {
 }
 
 #[test]
+fn the_dearest_are_those_of_the_whole_time_and_days_are_told_by_their_dates() {
+    let view = view(&[of_model(DAY, "b"), of_model(DAY + 1, "a"), of_model(5, "c"), of_model(DAY + 2, "a")]);
+    let q = UsageQuery { by: By::Model, step: Some(Step::Day), ..UsageQuery::default() };
+    let top = view.top(&q, Some(1)).unwrap();
+    assert_eq!((requests(&top.rows), top.values), (vec![("a", Some(DAY), 2)], 3));
+    assert_eq!(requests(&top.rest), [("", Some(0), 1), ("", Some(DAY), 1)]);
+    assert_eq!(view.top(&q, None).unwrap().rows, view.usage(&q));
+    let top = view.top(&UsageQuery { by: By::Day, ..q }, Some(1)).unwrap();
+    assert_eq!(
+        (requests(&top.rows), requests(&top.rest)),
+        (vec![("1970-01-02", Some(DAY), 3)], vec![("", Some(0), 1)])
+    );
+}
+
+#[test]
 fn months_are_made_of_days() {
     let view = view(&[of_model(30 * DAY, "m"), of_model(31 * DAY, "m"), of_model(58 * DAY, "m")]);
     let q = UsageQuery { by: By::Model, step: Some(Step::Month), ..UsageQuery::default() };
@@ -142,4 +157,18 @@ fn a_row_has_the_shape_of_the_interface() {
     });
     assert_eq!(row.to_json(By::User), expected);
     assert_eq!(UsageRow { time: None, ..row }.to_json(By::Day)["time"], Value::Null);
+}
+
+#[test]
+fn all_of_a_key_is_what_its_days_come_to() {
+    let mut other = settlement(3, 10);
+    (other.key_id, other.key_name) = ("k2".into(), "bob".into());
+    let view = view(&[of_model(5, "a"), of_model(40 * DAY, "b"), other]);
+    let all = UsageQuery { key_id: Some("k1".into()), ..UsageQuery::default() };
+    let days = UsageQuery { from: Some(0), ..all.clone() };
+    assert_eq!(requests(&view.usage(&all)), [("alice-laptop", None, 2)]);
+    assert_eq!(view.usage(&all), view.usage(&days));
+    assert_eq!(view.top(&all, Some(1)), view.top(&days, Some(1)));
+    let unknown = UsageQuery { key_id: Some("k3".into()), ..all };
+    assert_eq!(view.usage(&unknown), []);
 }

@@ -40,7 +40,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives(200, "All of them.", rows(of("OwnKey")))
             .asks(),
         Endpoint::own(Method::POST, "/api/keys", "createOwnKey", make)
-            .about("Makes a key of one's own, with what an administrator has granted one before.")
+            .about("Makes a key of one's own, like one that one has: an administrator makes the first.")
             .reads(of("OwnKeyNew"))
             .gives(201, "It is in force and on the disk; its secret is shown this once.", of("OwnKeyMade"))
             .refuses(&refusals)
@@ -57,7 +57,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .refuses(&CHANGE)
             .asks(),
         Endpoint::own(Method::DELETE, "/api/keys/{id}", "deleteOwnKey", remove)
-            .about("Removes a key of one's own.")
+            .about("Removes a key of one's own, but for the last.")
             .takes(id())
             .gives_as(204, "It is gone.", None)
             .refuses(&[problem::CSRF, problem::NOT_FOUND, problem::DECLARED, problem::NOT_GRANTED])
@@ -132,12 +132,17 @@ fn by_session() -> Response {
     answer::error(StatusCode::FORBIDDEN, "a key cannot change keys; sign in")
 }
 
-async fn run(shared: &Shared, owner: Owner, own: Own, said: impl FnOnce(Value) -> Response) -> Response {
+async fn run(
+    shared: &Shared,
+    owner: Owner,
+    own: Own,
+    said: impl FnOnce(Value) -> Response + Send + 'static,
+) -> Response {
     let is_change = own.is_change();
-    let run = move |state: &dyn AdminState| ask(state, &owner, own);
-    match if is_change { shared.change(run).await } else { shared.query(run).await } {
-        Ok(Ok(value)) => said(value),
-        Ok(Err(why)) => refused(&why),
-        Err(Failed) => answer::failed(),
-    }
+    let run = move |state: &dyn AdminState| match ask(state, &owner, own) {
+        Ok(value) => said(value),
+        Err(why) => refused(&why),
+    };
+    let answered = if is_change { shared.change(run).await } else { shared.query_own(run).await };
+    answered.unwrap_or_else(|Failed| answer::failed())
 }

@@ -46,15 +46,14 @@ async fn list(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
         Ok(query) => query,
         Err(mistake) => return mistake.answer(),
     };
-    let asked = shared.query(move |state| {
-        let Page { rows, next } = state.requests(&query)?;
-        Ok(Page { rows: rows.iter().filter_map(|row| trimmed(row)).collect(), next })
+    let asked = shared.query_own(move |state| match state.requests(&query) {
+        Ok(Page { rows, next }) => {
+            let rows: Vec<String> = rows.iter().filter_map(|row| trimmed(row)).collect();
+            pages::answer(&rows, next)
+        }
+        Err(error) => requests::refused(&error),
     });
-    match asked.await {
-        Ok(Ok(page)) => pages::answer(&page.rows, page.next),
-        Ok(Err(error)) => requests::refused(&error),
-        Err(Failed) => answer::failed(),
-    }
+    asked.await.unwrap_or_else(|Failed| answer::failed())
 }
 
 fn query(owner: &Owner, parameters: &[(String, String)]) -> Result<audit::Query, Mistake> {

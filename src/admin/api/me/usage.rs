@@ -16,6 +16,7 @@ use super::super::answer;
 use super::super::catalog::refused as refused_command;
 use super::super::document::schemas::{count, exactly, moment, of, or_null, rows as rows_of, text, time, word};
 use super::super::parameters::{self, Mistake};
+use super::super::problem;
 use super::super::table::{Endpoint, Parameter};
 use super::super::usage::{UsageError, refused};
 use super::{Asker, ask};
@@ -47,18 +48,21 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::own(Method::GET, "/api/usage/summary", "ownSummary", summary)
             .about("What was used today, this month and ever, and what of one's limits is.")
             .gives(200, "The sums.", exactly(summed))
+            .refuses(&[problem::THROTTLED])
             .asks(),
         Endpoint::own(Method::GET, "/api/usage/daily", "ownDays", daily)
             .about("What was used each day of UTC.")
             .takes(from())
             .takes(to())
             .gives(200, "A row a day.", rows_of(with("time", time())))
+            .refuses(&[problem::THROTTLED])
             .asks(),
         Endpoint::own(Method::GET, "/api/usage/monthly", "ownMonths", monthly)
             .about("What was used each month of UTC.")
             .takes(from())
             .takes(to())
             .gives(200, "A row a month.", rows_of(with("time", time())))
+            .refuses(&[problem::THROTTLED])
             .asks(),
         Endpoint::own(Method::GET, "/api/usage/stats", "ownStats", stats)
             .about("What was used, by model or by key.")
@@ -66,6 +70,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .takes(from())
             .takes(to())
             .gives(200, "A row each.", rows_of(stat))
+            .refuses(&[problem::THROTTLED])
             .asks(),
         Endpoint::own(Method::GET, "/api/usage/models", "ownModels", models)
             .about("The models that one may use, and what they cost one.")
@@ -78,30 +83,28 @@ async fn summary(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
     if let Err(mistake) = parameters::values(&asker.parameters, []) {
         return mistake.answer();
     }
-    let owner = asker.owner;
-    let asked = shared.query(move |state| {
-        let now_ms = now_ms();
-        let since = |from: Option<u64>| sum(state, &owner, from);
-        let (today, month) = (now_ms / DAY_MS * DAY_MS, calendar::month_start(now_ms));
-        let figures = (since(Some(today))?, since(Some(month))?, since(None)?);
-        let limits = ask(state, &owner, Own::Limits);
-        Ok::<_, UsageError>((owner, figures, limits))
-    });
-    match asked.await {
-        Ok(Ok((owner, (today, month, total), Ok(limits)))) => {
-            let (user, key) = match &owner {
-                Owner::User(name) => (Some(name), None),
-                Owner::Key { name, user, .. } => (user.as_ref(), Some(name)),
-            };
-            let figures = json!({
-                "user": user, "key": key, "today": today, "month": month, "total": total, "limits": limits,
-            });
-            answer::ok(&figures)
-        }
-        Ok(Ok((.., Err(why)))) => refused_command(&why),
-        Ok(Err(error)) => refused(&error),
-        Err(Failed) => answer::failed(),
+    if let Err(response) = take(&shared, &asker.owner) {
+        return response;
     }
+    let asked = shared.query_own(move |state| match summed(state, &asker.owner) {
+        Ok(summed) => answer::ok(&summed),
+        Err(response) => response,
+    });
+    asked.await.unwrap_or_else(|Failed| answer::failed())
+}
+
+#[expect(clippy::result_large_err, reason = "it is the answer, and passed on at once")]
+fn summed(state: &dyn AdminState, owner: &Owner) -> Result<Value, Response> {
+    let now_ms = now_ms();
+    let since = |from: Option<u64>| sum(state, owner, from).map_err(|error| refused(&error));
+    let (today, month) = (now_ms / DAY_MS * DAY_MS, calendar::month_start(now_ms));
+    let (today, month, total) = (since(Some(today))?, since(Some(month))?, since(None)?);
+    let limits = ask(state, owner, Own::Limits).map_err(|why| refused_command(&why))?;
+    let (user, key) = match owner {
+        Owner::User(name) => (Some(name), None),
+        Owner::Key { name, user, .. } => (user.as_ref(), Some(name)),
+    };
+    Ok(json!({ "user": user, "key": key, "today": today, "month": month, "total": total, "limits": limits }))
 }
 
 async fn daily(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
@@ -119,7 +122,7 @@ async fn over_time(shared: &Shared, asker: Asker, step: Step) -> Response {
         Err(mistake) => return mistake.answer(),
     };
     let query = UsageQuery { from, to, step: Some(step), ..own(&asker.owner) };
-    rows(shared, query, vec!["time"]).await
+    rows(shared, &asker.owner, query, vec!["time"]).await
 }
 
 async fn stats(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
@@ -134,7 +137,7 @@ async fn stats(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
     match read {
         Ok((by, (from, to))) => {
             let query = UsageQuery { by, from, to, ..own(&asker.owner) };
-            rows(&shared, query, vec![by.name()]).await
+            rows(&shared, &asker.owner, query, vec![by.name()]).await
         }
         Err(mistake) => mistake.answer(),
     }
@@ -144,23 +147,32 @@ async fn models(State(shared): State<Arc<Shared>>, asker: Asker) -> Response {
     if let Err(mistake) = parameters::values(&asker.parameters, []) {
         return mistake.answer();
     }
-    match shared.query(move |state| ask(state, &asker.owner, Own::Models)).await {
-        Ok(Ok(rows)) => answer::ok(&json!({ "rows": rows })),
-        Ok(Err(why)) => refused_command(&why),
-        Err(Failed) => answer::failed(),
-    }
+    let asked = shared.query_own(move |state| match ask(state, &asker.owner, Own::Models) {
+        Ok(rows) => answer::ok(&json!({ "rows": rows })),
+        Err(why) => refused_command(&why),
+    });
+    asked.await.unwrap_or_else(|Failed| answer::failed())
 }
 
-async fn rows(shared: &Shared, query: UsageQuery, shown: Vec<&'static str>) -> Response {
-    let by = query.by;
-    match shared.query(move |state| state.usage(&query)).await {
-        Ok(Ok(rows)) => {
-            let rows: Vec<Value> = rows.iter().map(|row| only(row.to_json(by), &shown)).collect();
+async fn rows(shared: &Shared, owner: &Owner, query: UsageQuery, shown: Vec<&'static str>) -> Response {
+    if let Err(response) = take(shared, owner) {
+        return response;
+    }
+    let asked = shared.query_own(move |state| match state.usage(&query, None) {
+        Ok(top) => {
+            let rows: Vec<Value> = top.rows.iter().map(|row| only(row.to_json(query.by), &shown)).collect();
             answer::ok(&json!({ "rows": rows }))
         }
-        Ok(Err(error)) => refused(&error),
-        Err(Failed) => answer::failed(),
-    }
+        Err(error) => refused(&error),
+    });
+    asked.await.unwrap_or_else(|Failed| answer::failed())
+}
+
+/// Takes one of the questions that an owner has for a while.
+#[expect(clippy::result_large_err, reason = "it is the answer, and passed on at once")]
+fn take(shared: &Shared, owner: &Owner) -> Result<(), Response> {
+    let throttled = |retry_s| answer::throttled(retry_s, &format!("too many questions; ask again in {retry_s} s"));
+    shared.paces().take(owner).map_err(throttled)
 }
 
 /// What is asked of one's own figures.
@@ -172,7 +184,7 @@ fn own(owner: &Owner) -> UsageQuery {
 }
 
 fn sum(state: &dyn AdminState, owner: &Owner, from: Option<u64>) -> Result<Value, UsageError> {
-    let row = state.usage(&UsageQuery { from, ..own(owner) })?.into_iter().next();
+    let row = state.usage(&UsageQuery { from, ..own(owner) }, None)?.rows.into_iter().next();
     Ok(row.map(|row| row.counters).unwrap_or_default().figures().into())
 }
 
