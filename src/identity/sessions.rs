@@ -81,8 +81,8 @@ impl Kept {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     all: HashMap<SessionId, Kept>,
-    /// When uses were last written down.
-    noted_ms: u64,
+    /// When uses were last written down, or this began.
+    noted_ms: Option<u64>,
 }
 
 impl Sessions {
@@ -158,9 +158,9 @@ impl Sessions {
 
     /// Whether uses are to be written down, which is said once in a while.
     pub(super) fn has_uses_to_note(&mut self, now_ms: u64) -> bool {
-        let is_time = now_ms.saturating_sub(self.noted_ms) >= NOTE_USE_EVERY_MS;
+        let is_time = now_ms.saturating_sub(*self.noted_ms.get_or_insert(now_ms)) >= NOTE_USE_EVERY_MS;
         if is_time {
-            self.noted_ms = now_ms;
+            self.noted_ms = Some(now_ms);
         }
         is_time && self.all.values().any(|kept| kept.used_ms > kept.began_ms)
     }
@@ -196,7 +196,7 @@ impl Sessions {
                 Kept { user, stamp, began_ms, used_ms, moves: false },
             ))
         });
-        Some(Self { all: all.collect::<Option<_>>()?, noted_ms: 0 })
+        Some(Self { all: all.collect::<Option<_>>()?, noted_ms: None })
     }
 }
 

@@ -145,8 +145,8 @@ async fn while_another_process_takes_over_nothing_begins_or_ends() {
     let home = tempfile::tempdir().unwrap();
     let (identity, _) = knowing(home.path(), &["alice"]).await;
     let begun = sign_in(&identity, "alice", PASSWORD).await.unwrap();
-    let before = std::fs::read(home.path().join(FILE)).unwrap();
     identity.freeze();
+    let before = std::fs::read(home.path().join(FILE)).unwrap();
     assert_eq!(sign_in(&identity, "alice", PASSWORD).await.unwrap_err(), NotIn::Upgrading);
     assert_eq!(identity.sign_out(begun.session.id).await, Err(NotIn::Upgrading));
     assert!(identity.session(begun.token.expose()).is_some(), "who is here is still known");
