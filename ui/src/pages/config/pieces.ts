@@ -1,7 +1,9 @@
 // Which lines of a long text are shown: a browser is slow with a hundred thousand of them, and nobody reads those.
 
-/** Lines that are shown at first, and more of them at each wish. */
-export const LINES = 1000;
+/** Lines that are shown at first: some screens of them. */
+export const FIRST = 300;
+/** Lines that are shown beside them at each wish. */
+export const MORE = 1000;
 /** Lines around one that is pointed at. */
 const AROUND = 5;
 
@@ -15,7 +17,7 @@ export interface Piece {
 /** The pieces of a text of `total` lines: its first ones, those around `marks` (counted from 1), and what was `opened`. */
 export function pieces(total: number, marks: Iterable<number>, opened: readonly [number, number][]): Piece[] {
   const around = Array.from(marks, (line): [number, number] => [line - 1 - AROUND, line + AROUND]);
-  const wanted = [[0, LINES] as [number, number], ...opened, ...around]
+  const wanted = [[0, FIRST] as [number, number], ...opened, ...around]
     .map(([from, to]): [number, number] => [Math.max(from, 0), Math.min(to, total)])
     .filter(([from, to]) => from < to)
     .sort(([a], [b]) => a - b);
