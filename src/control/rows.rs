@@ -177,6 +177,11 @@ impl<'s> Known<'s> {
     }
 }
 
+/// Whether an id, which is `key_` and hex digits or such digits alone, can have this byte in it.
+fn could_be_of_an_id(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || b"key_".contains(&byte)
+}
+
 impl Showable for Key {
     fn account(&self) -> (Subject, String) {
         (Subject::Key, self.id())
@@ -193,7 +198,8 @@ impl Showable for Key {
     fn mentions(&self, lowercase: &str) -> bool {
         let user = self.user.as_deref().unwrap_or_default();
         [self.name.as_str(), user].iter().any(|text| text.to_lowercase().contains(lowercase))
-            || self.id().contains(lowercase)
+            // To make the ids of ten thousand keys takes a while, and hardly anybody looks for one.
+            || lowercase.bytes().all(could_be_of_an_id) && self.id().contains(lowercase)
     }
 
     fn add(&self, known: &Known<'_>, _shadowed: bool, row: &mut Shown) {
