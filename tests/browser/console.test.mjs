@@ -97,6 +97,15 @@ test('a key is made, used with the shown snippet, and its request arrives live',
   await page.getByRole('row', { name: /made-here/ }).first().getByRole('link').click();
   await page.getByRole('heading', { name: 'What happened when' }).waitFor();
   await page.getByText('Attempt 1', { exact: false }).first().waitFor();
+
+  await page.getByRole('link', { name: 'Keys', exact: true }).click();
+  await page.getByRole('link', { name: 'made-here' }).click();
+  const byDay = page.getByRole('region', { name: 'By day' });
+  await byDay.getByRole('button', { name: 'Requests' }).click();
+  await picture(page, 'key-used');
+  await byDay.getByRole('img', { name: 'Requests, 1 in all, Last 30 days' }).waitFor();
+  await picture(page, 'key-used');
+  assert.deepEqual(await serious(page), []);
   assert.deepEqual(page.wrong, []);
   await page.context().close();
 });

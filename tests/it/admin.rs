@@ -295,3 +295,27 @@ async fn whoever_looks_at_the_gateway_stands_back_behind_its_clients() {
     assert_eq!(found, [("weir-admin".to_owned(), 10), ("weir-admin-work".to_owned(), 10)]);
     assert!(niceness(&gateway, "weir").contains(&("weir".to_owned(), 0)));
 }
+
+#[tokio::test]
+async fn usage_of_one_key_or_one_user_is_that_of_nobody_else() {
+    let upstream = ok().await;
+    let gateway = gateway().channel(openai(upstream.address())).key("alice").key("bob").start().await;
+    for (key, times) in [("alice", 2), ("bob", 1)] {
+        for _ in 0..times {
+            assert_eq!(gateway.post(CHAT).key(key).body(BODY).send().await.status, 200);
+        }
+        gateway.used("key", key, times).await;
+    }
+    let keys = gateway.api("keys").rows().await;
+    let id = |name: &str| keys.iter().find(|key| key["name"] == name).expect("a key")["id"].as_str().expect("an id");
+    for (only, requests) in [
+        (format!("key_id={}", id("alice")), json!(2)),
+        (format!("key_id={}", id("bob")), json!(1)),
+        ("user=user-of-alice".to_owned(), json!(2)),
+        (format!("user=user-of-bob&key_id={}", id("alice")), Value::Null),
+        ("user=nobody".to_owned(), Value::Null),
+    ] {
+        let rows = gateway.api(&format!("usage?by=day&{only}")).rows().await;
+        assert_eq!(rows.first().map_or(Value::Null, |row| row["requests"].clone()), requests, "{only}");
+    }
+}

@@ -59,6 +59,7 @@ impl UsageError {
 /// [`UsageError::Invalid`] for the first mistake.
 pub fn parse(parameters: &[(String, String)]) -> Result<(UsageQuery, Option<usize>), UsageError> {
     let (mut by, mut from, mut to, mut step, mut top) = (None, None, None, None, None);
+    let (mut key_id, mut user) = (None, None);
     for (name, value) in parameters {
         let slot = match name.as_str() {
             "by" => &mut by,
@@ -66,8 +67,11 @@ pub fn parse(parameters: &[(String, String)]) -> Result<(UsageQuery, Option<usiz
             "to" => &mut to,
             "step" => &mut step,
             "top" => &mut top,
+            "key_id" => &mut key_id,
+            "user" => &mut user,
             _ => {
-                return Err(UsageError::invalid(name, "unknown parameter; there are by, from, to, step and top"));
+                let known = "unknown parameter; there are by, from, to, step, top, key_id and user";
+                return Err(UsageError::invalid(name, known));
             }
         };
         if slot.replace(value.as_str()).is_some() {
@@ -86,13 +90,19 @@ pub fn parse(parameters: &[(String, String)]) -> Result<(UsageQuery, Option<usiz
         return Err(UsageError::invalid("to", "is before from"));
     }
     let top = top.map(most).transpose()?;
-    Ok((UsageQuery { by, from, to, step, ..UsageQuery::default() }, top))
+    let only = |parameter: &str, value: Option<&str>| match value {
+        Some("") => Err(UsageError::invalid(parameter, "is empty; leave it out for all")),
+        value => Ok(value.map(str::to_owned)),
+    };
+    let (key_id, user) = (only("key_id", key_id)?, only("user", user)?);
+    Ok((UsageQuery { by, from, to, step, key_id, user }, top))
 }
 
 /// The rows of the table.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let by = "What rows are made by. `key` and `user` are names, `model` is the one that the client asked for.";
     let step = "A row for each step; without it one row in all. `by=day` has the step of a day.";
+    let named = || json!({ "type": "string", "minLength": 1 });
     let top = "Only the values that cost most over the whole time, so many; without it all.";
     vec![
         Endpoint::admin(Method::GET, "/admin/api/usage", "usage", get)
@@ -102,6 +112,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .takes(Parameter::query("to", "The moment after the last.", moment()))
             .takes(Parameter::query("step", step, word(Step::ALL.map(Step::name))))
             .takes(Parameter::query("top", top, json!({ "type": "integer", "minimum": 1, "maximum": MAX_TOP })))
+            .takes(Parameter::query("key_id", "Only the key with this id.", named()))
+            .takes(Parameter::query("user", "Only the keys of this user.", named()))
             .gives(
                 200,
                 "The sums. `rest` has those of the values that `top` leaves out, and `values` says how many values there are.",
@@ -236,6 +248,13 @@ mod tests {
     }
 
     #[test]
+    fn one_key_or_one_user_can_be_asked_for() {
+        let query = parse(&[("by", "day"), ("key_id", "0a"), ("user", "alice")]);
+        let (key_id, user) = (Some("0a".to_owned()), Some("alice".to_owned()));
+        assert_eq!(query, Ok((UsageQuery { by: By::Day, key_id, user, ..UsageQuery::default() }, None)));
+    }
+
+    #[test]
     fn the_wrong_parameter_is_named() {
         let by = "must be one of key, user, model, channel, route, day";
         let step = "must be one of minute, hour, day, month";
@@ -251,7 +270,12 @@ mod tests {
             (&[("by", "key"), ("by", "user")], "by", "given more than once"),
             (&[("by", "key"), ("top", "0")], "top", "must be a whole number from 1 to 1000"),
             (&[("by", "key"), ("top", "ten")], "top", "must be a whole number from 1 to 1000"),
-            (&[("by", "key"), ("form", "1")], "form", "unknown parameter; there are by, from, to, step and top"),
+            (
+                &[("by", "key"), ("form", "1")],
+                "form",
+                "unknown parameter; there are by, from, to, step, top, key_id and user",
+            ),
+            (&[("by", "day"), ("key_id", "")], "key_id", "is empty; leave it out for all"),
         ] {
             assert_eq!(parse(parameters), Err((parameter.into(), message.into())), "{parameters:?}");
         }
