@@ -110,6 +110,7 @@ fn every_family_can_be_made() {
         families,
         [
             "auth_failures_total",
+            "budgets_tight",
             "build_info",
             "channel_inflight",
             "channel_keys_cooling",
