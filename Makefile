@@ -122,6 +122,8 @@ install: ## Install the program, its units for systemd, and a first configuratio
 	done
 	install -D -m 644 systemd/README.md "$(DESTDIR)$(PREFIX)/share/doc/weir/README.md"
 	install -D -m 644 conf/record.schema.json "$(DESTDIR)$(PREFIX)/share/doc/weir/record.schema.json"
+	install -D -m 644 conf/prometheus/rules.yml "$(DESTDIR)$(PREFIX)/share/doc/weir/prometheus-rules.yml"
+	install -D -m 644 conf/grafana/weir.json "$(DESTDIR)$(PREFIX)/share/doc/weir/grafana-dashboard.json"
 	for file in weir.yaml prices.yaml; do
 		[[ -e "$(DESTDIR)/etc/weir/$$file" ]] || install -D -m 644 "conf/$$file" "$(DESTDIR)/etc/weir/$$file"
 	done

@@ -442,6 +442,7 @@ impl AdminState for State {
         metrics.set_connections(self.shared.census.connections());
         metrics.set_requests_in_flight(self.shared.in_flight.count());
         self.shared.live.load().show_health(Instant::now());
+        metrics.set_tight_budgets(self.overview.tight_budgets());
         metrics.encode()
     }
 

@@ -36,6 +36,7 @@ part() {
 part "official Python SDKs" tests/sdk/test_openai.py tests/sdk/test_anthropic.py tests/sdk/test_google_genai.py
 part "metering before vidaimock" tests/tools/test_vidaimock.py
 part "metrics under promtool" tests/tools/test_promtool.py
+part "rules and dashboard under Prometheus" tests/tools/test_prometheus.py
 part "the admin API under schemathesis" tests/tools/test_schemathesis.py
 part "messages for NSQ under pynsq" tests/tools/test_nsq.py
 part "curl lines of the demo" tests/tools/test_demo.py

@@ -71,13 +71,13 @@ train() {
     type -P llvm-profdata-19 >/dev/null || packages llvm-19 || say 'there is no llvm-19 to be had'
 }
 
-# The providers' SDKs, schemathesis, vidaimock, promtool, curl, and what looks at the unit for systemd.
+# The providers' SDKs, schemathesis, vidaimock, prometheus, curl, and what looks at the unit for systemd.
 external() {
     packages curl ca-certificates systemd strace util-linux
     python
     # It need not be fast, and an optimised build takes twice as long.
     crate vidaimock "$VIDAIMOCK" vidaimock --debug
-    promtool
+    prometheus
 }
 
 python() {
@@ -149,17 +149,19 @@ without_services() {
 }
 
 # Unpacked and not installed: Debian's package would start a server.
-promtool() {
-    type -P promtool >/dev/null || [[ -x $TOOLS/prometheus/usr/bin/promtool ]] && return
-    say 'unpacking promtool'
+prometheus() {
+    local folder=$TOOLS/prometheus
+    type -P promtool >/dev/null && type -P prometheus >/dev/null && return
+    [[ -x $folder/usr/bin/promtool && -x $folder/usr/bin/prometheus ]] && return
+    say 'unpacking prometheus and promtool'
     update_once
-    local folder
-    folder=$(mktemp -d)
-    (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download prometheus >/dev/null)
-    rm -rf "$TOOLS/prometheus"
-    mkdir -p "$TOOLS/prometheus"
-    dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$TOOLS/prometheus" ./usr/bin/promtool
-    rm -r "$folder"
+    local fetched
+    fetched=$(mktemp -d)
+    (cd "$fetched" && apt-get -qq -o APT::Sandbox::User=root download prometheus >/dev/null)
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    dpkg-deb --fsys-tarfile "$fetched"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool ./usr/bin/prometheus
+    rm -r "$fetched"
 }
 
 deny() {

@@ -116,6 +116,11 @@ impl<M: Series> Family<M> {
 }
 
 impl<M: Series> Family<M> {
+    /// Forgets the series whose label values, those of the open labels first, are not to stay.
+    pub(super) fn retain(&self, stays: impl Fn(&[Box<str>]) -> bool) {
+        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|values, _| stays(values));
+    }
+
     /// Every series that there is.
     pub(super) fn children(&self) -> Vec<M> {
         self.0.children.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

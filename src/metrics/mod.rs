@@ -19,10 +19,12 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-use self::family::{Declaration, Family, MAX_SERIES, Series};
+use self::family::{Declaration, Family, MAX_SERIES, OTHER, Series};
 pub use self::handles::{ChannelHandles, Handles, Observation, RouteHandles};
 pub use self::sums::Buckets;
 
@@ -195,7 +197,13 @@ impl Metrics {
 
     /// The series of a snapshot: its routes and its channels, each channel with the models it names (literal
     /// models and `model_map` keys, not globs). Positions in these lists are what [`Observation`] refers to.
+    ///
+    /// A channel that is in no list any more is neither up nor down from now on.
     pub fn resolve(&self, routes: &[&str], channels: &[(&str, &[&str])]) -> Handles {
+        let names: HashSet<&str> = channels.iter().map(|(name, _)| *name).collect();
+        for gauges in [&self.families.up, &self.families.keys_cooling] {
+            gauges.retain(|values| names.contains(&*values[0]) || &*values[0] == OTHER);
+        }
         Handles::new(&self.families, routes, channels)
     }
 

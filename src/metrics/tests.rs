@@ -110,6 +110,7 @@ fn every_family_can_be_made() {
         families,
         [
             "auth_failures_total",
+            "budgets_tight",
             "build_info",
             "channel_inflight",
             "channel_keys_cooling",
@@ -304,6 +305,28 @@ fn health_is_shown_and_each_cooldown_counted() {
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}");
     }
+}
+
+#[test]
+fn a_channel_that_is_removed_is_neither_up_nor_down() {
+    let metrics = Metrics::new();
+    let before = metrics.resolve(&[], &[("a", &[]), ("b", &[])]);
+    before.channel(0).show_health(false, 1);
+    before.channel(1).show_health(false, 3);
+    let serving = before.channel(0).enter();
+    let after = metrics.resolve(&[], &[("b", &[])]);
+    for (series, expected) in [
+        (r#"weir_channel_up{channel="a"}"#, None),
+        (r#"weir_channel_keys_cooling{channel="a"}"#, None),
+        (r#"weir_channel_inflight{channel="a"}"#, Some(1.0)),
+        (r#"weir_channel_up{channel="b"}"#, Some(0.0)),
+        (r#"weir_channel_keys_cooling{channel="b"}"#, Some(3.0)),
+    ] {
+        assert_eq!(value(&metrics, series), expected, "{series}");
+    }
+    after.channel(0).show_health(true, 0);
+    drop(serving);
+    assert_eq!(value(&metrics, r#"weir_channel_up{channel="b"}"#), Some(1.0));
 }
 
 #[test]

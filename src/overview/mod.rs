@@ -19,7 +19,7 @@ use weir_filters::calendar;
 
 use crate::control::{Reloaded, now_ms};
 use crate::ledger::{Counters, Course};
-use crate::proxy::Shared;
+use crate::proxy::{Shared, Snapshot};
 
 use paced::Paced;
 use pulse::Pulse;
@@ -63,7 +63,7 @@ impl Overview {
         }
         all.extend(self.troubles.get(now, || self.troubles(now).into()).iter().cloned());
         all.extend(self.channels.get(now, || facts::of_channels(&live, now).into()).iter().cloned());
-        all.extend(self.budgets.get(now, || facts::of_budgets(&self.shared, &live).into()).iter().cloned());
+        all.extend(self.budgets(now, &live).iter().cloned());
         let (all, omitted) = attention::sorted(all);
         let all: Vec<Value> = all.into_iter().map(told).collect();
 
@@ -92,6 +92,22 @@ impl Overview {
             page.extend(course.clone());
         }
         page
+    }
+
+    /// How many keys, users or channels (`subject`) have a budget that is `near` its end or `spent`. It is found as seldom
+    /// as for the page: a scrape makes it no dearer.
+    pub(crate) fn tight_budgets(&self) -> impl Fn(&str, &str) -> usize + use<> {
+        let budgets = self.budgets(Instant::now(), &self.shared.live.load());
+        move |subject, state| {
+            let is_asked_for = |one: &&Attention| {
+                one.kind.strip_prefix("budget_") == Some(state) && one.values.get("of").is_some_and(|of| of == subject)
+            };
+            budgets.iter().filter(is_asked_for).count()
+        }
+    }
+
+    fn budgets(&self, now: Instant, live: &Snapshot) -> Arc<[Attention]> {
+        self.budgets.get(now, || facts::of_budgets(&self.shared, live).into())
     }
 
     fn troubles(&self, now: Instant) -> Vec<Attention> {

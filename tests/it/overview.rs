@@ -213,6 +213,14 @@ async fn budgets_are_told_of_when_they_are_near_and_when_they_are_spent() {
     assert_eq!((&values["of"], &values["period"], &values["percent"]), (&json!("key"), &json!("month"), &json!(80)));
     assert_eq!((&values["spent_usd"], &values["budget_usd"]), (&json!("0.01"), &json!("0.0125")));
 
+    let metrics = gateway.metrics().await;
+    for (subject, state, count) in
+        [("key", "near", 1), ("key", "spent", 1), ("user", "near", 0), ("user", "spent", 0), ("channel", "near", 0)]
+    {
+        let line = format!("\nweir_budgets_tight{{state=\"{state}\",subject=\"{subject}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    }
+
     let rows = gateway.api("keys").rows().await;
     let near = rows.iter().find(|row| row["name"] == "near").expect("the key");
     assert_eq!(near["id"], values["id"]);

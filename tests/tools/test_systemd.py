@@ -142,6 +142,7 @@ class Install(unittest.TestCase):
             self.assertEqual(found, [
                 "etc/systemd/system/weir.service", "etc/systemd/system/weir.socket", "etc/weir/prices.yaml",
                 "etc/weir/weir.yaml", "usr/bin/weir", "usr/share/doc/weir/README.md",
+                "usr/share/doc/weir/grafana-dashboard.json", "usr/share/doc/weir/prometheus-rules.yml",
                 "usr/share/doc/weir/record.schema.json"])
             unit = (root / "etc/systemd/system/weir.service").read_text()
             self.assertIn("ExecStart=/usr/bin/weir run", unit)

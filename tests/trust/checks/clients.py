@@ -17,16 +17,19 @@ from ..servers import program
 HERE = Path(__file__).resolve().parents[1]
 # A part takes seconds; this is for the busiest of machines.
 PATIENCE = 300
+# For so long a gateway with traffic is watched by Prometheus.
+WATCHED_SECONDS = 300
 
 
-def suites(folder: str, names: list[str]) -> tuple[int, list[str]]:
+def suites(folder: str, names: list[str], **environment: str) -> tuple[int, list[str]]:
     """Runs suites of Python's unittest that stand elsewhere among the tests: how many tests passed, and which suites did not."""
     python = local.TARGET / "venv/bin/python"
     if not python.exists():
         raise Unable("the SDKs are not installed: tests/setup.sh external")
     passed, failed = 0, []
     for name in names:
-        done = subprocess.run([python, f"tests/{folder}/{name}"], cwd=local.ROOT, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run([python, f"tests/{folder}/{name}"], cwd=local.ROOT, env={**os.environ, **environment},
+                              capture_output=True, text=True, timeout=PATIENCE + WATCHED_SECONDS)
         ran = re.search(r"^Ran (\d+) tests?", done.stderr, re.M)
         if done.returncode != 0 or not ran:
             failed.append(f"{name}: {done.stderr[-200:]}")
@@ -120,13 +123,14 @@ def authority(home: Path):
 @check(
     40,
     "metrics, licences, advisories",
-    how="promtool on the metrics of a gateway that has served and refused; cargo-deny on licences, bans and sources. Advisories need "
+    how="promtool on the metrics of a gateway that has served and refused, and on the rules and their tests; five minutes of all sorts of "
+    "traffic under Debian's Prometheus with these rules, then every query of the dashboard; cargo-deny on licences, bans and sources. Advisories need "
     "a database that is not to be had here; pages (axe) come with the pages",
     demand="0 errors",
     short=False,
 )
 def checkers(run: Run) -> Outcome:
-    tests, failed = suites("tools", ["test_promtool.py"])
+    tests, failed = suites("tools", ["test_promtool.py", "test_prometheus.py"], WEIR_PROMETHEUS_SECONDS=str(WATCHED_SECONDS))
     # The crates of other platforms have licences too; a build here has not fetched them.
     subprocess.run([program("cargo"), "fetch", "--locked"], cwd=local.ROOT, capture_output=True, timeout=PATIENCE)
     deny = subprocess.run([program("cargo"), "deny", "--offline", "check", "licenses", "bans", "sources"], cwd=local.ROOT,
@@ -135,4 +139,4 @@ def checkers(run: Run) -> Outcome:
     if deny.returncode != 0:
         failed.append("cargo-deny is not installed: tests/setup.sh deny" if lacking else deny.stderr[-300:])
     errors = len(re.findall(r"^error", deny.stderr, re.M))
-    return Outcome(not failed, f"promtool: {tests} tests passed; cargo-deny: {errors} errors", note="; ".join(failed)[:400])
+    return Outcome(not failed, f"promtool and Prometheus: {tests} tests passed; cargo-deny: {errors} errors", note="; ".join(failed)[:400])
