@@ -458,8 +458,8 @@ impl AdminState for State {
         history.find(id).map_err(|e| RequestsError::Unavailable(e.to_string()))
     }
 
-    fn follow(&self, filter: &Filter) -> Option<Following> {
-        self.shared.audit.follow(filter)
+    fn follow(&self, filter: &Filter, after: Option<&str>) -> Option<Following> {
+        self.shared.audit.follow(filter, after)
     }
 
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused> {

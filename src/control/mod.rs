@@ -23,7 +23,7 @@ use weir_filters::etag::IfMatch;
 use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
-use crate::audit::Heard;
+use crate::audit::Event;
 use crate::catalog::{Catalog, Command, Draft, Kind, NewKey, Picked, Refused, Stored, Wanted, pick, shadows};
 use crate::changes::{self, Actor, Change, Changes};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
@@ -357,7 +357,7 @@ impl Control {
         live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry, Some(ledger.id()))));
         self.identity.know(&config.users);
         audit.apply(config);
-        audit.tell(&Heard::ConfigReloaded(version));
+        audit.publish(Event::ConfigReloaded(version));
         metrics.set_config_version(version);
         self.loaded_ms.store(now_ms(), Ordering::Relaxed);
         log::info!("configuration {version} is in force");

@@ -1,235 +1,272 @@
-//! Who follows records as they come: the admin API's stream of events.
+//! Who follows what happens while it does: the admin API's stream of events.
 //!
-//! Owns the followers and what waits for each. One who reads too slowly misses records and is told how many; nobody
-//! waits for one.
+//! ```text
+//! collector ─► ring ◄─ each follower, from the last event that it has heard
+//! whoever changes something ─┘
+//! ```
+//!
+//! Owns the followers. There is one ring for all of them: somebody who comes back goes on where they were, and one who
+//! reads too slowly misses what falls out of it and is told so. Nobody waits for a follower, and while there is none, nor
+//! was a while ago, nothing is kept.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod event;
+mod filter;
+mod follower;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::Notify;
 
-use super::batch::{Batch, Entry, term};
-use super::history::StatusFilter;
+use super::batch::Batch;
+pub(crate) use event::{Event, EventId, Heard, Records};
+pub(crate) use filter::Filter;
+use follower::{Follower, Missed};
+use ring::{MAX_AGE, Ring, What};
 
 /// Followers at a time: dashboards and people at terminals.
 pub(crate) const MAX_FOLLOWERS: usize = 32;
-/// Batches that wait for one follower: a quarter of a second at full load, a minute of a quiet gateway.
-const WAITING: usize = 64;
 
-/// Something that a follower hears of.
+/// The followers, and what they hear of.
 #[derive(Clone, Debug)]
-pub enum Heard {
-    /// Records.
-    Records(Records),
-    /// Another configuration is in force: its version.
-    ConfigReloaded(u64),
-}
+pub(crate) struct Live(Arc<Inner>);
 
-/// Some records.
-#[derive(Clone, Debug)]
-pub struct Records(pub(crate) Arc<Batch>);
-
-impl Records {
-    /// The id of each record that `filter` admits with its line, without the line feed.
-    pub fn lines<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = (u128, &'a [u8])> {
-        let admitted = self.0.iter().filter(|(entry, _)| filter.admits(entry));
-        admitted.map(|(entry, line)| (entry.id, line.strip_suffix(b"\n").unwrap_or(line)))
-    }
-}
-
-/// Which records somebody wants to hear of. What is not said is not asked; names are told by their terms.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    key: Option<u64>,
-    user: Option<u64>,
-    model: Option<u64>,
-    channel: Option<u64>,
-    status: Option<StatusFilter>,
-}
-
-impl Filter {
-    /// Only those of the key with this name.
-    pub fn key(&mut self, name: &str) {
-        self.key = Some(term(name));
-    }
-
-    /// Only those of this user.
-    pub fn user(&mut self, name: &str) {
-        self.user = Some(term(name));
-    }
-
-    /// Only those that asked for this model.
-    pub fn model(&mut self, name: &str) {
-        self.model = Some(term(name));
-    }
-
-    /// Only those that this channel served.
-    pub fn channel(&mut self, name: &str) {
-        self.channel = Some(term(name));
-    }
-
-    /// Only those with such a status.
-    pub fn status(&mut self, status: StatusFilter) {
-        self.status = Some(status);
-    }
-
-    fn admits(&self, entry: &Entry) -> bool {
-        let named =
-            [(self.key, entry.key), (self.user, entry.user), (self.model, entry.model), (self.channel, entry.channel)];
-        named.into_iter().all(|(wanted, term)| wanted.is_none_or(|wanted| wanted == term))
-            && self.status.is_none_or(|status| status.admits(entry.status))
-    }
-}
-
-/// The followers.
-#[derive(Debug, Default)]
-pub(crate) struct Live {
-    followers: Mutex<Vec<Follower>>,
-    count: Arc<AtomicUsize>,
+#[derive(Debug)]
+struct Inner {
+    /// Tells this process's events from those of others.
+    epoch: u64,
+    /// Whether events are kept. Written under the lock alone; threads that serve read nothing else of this.
+    is_watched: AtomicBool,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Follower {
-    sender: Sender<Heard>,
-    filter: Filter,
-    missed: Arc<AtomicU64>,
+struct State {
+    ring: Ring,
+    followers: Vec<Follower>,
+    /// How many there have been.
+    count: u64,
+    /// Since when there has been no follower.
+    empty_since: Option<Instant>,
+    /// Nothing comes any more.
+    is_over: bool,
 }
 
 /// A follower's side: it follows until this is dropped.
 #[derive(Debug)]
 pub struct Following {
-    receiver: Receiver<Heard>,
-    missed: Arc<AtomicU64>,
-    count: Arc<AtomicUsize>,
+    inner: Arc<Inner>,
+    number: u64,
+    /// Of what was heard last.
+    id: EventId,
+    wake: Arc<Notify>,
+}
+
+enum Taken {
+    Heard(Heard),
+    Nothing,
+    Over,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let state = State { ring: Ring::new(), followers: Vec::new(), count: 0, empty_since: None, is_over: false };
+        Self(Arc::new(Inner { epoch: epoch(), is_watched: AtomicBool::new(false), state: Mutex::new(state) }))
+    }
 }
 
 impl Live {
-    /// Whether anybody follows.
-    pub(crate) fn is_followed(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
+    /// Whether anybody follows, or may come back to follow on.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.0.is_watched.load(Ordering::Relaxed)
     }
 
-    /// One more, who hears of what `filter` admits; `None`: there are too many.
-    pub(crate) fn follow(&self, filter: &Filter) -> Option<Following> {
-        let mut followers = self.lock();
-        followers.retain(|follower| !follower.sender.is_closed());
-        if followers.len() >= MAX_FOLLOWERS {
+    /// One more, who hears of what `filter` admits: behind the event with the id `after`, or else from now on. `None`:
+    /// there are too many.
+    pub(crate) fn follow(&self, filter: &Filter, after: Option<&str>) -> Option<Following> {
+        let mut state = self.0.lock();
+        if state.followers.len() >= MAX_FOLLOWERS {
             return None;
         }
-        let (sender, receiver) = channel(WAITING);
-        let missed = Arc::new(AtomicU64::new(0));
-        followers.push(Follower { sender, filter: filter.clone(), missed: missed.clone() });
-        self.count.fetch_add(1, Ordering::Relaxed);
-        Some(Following { receiver, missed, count: self.count.clone() })
+        let last = state.ring.last();
+        let (heard, missed) = match after.map(|id| self.0.number_of(id).filter(|n| state.ring.goes_on_after(*n))) {
+            None => (last, None),
+            Some(Some(number)) => (number, None),
+            Some(None) => (last, Some(Missed::Unknown)),
+        };
+        state.count += 1;
+        let (number, wake) = (state.count, Arc::new(Notify::new()));
+        let filter = filter.clone();
+        state.followers.push(Follower { number, filter, heard, missed, waits_since: None, wake: wake.clone() });
+        state.empty_since = None;
+        self.0.is_watched.store(true, Ordering::Relaxed);
+        let id = self.0.id(heard);
+        Some(Following { inner: self.0.clone(), number, id, wake })
     }
 
-    /// Tells all followers.
-    pub(crate) fn tell(&self, heard: &Heard) {
-        if !self.is_followed() {
+    /// Tells of something that happened beside requests. It costs nothing while nobody follows.
+    pub(crate) fn publish(&self, event: Event) {
+        self.tell(|| What::Event(event), Instant::now());
+    }
+
+    /// Tells of records. They are copied: the batch's memory goes round, and has more room than is written.
+    pub(crate) fn publish_records(&self, batch: &Batch, now: Instant) {
+        let copy = || Batch { lines: batch.lines.clone(), entries: batch.entries.clone(), access: Vec::new() };
+        self.tell(|| What::Records(Arc::new(copy())), now);
+    }
+
+    fn tell(&self, what: impl FnOnce() -> What, now: Instant) {
+        if !self.is_watched() {
             return;
         }
-        self.lock().retain(|follower| {
-            if follower.sender.try_send(heard.clone()).is_err() {
-                let records = match heard {
-                    Heard::Records(records) => records.lines(&follower.filter).count() as u64,
-                    Heard::ConfigReloaded(_) => 0,
-                };
-                follower.missed.fetch_add(records, Ordering::Relaxed);
+        let what = what();
+        let mut state = self.0.lock();
+        if !self.is_watched() {
+            return;
+        }
+        state.ring.push(what, now);
+        state.evict(now);
+        for follower in &mut state.followers {
+            follower.waits_since.get_or_insert(now);
+            follower.wake.notify_one();
+        }
+    }
+
+    /// Lets go of what is too old, of who does not read, and of everything if nobody has followed for a while. To be
+    /// called again and again.
+    pub(super) fn tidy(&self, now: Instant) {
+        if !self.is_watched() {
+            return;
+        }
+        let mut state = self.0.lock();
+        state.evict(now);
+        state.followers.retain(|follower| {
+            let is_stalled = follower.is_stalled(now);
+            if is_stalled {
+                log::warn!("who followed the events has read nothing for a minute, and is let go");
+                follower.wake.notify_one();
             }
-            !follower.sender.is_closed()
+            !is_stalled
         });
+        if state.followers.is_empty() {
+            let since = *state.empty_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= MAX_AGE {
+                state.ring.break_off();
+                self.0.is_watched.store(false, Ordering::Relaxed);
+            }
+        }
     }
 
-    /// Nobody hears of anything any more: their streams end.
+    /// Nothing more will come: the streams end behind what there is.
     pub(crate) fn end(&self) {
-        self.lock().clear();
+        let mut state = self.0.lock();
+        state.is_over = true;
+        state.followers.iter().for_each(|follower| follower.wake.notify_one());
+    }
+}
+
+#[cfg(test)]
+impl Live {
+    /// How many follow.
+    pub(crate) fn followers(&self) -> usize {
+        self.0.lock().followers.len()
+    }
+}
+
+impl Inner {
+    fn id(&self, number: u64) -> EventId {
+        EventId { epoch: self.epoch, number }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Follower>> {
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The number of an event of this process.
+    fn number_of(&self, id: &str) -> Option<u64> {
+        let EventId { epoch, number } = id.parse().ok()?;
+        (epoch == self.epoch).then_some(number)
+    }
+
+    fn take(&self, number: u64, now: Instant) -> Taken {
+        let mut state = self.lock();
+        let State { ring, followers, is_over, .. } = &mut *state;
+        let Some(follower) = followers.iter_mut().find(|follower| follower.number == number) else {
+            return Taken::Over;
+        };
+        if let Some(missed) = follower.missed.take() {
+            return Taken::Heard(Heard::Missed(self.id(follower.heard), missed.records()));
+        }
+        let Some(kept) = ring.after(follower.heard) else {
+            return if *is_over { Taken::Over } else { Taken::Nothing };
+        };
+        let first = self.id(kept.first);
+        let heard = match &kept.what {
+            What::Records(batch) => {
+                Heard::Records(Records { batch: batch.clone(), first, heard: 0 }.after(self.id(follower.heard)))
+            }
+            What::Event(event) => Heard::Event(first, event.clone()),
+        };
+        follower.heard = kept.last();
+        follower.waits_since = ring.after(follower.heard).map(|_| now);
+        Taken::Heard(heard)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn evict(&mut self, now: Instant) {
+        while let Some(kept) = self.ring.evict(now) {
+            self.followers.iter_mut().for_each(|follower| follower.misses(&kept));
+        }
     }
 }
 
 impl Following {
     /// What comes next; `None`: nothing will.
     pub async fn next(&mut self) -> Option<Heard> {
-        self.receiver.recv().await
+        loop {
+            // What comes between this look and the wait leaves word in `wake`.
+            match self.inner.take(self.number, Instant::now()) {
+                Taken::Heard(heard) => {
+                    self.id = self.inner.id(match &heard {
+                        Heard::Records(records) => records.last().number,
+                        Heard::Event(id, _) | Heard::Missed(id, _) => id.number,
+                    });
+                    return Some(heard);
+                }
+                Taken::Nothing => self.wake.notified().await,
+                Taken::Over => return None,
+            }
+        }
     }
 
-    /// How many records were missed since this was last asked.
-    pub fn take_missed(&self) -> u64 {
-        self.missed.swap(0, Ordering::Relaxed)
+    /// The id behind which it goes on: that of what was heard last, whether the filter has admitted it or not.
+    pub fn id(&self) -> EventId {
+        self.id
     }
 }
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.inner.lock();
+        state.followers.retain(|follower| follower.number != self.number);
+        if state.followers.is_empty() {
+            state.empty_since = Some(Instant::now());
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::batch::batch_of;
-    use super::*;
-
-    fn records(id: u128) -> Heard {
-        Heard::Records(Records(Arc::new(batch_of([("{}", id), ("{}", id)]))))
+/// What no other process has drawn.
+fn epoch() -> u64 {
+    let mut random = [0; 8];
+    if getrandom::fill(&mut random).is_ok() {
+        return u64::from_le_bytes(random);
     }
-
-    #[tokio::test]
-    async fn each_follower_hears_all_until_it_is_dropped() {
-        let live = Live::default();
-        assert!(!live.is_followed());
-        let (mut one, other) = (live.follow(&Filter::default()).unwrap(), live.follow(&Filter::default()).unwrap());
-        drop(other);
-        live.tell(&records(7));
-        live.tell(&Heard::ConfigReloaded(3));
-        let Some(Heard::Records(heard)) = one.next().await else { panic!("records come first") };
-        assert_eq!(heard.lines(&Filter::default()).collect::<Vec<_>>(), [(7, &b"{}"[..]), (7, b"{}")]);
-        assert!(matches!(one.next().await, Some(Heard::ConfigReloaded(3))));
-        drop(one);
-        assert!(!live.is_followed());
-    }
-
-    #[test]
-    fn a_filter_admits_what_has_all_that_is_asked() {
-        let alice = "{\"key_name\":\"alice\",\"model_requested\":\"gpt\"}";
-        let records = Records(Arc::new(batch_of([(alice, 1), ("{\"key_name\":\"bob\"}", 2)])));
-        let ids = |filter: &Filter| records.lines(filter).map(|(id, _)| id).collect::<Vec<_>>();
-        let mut filter = Filter::default();
-        assert_eq!(ids(&filter), [1, 2]);
-        filter.key("alice");
-        assert_eq!(ids(&filter), [1]);
-        filter.model("gpt");
-        filter.status("2xx".parse().unwrap());
-        assert_eq!(ids(&filter), [1]);
-        filter.status("404".parse().unwrap());
-        assert_eq!(ids(&filter), []);
-    }
-
-    #[tokio::test]
-    async fn who_reads_too_slowly_is_told_what_it_missed() {
-        let live = Live::default();
-        let mut none = Filter::default();
-        none.key("nobody");
-        let (mut slow, other) = (live.follow(&Filter::default()).unwrap(), live.follow(&none).unwrap());
-        for id in 0..WAITING as u128 + 3 {
-            live.tell(&records(id));
-        }
-        assert_eq!((slow.take_missed(), slow.take_missed()), (6, 0));
-        assert_eq!(other.take_missed(), 0, "it would not have heard of them");
-        live.end();
-        drop(other);
-        assert!(slow.next().await.is_some());
-    }
-
-    #[tokio::test]
-    async fn there_are_no_more_than_so_many() {
-        let live = Live::default();
-        let all: Vec<_> = std::iter::from_fn(|| live.follow(&Filter::default())).collect();
-        assert_eq!(all.len(), MAX_FOLLOWERS);
-        drop(all);
-        assert!(live.follow(&Filter::default()).is_some());
-    }
+    // Nobody else starts in this very nanosecond, unless the clock is set back to it.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or_default()
 }
