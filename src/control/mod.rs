@@ -9,6 +9,7 @@ mod own;
 mod recorded;
 mod rows;
 mod running;
+mod standing;
 mod tags;
 mod users;
 
@@ -34,6 +35,7 @@ use crate::proxy::{Shared, Snapshot};
 pub(crate) use file::Reloaded;
 use file::{Fault, Masked};
 use rows::{Drawn, Found, Known, Showable};
+pub(crate) use standing::fares;
 use tags::Tags;
 
 /// A secret that is replaced counts this long at most: whoever has not taken the new one by then needs a key of
@@ -223,6 +225,7 @@ impl Control {
                 })?;
                 if kind == Kind::Channel {
                     self.forget_drained(&handle);
+                    self.tell_of_removed(&handle);
                 }
                 log::info!("the {} {handle} was removed over the admin API", kind.name());
                 Ok(Value::Null)
@@ -288,7 +291,11 @@ impl Control {
     ) -> Result<Value, Refused> {
         let stored = self.change(asker, target, make)?;
         log::info!("the {} `{}` was {done} over the admin API", T::KIND.name(), stored.meant.name());
-        Ok(self.rows_of(&[stored]).pop().unwrap_or_default())
+        let row = self.rows_of(&[stored]).pop().unwrap_or_default();
+        if T::KIND == Kind::Channel {
+            self.tell_of(&row);
+        }
+        Ok(row)
     }
 
     /// All or nothing: compared with what was expected, drafted, checked as a whole, recorded, written, put in force,

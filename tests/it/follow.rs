@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Event, Gateway, Mock, Upstream, answer, eventually, gateway, mock, openai, upstream};
+use crate::support::{Event, Events, Gateway, Mock, Upstream, answer, eventually, gateway, mock, openai, upstream};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -168,6 +168,68 @@ async fn more_than_is_kept_is_missed_and_said_so() {
 
 async fn ok() -> Upstream {
     upstream([answer(200, &[("content-type", "application/json")], r#"{"choices":[]}"#)]).await
+}
+
+/// Name and state of the channel of the next event about one.
+async fn updated(events: &mut Events) -> (Value, Value) {
+    let mut data = events.next_of("channel_updated").await;
+    (data["name"].take(), data["state"].take())
+}
+
+#[tokio::test]
+async fn whoever_follows_hears_of_channels_that_are_made_changed_drained_and_removed() {
+    let (_mock, gateway) = running().await;
+    let mut events = gateway.follow("?key=nobody", None).await;
+    let fields = json!({
+        "name": "made", "protocol": "openai", "base_url": "https://api.example.com", "models": ["made-*"],
+        "keys": [{ "name": "main", "value": "sk-upstream-made" }],
+    });
+    gateway.api("channels").post(&fields).await.expect(201);
+    assert_eq!(updated(&mut events).await, (json!("made"), json!("healthy")));
+    gateway.api("channels/made").patch(&json!({ "weight": 7 })).await.expect(200);
+    assert_eq!(updated(&mut events).await, (json!("made"), json!("healthy")));
+    for (drain, state) in [(true, "draining"), (false, "healthy")] {
+        gateway.api("channels/openai/drain").post(&json!({ "drain": drain })).await.expect(200);
+        assert_eq!(updated(&mut events).await, (json!("openai"), json!(state)));
+    }
+    gateway.api("channels/made").delete().await.expect(204);
+    assert_eq!(updated(&mut events).await, (json!("made"), json!("removed")));
+}
+
+#[tokio::test]
+async fn whoever_follows_hears_of_a_channel_that_cools_down_and_is_well_again() {
+    let bad = answer(500, &[("content-type", "application/json")], "{}");
+    let good = answer(200, &[("content-type", "application/json")], r#"{"choices":[]}"#);
+    let upstream = upstream([bad, good]).await;
+    let gateway = gateway()
+        .channel(openai(upstream.address()).with("cooldown", json!({ "failures": 1, "for": "2s" })))
+        .key("alice")
+        .start()
+        .await;
+    let mut events = gateway.follow("", None).await;
+    let body = json!({ "model": "gpt-4o", "messages": [] });
+    assert_eq!(gateway.post(CHAT).key("alice").json(&body).send().await.status, 500);
+    let told = events.next_of("channel_updated").await;
+    assert_eq!((&told["name"], &told["state"]), (&json!("openai"), &json!("cooling")));
+    assert!(told["cooling_until"].as_str().is_some_and(|until| until.ends_with('Z')), "{told}");
+    assert_eq!(updated(&mut events).await, (json!("openai"), json!("trial")));
+    ask(&gateway, "alice").await;
+    assert_eq!(
+        events.next_of("channel_updated").await,
+        json!({ "name": "openai", "state": "healthy", "cooling_until": null })
+    );
+}
+
+#[tokio::test]
+async fn whoever_follows_hears_what_came_of_a_run_by_hand() {
+    let (_mock, gateway) = running().await;
+    let mut events = gateway.follow("", None).await;
+    let told = gateway.api("channels/openai/run").post(&json!({ "model": "gpt-4o" })).await.expect(200);
+    let mut heard = events.next_of("run_completed").await;
+    let added = ["channel", "by", "time"].map(|field| heard.as_object_mut().expect("an object").remove(field));
+    assert_eq!(heard, told);
+    assert_eq!(added[..2], [Some(json!("openai")), Some(json!("hand"))]);
+    assert!(added[2].as_ref().and_then(Value::as_str).is_some_and(|time| time.ends_with('Z')));
 }
 
 #[tokio::test]
