@@ -74,6 +74,7 @@ impl Collector {
         let dropped = inner.shards.take_dropped();
         if dropped > 0 {
             sinks.lose(dropped);
+            inner.live.publish_loss(Instant::now());
             *unsaid += dropped;
         }
     }

@@ -42,10 +42,10 @@ impl Missed {
         }
     }
 
-    const fn and(self, more: u64) -> Self {
-        match self {
-            Self::Records(records) => Self::Records(records + more),
-            Self::Unknown => Self::Unknown,
+    const fn and(self, more: Self) -> Self {
+        match (self, more) {
+            (Self::Records(before), Self::Records(more)) => Self::Records(before + more),
+            _ => Self::Unknown,
         }
     }
 }
@@ -61,17 +61,19 @@ impl Follower {
         if kept.last() <= self.heard {
             return;
         }
-        let records = match &kept.what {
-            What::Records(batch) => {
-                let heard = usize::try_from((self.heard + 1).saturating_sub(kept.first)).unwrap_or(usize::MAX);
-                let unheard = batch.iter().skip(heard);
-                Some(unheard.filter(|(entry, _)| self.filter.admits(entry)).count() as u64).filter(|n| *n > 0)
-            }
-            What::Event(_) => Some(0),
-        };
+        let heard = usize::try_from((self.heard + 1).saturating_sub(kept.first)).unwrap_or(usize::MAX);
         self.heard = kept.last();
-        if let Some(records) = records {
-            self.missed = Some(self.missed.unwrap_or(Missed::Records(0)).and(records));
-        }
+        let missed = match &kept.what {
+            What::Records(batch) => {
+                let wanted = batch.iter().skip(heard).filter(|(entry, _)| self.filter.admits(entry)).count();
+                if wanted == 0 {
+                    return;
+                }
+                Missed::Records(wanted as u64)
+            }
+            What::Event(_) => Missed::Records(0),
+            What::Loss => Missed::Unknown,
+        };
+        self.missed = Some(self.missed.map_or(missed, |before| before.and(missed)));
     }
 }

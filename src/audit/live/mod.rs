@@ -119,6 +119,11 @@ impl Live {
         self.tell(|| What::Records(Arc::new(copy())), now);
     }
 
+    /// Tells that records were lost, of whom nobody knows.
+    pub(super) fn publish_loss(&self, now: Instant) {
+        self.tell(|| What::Loss, now);
+    }
+
     fn tell(&self, what: impl FnOnce() -> What, now: Instant) {
         if !self.is_watched() {
             return;
@@ -206,6 +211,7 @@ impl Inner {
                 Heard::Records(Records { batch: batch.clone(), first, heard: 0 }.after(self.id(follower.heard)))
             }
             What::Event(event) => Heard::Event(first, event.clone()),
+            What::Loss => Heard::Missed(first, None),
         };
         follower.heard = kept.last();
         follower.waits_since = ring.after(follower.heard).map(|_| now);

@@ -37,6 +37,8 @@ pub(super) struct Kept {
 pub(super) enum What {
     Records(Arc<Batch>),
     Event(Event),
+    /// Records were lost before they came here.
+    Loss,
 }
 
 impl Kept {
@@ -44,7 +46,7 @@ impl Kept {
     pub(super) fn last(&self) -> u64 {
         let more = match &self.what {
             What::Records(batch) => batch.len().saturating_sub(1),
-            What::Event(_) => 0,
+            What::Event(_) | What::Loss => 0,
         };
         self.first + more as u64
     }
@@ -53,6 +55,7 @@ impl Kept {
         let held = match &self.what {
             What::Records(batch) => batch.size(),
             What::Event(event) => event.size(),
+            What::Loss => 0,
         };
         held + size_of::<Self>()
     }

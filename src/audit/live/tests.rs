@@ -137,6 +137,22 @@ fn who_reads_too_slowly_is_told_what_it_missed_of_what_it_wants() {
 }
 
 #[test]
+fn records_that_were_lost_on_the_way_are_missed_where_they_would_have_been() {
+    let (live, now) = (Live::default(), Instant::now());
+    let mut ear = Ear::all(&live, None);
+    let begun = ear.id();
+    end(&live, "alice", 1, 50, now);
+    live.publish_loss(now);
+    end(&live, "alice", 1, 50, now);
+    let expected = ["1=50", "2 missed None", "3=50"];
+    assert_eq!(ear.hears().0, expected);
+    assert_eq!(Ear::all(&live, Some(&begun)).hears().0, expected, "and for who comes back");
+    let mut slow = Ear::all(&live, Some(&begun));
+    end(&live, "alice", 17, 1 << 20, now);
+    assert_eq!(slow.hears().0[0], "3 missed None");
+}
+
+#[test]
 fn what_falls_out_while_somebody_is_between_two_records_is_counted_from_there() {
     let (live, now) = (Live::default(), Instant::now());
     let id = Ear::all(&live, None).id();
