@@ -17,6 +17,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignalWatch};
 use pingora_proxy::HttpProxy;
 use serde_json::json;
+use weir_filters::calendar;
 use weir_filters::credential::Credential;
 use weir_filters::etag::IfMatch;
 use weir_filters::refusal::Refusal;
@@ -27,7 +28,7 @@ use crate::admin::{
     self, AdminHandle, AdminOptions, AdminState, AdminToken, Console, NotReady, ProxyAsked, RequestsError, RunAsked,
     Trial, Unopened, UsageError,
 };
-use crate::audit::{self, Audit, Filter, Following};
+use crate::audit::{self, Audit, Event, Filter, Following};
 use crate::catalog::{Catalog, CatalogError, Command, Owner, Refused};
 use crate::changes::{self, Actor, Change, Changes};
 use crate::channels::{Registry, Sticky};
@@ -420,7 +421,17 @@ impl Console for State {
     }
 
     fn run_channel(&self, channel: &str, asked: &RunAsked) -> Result<Trial, Refused> {
-        Ok(Box::pin(self.trials.run(channel, asked)?))
+        let (run, audit) = (self.trials.run(channel, asked)?, self.shared.audit.clone());
+        let channel = channel.to_owned();
+        Ok(Box::pin(async move {
+            let told = run.await;
+            let mut event = told.clone();
+            event["channel"] = channel.into();
+            event["by"] = "hand".into();
+            event["time"] = calendar::rfc3339(now_ms()).into();
+            audit.publish(Event::run_completed(&event));
+            told
+        }))
     }
 
     fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
@@ -460,8 +471,8 @@ impl AdminState for State {
         history.find(id).map_err(|e| RequestsError::Unavailable(e.to_string()))
     }
 
-    fn follow(&self, filter: &Filter) -> Option<Following> {
-        self.shared.audit.follow(filter)
+    fn follow(&self, filter: &Filter, after: Option<&str>) -> Option<Following> {
+        self.shared.audit.follow(filter, after)
     }
 
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<serde_json::Value, Refused> {

@@ -73,8 +73,9 @@ pub trait AdminState: Console {
     /// As for [`AdminState::requests`].
     fn request(&self, id: u128) -> Result<Option<String>, RequestsError>;
 
-    /// Follows what happens from now on, of records what `filter` admits; `None`: too many do already.
-    fn follow(&self, filter: &Filter) -> Option<Following>;
+    /// Follows what happens behind the event with the id `after`, or else from now on, of records what `filter` admits;
+    /// `None`: too many do already.
+    fn follow(&self, filter: &Filter, after: Option<&str>) -> Option<Following>;
 
     /// Answers a question about keys, users and channels, or changes one for `who`, if it is what was `expected`: then
     /// the change is recorded, durable and in force. May take its time; no two changes at once.

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use crate::ledger::stand_back;
 
 use super::batch::Batch;
-use super::live::{Heard, Records};
 use super::shards::Left;
 use super::{Inner, bodies};
 
@@ -60,10 +59,11 @@ impl Collector {
         let Self { inner, lent, unsaid, .. } = self;
         let taken = inner.shards.collect(|| spare(lent));
         let sinks = inner.sinks();
+        inner.live.tidy(Instant::now());
         for left in taken {
             let batch = Arc::new(bodies::put_into(left));
             sinks.give(&batch);
-            inner.live.tell(&Heard::Records(Records(batch.clone())));
+            inner.live.publish_records(&batch, Instant::now());
             if batch.size() <= MAX_SPARE_BYTES {
                 lent.push_back(batch);
             }
@@ -74,6 +74,7 @@ impl Collector {
         let dropped = inner.shards.take_dropped();
         if dropped > 0 {
             sinks.lose(dropped);
+            inner.live.publish_loss(Instant::now());
             *unsaid += dropped;
         }
     }

@@ -31,12 +31,14 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::config;
 
+#[cfg(test)]
+pub(crate) use batch::batch_of;
 pub(crate) use batch::{Entry, term};
 pub(crate) use bodies::{Caps, Capture, Kept, Layout, Room};
 #[cfg(test)]
 pub(crate) use history::StatusFilter;
 pub(crate) use history::{DEFAULT_LIMIT, History, MAX_LIMIT, Page, Query};
-pub(crate) use live::{Filter, Following, Heard};
+pub(crate) use live::{Event, EventId, Filter, Following, Heard, Records};
 pub(crate) use node::node_name;
 pub(crate) use shards::Left;
 pub(crate) use sinks::SinkFigures;
@@ -102,7 +104,7 @@ impl Audit {
 
     /// Whether records are wanted now.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.inner.is_wanted.load(Ordering::Relaxed) || self.inner.live.is_followed()
+        self.inner.is_wanted.load(Ordering::Relaxed) || self.inner.live.is_watched()
     }
 
     /// Room for the bodies of requests under way.
@@ -128,14 +130,19 @@ impl Audit {
         self.inner.live.end();
     }
 
-    /// Follows what comes from now on; `None`: too many do already.
-    pub(crate) fn follow(&self, filter: &Filter) -> Option<Following> {
-        self.inner.live.follow(filter)
+    /// Follows what comes: behind the event with the id `after`, or else from now on. `None`: too many do already.
+    pub(crate) fn follow(&self, filter: &Filter, after: Option<&str>) -> Option<Following> {
+        self.inner.live.follow(filter, after)
     }
 
-    /// Tells those who follow.
-    pub(crate) fn tell(&self, heard: &Heard) {
-        self.inner.live.tell(heard);
+    /// Whether somebody hears, or may come back for, what is published. Whoever has to make it first asks this.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.inner.live.is_watched()
+    }
+
+    /// Tells those who follow. It waits for nobody, and costs nothing while nobody follows.
+    pub(crate) fn publish(&self, event: Event) {
+        self.inner.live.publish(event);
     }
 
     /// How each sink is doing.

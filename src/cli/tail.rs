@@ -69,10 +69,13 @@ pub(super) fn tail(arguments: &Arguments) -> ExitCode {
 }
 
 fn follow(client: &crate::admin::client::Client, arguments: &Arguments, shown: &mut Shown) -> ExitCode {
-    let path = format!("/admin/api/events?{}", query_string(&arguments.filters()));
-    let mut gone: Option<Instant> = None;
+    let (mut gone, mut last): (Option<Instant>, Option<String>) = (None, None);
     loop {
-        let mut event = String::new();
+        let mut parameters = arguments.filters();
+        // What ends between two streams of one process comes with the second.
+        parameters.extend(last.clone().map(|id| ("last_event_id".to_owned(), id)));
+        let path = format!("/admin/api/events?{}", query_string(&parameters));
+        let (mut event, mut id) = (String::new(), None);
         let mut is_open = true;
         let ended = client.follow_blocking(&path, |line| {
             gone = None;
@@ -87,14 +90,16 @@ fn follow(client: &crate::admin::client::Client, arguments: &Arguments, shown: &
                 }
             }
             match line.split_once(": ") {
+                Some(("id", said)) => id = Some(said.to_owned()),
                 Some(("event", name)) => name.clone_into(&mut event),
                 Some(("data", data)) if event == "request" => {
                     is_open &= shown.show(data);
                 }
                 Some(("data", data)) if event == "missed" => {
-                    let missed: Value = serde_json::from_str(data).unwrap_or_default();
-                    eprintln!("weir: {} requests came too fast to be shown", missed["records"]);
+                    eprintln!("weir: {}", missed(data));
                 }
+                // What an event says is whole with the line that is empty.
+                None if line.is_empty() => last = id.take().or(last.take()),
                 _ => {}
             }
             is_open
@@ -111,6 +116,15 @@ fn follow(client: &crate::admin::client::Client, arguments: &Arguments, shown: &
             return fail(format_args!("the gateway has ended"));
         }
         std::thread::sleep(RETRY);
+    }
+}
+
+/// What is said of requests that did not come.
+fn missed(data: &str) -> String {
+    let missed: Value = serde_json::from_str(data).unwrap_or_default();
+    match missed["records"].as_u64() {
+        Some(records) => format!("{records} requests came too fast to be shown"),
+        None => "requests that ended meanwhile may not be shown: another process serves, or it was too long".to_owned(),
     }
 }
 
@@ -234,6 +248,12 @@ mod tests {
         let forged = json!({ "model_requested": "\u{1b}]0;x\u{7}\nforged\u{9b}2J" });
         assert!(!line(&forged).contains(char::is_control), "{}", line(&forged));
         assert_eq!(line(&left), "19:20:04.123 - client_abort (client_left) - - via - 0→0 tokens 12 ms");
+    }
+
+    #[test]
+    fn what_was_missed_is_counted_if_anybody_knows() {
+        assert_eq!(missed("{\"records\":7}"), "7 requests came too fast to be shown");
+        assert!(missed("{\"records\":null}").starts_with("requests that ended meanwhile may not be shown"));
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Control {
         }
         let done = if is_drained { "drained" } else { "put back in service" };
         log::info!("the channel `{name}` is {done}, by the admin API");
-        self.show::<Channel>(name)
+        let row = self.show::<Channel>(name)?;
+        self.tell_of(&row);
+        Ok(row)
     }
 
     /// A channel that is made anew under a name starts in service.

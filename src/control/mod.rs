@@ -9,6 +9,7 @@ mod own;
 mod recorded;
 mod rows;
 mod running;
+mod standing;
 mod tags;
 mod users;
 
@@ -23,7 +24,7 @@ use weir_filters::etag::IfMatch;
 use weir_filters::limits::{Limits, Subject};
 
 use crate::accounts::Limited;
-use crate::audit::Heard;
+use crate::audit::Event;
 use crate::catalog::{Catalog, Command, Draft, Kind, NewKey, Picked, Refused, Stored, Wanted, pick, shadows};
 use crate::changes::{self, Actor, Change, Changes};
 use crate::config::{self, Admin, Channel, Config, Key, User, Written, Wrong};
@@ -34,6 +35,7 @@ use crate::proxy::{Shared, Snapshot};
 pub(crate) use file::Reloaded;
 use file::{Fault, Masked};
 use rows::{Drawn, Found, Known, Showable};
+pub(crate) use standing::fares;
 use tags::Tags;
 
 /// A secret that is replaced counts this long at most: whoever has not taken the new one by then needs a key of
@@ -223,6 +225,7 @@ impl Control {
                 })?;
                 if kind == Kind::Channel {
                     self.forget_drained(&handle);
+                    self.tell_of_removed(&handle);
                 }
                 log::info!("the {} {handle} was removed over the admin API", kind.name());
                 Ok(Value::Null)
@@ -288,7 +291,11 @@ impl Control {
     ) -> Result<Value, Refused> {
         let stored = self.change(asker, target, make)?;
         log::info!("the {} `{}` was {done} over the admin API", T::KIND.name(), stored.meant.name());
-        Ok(self.rows_of(&[stored]).pop().unwrap_or_default())
+        let row = self.rows_of(&[stored]).pop().unwrap_or_default();
+        if T::KIND == Kind::Channel {
+            self.tell_of(&row);
+        }
+        Ok(row)
     }
 
     /// All or nothing: compared with what was expected, drafted, checked as a whole, recorded, written, put in force,
@@ -357,7 +364,7 @@ impl Control {
         live.store(Arc::new(Snapshot::new(version, config, metrics, accounts, registry, Some(ledger.id()))));
         self.identity.know(&config.users);
         audit.apply(config);
-        audit.tell(&Heard::ConfigReloaded(version));
+        audit.publish(Event::ConfigReloaded(version));
         metrics.set_config_version(version);
         self.loaded_ms.store(now_ms(), Ordering::Relaxed);
         log::info!("configuration {version} is in force");

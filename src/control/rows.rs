@@ -16,6 +16,7 @@ use crate::channels;
 use crate::config::{Channel, Key, User};
 use crate::proxy::{Shared, Snapshot};
 
+use super::standing::{standing, time_of};
 use super::tags::Tags;
 use super::{State, now_ms};
 
@@ -143,13 +144,6 @@ impl<'s> Known<'s> {
         row.insert("last_used".to_owned(), last_used.into());
     }
 
-    /// A moment as the time of day.
-    fn time_of(&self, moment: Instant) -> String {
-        let (now, now_ms) = self.now;
-        let ahead = u64::try_from(moment.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
-        calendar::rfc3339(now_ms.saturating_add(ahead))
-    }
-
     /// What is said of an object.
     pub(super) fn row<T: Showable>(&self, drawn: &Drawn<T>) -> Value {
         let Drawn { object, is_declared, shadowed, tag } = drawn;
@@ -252,20 +246,15 @@ impl Showable for Channel {
     fn add(&self, known: &Known<'_>, shadowed: bool, row: &mut Shown) {
         let now = known.now.0;
         let running = known.channels.get(&*self.name).filter(|_| !shadowed);
-        let condition = running.map_or(Condition::Healthy, |running| running.condition(now));
-        let state = match running {
-            None => "disabled",
-            Some(running) if running.is_drained() => "draining",
-            Some(_) => condition.name(),
-        };
-        let until = |condition: Condition| condition.until().map(|until| known.time_of(until));
+        let (state, until) = standing(running.map(|running| &**running), now);
+        let time = |until: Option<Instant>| until.map(|until| time_of(until, known.now));
         row.insert("state".to_owned(), state.into());
-        row.insert("cooling_until".to_owned(), until(condition).into());
+        row.insert("cooling_until".to_owned(), time(until).into());
         row.insert("in_flight".to_owned(), running.map_or(0, |running| known.live.in_flight(running)).into());
         let keys = self.keys.iter().enumerate().map(|(place, key)| {
             let condition = running.map_or(Condition::Healthy, |running| running.key_condition(place, now));
             let state = if running.is_some() { condition.name() } else { "disabled" };
-            json!({ "name": key.name, "state": state, "cooling_until": until(condition) })
+            json!({ "name": key.name, "state": state, "cooling_until": time(condition.until()) })
         });
         row.insert("keys".to_owned(), keys.collect());
     }

@@ -150,7 +150,7 @@ pub fn config(
 fn prices() -> PriceTable {
     let file = Path::new("conf/prices.yaml");
     let read = parse_prices(include_str!("../../conf/prices.yaml"), file, &|_| None);
-    read.map(PriceFile::into_table).unwrap_or_else(|mistakes| panic!("the examples of prices: {mistakes}"))
+    read.map_or_else(|mistakes| panic!("the examples of prices: {mistakes}"), PriceFile::into_table)
 }
 
 /// What the channel `openai` serves: OpenAI's models and the compatible providers' whose habits the mock shows.

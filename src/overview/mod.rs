@@ -4,6 +4,7 @@
 //! comes from memory, each part is made once a second at most however many ask, and a part that is dear less often
 //! ([`paced`]). It refuses to know who asks, and takes no lock that a request waits for longer than for any other.
 
+mod conditions;
 mod facts;
 mod paced;
 mod pulse;

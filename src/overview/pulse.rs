@@ -16,6 +16,8 @@ use crate::ledger::stand_back;
 use crate::metrics::Buckets;
 use crate::proxy::Shared;
 
+use super::conditions::Conditions;
+
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 /// Over so many looks the rate of requests is taken.
@@ -62,11 +64,12 @@ impl Pulse {
         let looking = inner.clone();
         let run = move || {
             stand_back();
-            let mut looks = 0;
+            let (mut looks, mut conditions) = (0, Conditions::default());
             while !looking.stopped.load(Ordering::Acquire) {
                 std::thread::park_timeout(EVERY);
                 looks += 1;
                 looking.look(&shared, looks);
+                conditions.look(&shared, Instant::now());
             }
         };
         // Without it there are no rates, and all else is told.

@@ -154,9 +154,13 @@ async fn works(scene: &mut Scene) {
     assert_eq!((&page["rows"][0]["id"], &page["next"]), (&json!(scene.request), &Value::Null));
     let path = format!("requests/{}", scene.request);
     scene.expect("GET", &path, Value::Null, 200, None).await;
-    let events = scene.gateway.admin("GET", "/admin/api/events").stream().await;
-    scene.document.check("GET", "/admin/api/events", &events.answer);
-    drop(events);
+    for last in ["", "?last_event_id=0000000000000000-1"] {
+        let path = format!("/admin/api/events{last}");
+        let events = scene.gateway.admin("GET", &path).header("last-event-id", "nobody's").stream().await;
+        scene.document.check("GET", &path, &events.answer);
+    }
+    let follow = scene.operations(|operation| operation.path == "/admin/api/events").remove(0);
+    assert!(follow.takes("Last-Event-ID") && follow.takes("last_event_id"), "{:?}", follow.says);
     let event = json!({ "request_id": "r-1", "x": 1 }).to_string();
     scene.ask("POST", "/admin/api/events/import", None, event).await;
     scene.expect("GET", "openapi.json", Value::Null, 200, None).await;

@@ -34,6 +34,7 @@ mod events_import;
 mod failover;
 mod faults;
 mod fixture_costs;
+mod follow;
 mod keep_alive;
 mod ledger;
 mod life;

@@ -98,7 +98,7 @@ async fn changes_that_find_no_room_or_no_gateway_are_refused_as_documented() {
 async fn who_would_follow_as_one_too_many_is_refused_as_documented() {
     let bench = Bench::new();
     let document = bench.document().await;
-    let _followers: Vec<_> = std::iter::from_fn(|| bench.gateway.live.follow(&Filter::default())).collect();
+    let _followers: Vec<_> = std::iter::from_fn(|| bench.gateway.live.follow(&Filter::default(), None)).collect();
     let cases = refused_with(&document, "unavailable");
     let case = cases.into_iter().find(|(_, path, ..)| path.ends_with("/events")).unwrap();
     bench.is_refused(&document, case, (503, "unavailable")).await;

@@ -170,3 +170,30 @@ fn a_peer_that_does_not_speak_http_harms_nobody() {
     }
     assert_eq!(bench.client().get_blocking("/healthz").unwrap().status.as_u16(), 200);
 }
+
+/// Whoever follows and never reads is let go as soon as nothing more goes into the sockets between the two.
+#[tokio::test]
+async fn who_follows_and_reads_nothing_is_let_go() {
+    let bench = Bench::with(Gateway::new(), None, Limits { write: Duration::from_millis(200), ..Limits::DEFAULT });
+    let mut silent = TcpStream::connect(bench.handle.address()).unwrap();
+    write!(silent, "GET /admin/api/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n").unwrap();
+    let live = &bench.gateway.live;
+    let until = async |count: usize| {
+        for _ in 0..500 {
+            if live.followers() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("there are {} followers", live.followers());
+    };
+    until(1).await;
+    let large: Arc<str> = "x".repeat(8 << 20).into();
+    for _ in 0..4 {
+        live.publish(audit::Event::RunCompleted(large.clone()));
+    }
+    until(0).await;
+    let mut reads = bench.ask(Method::GET, "/admin/api/events", Some(TOKEN)).await;
+    assert!(reads.chunk().await.unwrap().is_some(), "others are served");
+    drop(silent);
+}

@@ -147,8 +147,8 @@ impl AdminState for Gateway {
         Ok(page.rows.into_iter().find(|row| row.contains(&format!("{id:032x}"))))
     }
 
-    fn follow(&self, filter: &Filter) -> Option<Following> {
-        self.live.follow(filter)
+    fn follow(&self, filter: &Filter, after: Option<&str>) -> Option<Following> {
+        self.live.follow(filter, after)
     }
 
     fn catalog(&self, command: Command, who: &Actor, expected: Option<&IfMatch>) -> Result<Value, Refused> {

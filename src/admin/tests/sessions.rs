@@ -235,8 +235,8 @@ async fn what_is_followed_ends_with_the_session() {
     let bench = Bench::with_people().await;
     let browser = bench.browser("root").await;
     let mut events = bench.request("GET", "/admin/api/events").header("cookie", &browser.cookie).send().await.unwrap();
-    assert_eq!(events.chunk().await.unwrap().as_deref(), Some(&b": follows\n\n"[..]));
-    let tell = || bench.gateway.live.tell(&audit::Heard::ConfigReloaded(7));
+    assert!(events.chunk().await.unwrap().unwrap().starts_with(b": follows\n\n"));
+    let tell = || bench.gateway.live.publish(audit::Event::ConfigReloaded(7));
     tell();
     assert!(events.chunk().await.unwrap().is_some());
     let out = bench.request("POST", "/admin/api/logout").header("cookie", &browser.cookie);

@@ -4,6 +4,7 @@ mod api;
 mod client;
 mod config;
 mod document;
+mod events;
 mod gateway;
 #[allow(dead_code, reason = "the tests of the sink itself use more of it")]
 pub(crate) mod loki;
@@ -24,6 +25,7 @@ use weir_filters::secret::Secret;
 pub(crate) use client::{Answer, Http, Streamed};
 pub(crate) use config::{Channel, anthropic, gemini, key_named, openai, secret_of};
 pub(crate) use document::{Document, Operation};
+pub(crate) use events::{Event, Events};
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, GatewayBuilder, gateway};
 pub(crate) use raw::{Raw, RawAnswer};
 pub(crate) use records::Schema;
