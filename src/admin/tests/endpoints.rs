@@ -100,7 +100,7 @@ async fn a_wrong_query_is_answered_with_its_parameter() {
         ("?by=price", "by", "must be one of key, user, model, channel, route, day"),
         ("?by=key&step=week", "step", "must be one of minute, hour, day, month"),
         ("?by=key&from=now", "from", "must be a time such as 2026-11-21T08:00:00Z, or seconds since 1970"),
-        ("?by=key&%3Cb%3E=1", "<b>", "unknown parameter; there are by, from, to, step and top"),
+        ("?by=key&%3Cb%3E=1", "<b>", "unknown parameter; there are by, from, to, step, top, key_id and user"),
         ("?by=day", "step", "rows are days already"),
         (
             "?by=channel&step=hour",
