@@ -1,11 +1,13 @@
 //! Following what happens, through whatever breaks the stream: each event once, in order, or word that some were missed.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Event, Events, Gateway, Mock, Upstream, answer, eventually, gateway, mock, openai, upstream};
+use crate::support::{
+    Event, Events, Gateway, Mock, PATIENCE, Upstream, answer, eventually, gateway, mock, openai, upstream,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -38,7 +40,9 @@ async fn restlessly(gateway: &Gateway, filter: &str, records: usize, mut dice: D
     let mut events = gateway.follow(&format!("?{filter}"), None).await;
     let (mut heard, mut breaks) = (Vec::new(), 0);
     let count = |heard: &[Event]| heard.iter().filter(|event| event.name == "request").count();
+    let begun = Instant::now();
     while count(&heard) < records {
+        assert!(begun.elapsed() < 3 * PATIENCE, "{} of {records} records came", count(&heard));
         for _ in 0..dice.below(12) {
             // It may break off while it waits, too.
             let wait = Duration::from_millis(dice.below(80));
