@@ -39,6 +39,9 @@ QUIET = {
     "Records lost": "no queue is full",
 }
 
+# These may be zero and need not be.
+EITHER = {"CPU": "it is counted in whole seconds, of which a fast machine takes few"}
+
 # What the traffic calls for, and nothing else does.
 ALERTS = {
     "WeirErrorBudgetBurnsFast", "WeirErrorBudgetBurnsSlowly", "WeirChannelDown", "WeirChannelKeysCool", "WeirBudgetSpent",
@@ -180,9 +183,10 @@ class Watched(unittest.TestCase):
         self.assertGreater(len(asked), 100)
         for expression in asked:
             for name, labels in metrics_in(expression):
-                self.assertIn(name, exported, expression)
-                if exported[name] is not None:
-                    self.assertLessEqual(labels, exported[name] | OF_THE_TARGET, f"{name} in {expression}")
+                with self.subTest(name, expression=expression):
+                    self.assertIn(name, set(exported))
+                    if exported[name] is not None:
+                        self.assertLessEqual(labels, exported[name] | OF_THE_TARGET)
 
     def test_what_is_known_as_to_come_has_not_come(self):
         self.assertEqual(set(NOT_YET) & set(self.exported()), set(), "it is exported now: take it out of NOT_YET")
@@ -240,7 +244,7 @@ class Watched(unittest.TestCase):
                     self.assertTrue(all(label in labels for labels, _ in series), f"no label {label} in {series[:1]}")
         silent = {title for title, is_shown in shown.items() if not is_shown}
         coming = {title for title, expression, _ in expressions() if is_coming(expression)}
-        self.assertEqual(silent - coming, set(QUIET), "the first show nothing, or something is wrong with the gateway")
+        self.assertEqual(silent - coming - set(EITHER), set(QUIET), "the first show nothing, or something is wrong with the gateway")
 
     def test_every_variable_of_the_dashboard_has_values(self):
         expected = {
