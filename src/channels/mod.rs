@@ -210,6 +210,7 @@ mod tests {
             },
             limits: Limits::default(),
             failover: config::Failover::default(),
+            probe: None,
         }
     }
 
