@@ -58,6 +58,7 @@ pub mod mask;
 pub mod meter;
 pub mod models;
 pub mod moment;
+pub mod monitor;
 pub mod network;
 pub mod nsq;
 pub mod outcome;

@@ -14,7 +14,7 @@ use weir_filters::limits::{Budget, InUse, Limits};
 use weir_filters::price::NanoUsd;
 use weir_filters::retry::{Failure, Retries};
 
-use crate::config::{BaseUrl, Channel, Failover, Identity, Key, OnDisconnect, Timeouts, User};
+use crate::config::{BaseUrl, Channel, Failover, Identity, Key, OnDisconnect, Probe, Timeouts, User};
 
 /// Fields and values.
 pub(crate) type Shown = Map<String, Value>;
@@ -66,6 +66,7 @@ pub(crate) fn channel(channel: &Channel) -> Shown {
         timeouts,
         limits: budget,
         failover,
+        probe,
     } = channel;
     let Failover { priority, weight, on_disconnect, max_concurrency, retries, cooldown } = failover;
     let Retries { attempts, within, on } = retries;
@@ -94,7 +95,22 @@ pub(crate) fn channel(channel: &Channel) -> Shown {
         "retry": { "attempts": attempts, "within": duration(*within), "on": on.iter().copied().map(failure).collect::<Vec<_>>() },
         "cooldown": { "failures": failures, "for": duration(*cooled) },
         "limits": limits(budget),
+        "probe": probe.as_ref().map(of_probe),
     }))
+}
+
+fn of_probe(probe: &Probe) -> Value {
+    let Probe { every, models, prompt, max_tokens, timeout, cap, pause_on_traffic } = probe;
+    json!({
+        "every": duration(*every),
+        "models": models,
+        "prompt": prompt,
+        "max_tokens": max_tokens,
+        "timeout": duration(*timeout),
+        "tokens_per_day": cap.tokens,
+        "usd_per_day": cap.nano_usd.map(|nano| NanoUsd(nano).written()),
+        "pause_on_traffic": pause_on_traffic,
+    })
 }
 
 fn failure(failure: Failure) -> Value {
@@ -198,6 +214,10 @@ mod tests {
             "priority": 3, "weight": 2, "on_disconnect": "abort", "max_concurrency": 9,
             "retry": { "attempts": 3, "within": "5m", "on": ["connect", "timeout", 429] },
             "cooldown": { "failures": 5, "for": "90s" },
+            "probe": {
+                "every": "30m", "models": ["gpt-4o"], "prompt": "Say yes.", "max_tokens": 8, "timeout": "9s",
+                "tokens_per_day": 1000, "usd_per_day": "0.25", "pause_on_traffic": false,
+            },
         });
         let shown = Value::from(channel(&read_channel(&written(&channel_written)).unwrap()));
         channel_written["keys"] = json!([{ "name": "main" }]);

@@ -1,7 +1,7 @@
 //! Which channel serves a request: those that may, in their order, and one of them.
 //!
 //! Owns all channels of a configuration. It refuses to know what a channel is beyond its name, its protocol,
-//! its models and whether it can be asked.
+//! its models, what probes say of these, and whether it can be asked.
 
 use std::cell::Cell;
 use std::fmt;
@@ -42,7 +42,8 @@ pub struct Wish<'a> {
     pub model: Option<&'a str>,
     /// The channels that the route names; empty: all.
     pub among: &'a [String],
-    /// The channel of the conversation's last turn: it is taken before all others, if it is ready.
+    /// The channel of the conversation's last turn: it is taken before all others, if it is ready and its probes do not
+    /// say that the model fails there.
     pub last: Option<&'a str>,
     /// Any number: chance.
     pub chance: u64,
@@ -95,6 +96,9 @@ impl Channels {
     /// Of those that are ready it is one of the lowest priority, by weight. If all cool down it is the one that
     /// recovers first (see [`weir_filters::balance`]).
     ///
+    /// Those at which probes say that the model fails are only asked if no other one can be, and then as if there were
+    /// no probes: these know less than whoever asks, and must never be all that stands between a client and an answer.
+    ///
     /// Without a model it is always the first in order, in whatever state: files and batches are at the
     /// upstream where they were made, and another one does not know them.
     pub fn choose(
@@ -113,21 +117,28 @@ impl Channels {
                 permitted
             })
         };
-        if wish.model.is_none() {
+        let Some(model) = wish.model else {
             let first = permitted().next().ok_or_else(|| refusal.get())?;
             let why = if first.is_drained() { NoChannel::Draining } else { NoChannel::Busy };
             return admits(first).then(|| first.force(wish.now)).flatten().ok_or(why);
-        }
-        if let Some(last) = wish.last
-            && let Some(channel) = permitted().find(|channel| **channel.name() == *last)
-            && admits(channel)
-            && let Some(choice) = channel.claim(wish.now)
-        {
+        };
+        let last = |even_failing: bool| {
+            let channel = wish.last.and_then(|last| permitted().find(|channel| **channel.name() == *last))?;
+            let may_be_asked = (even_failing || !channel.is_failing(model)) && admits(channel);
+            may_be_asked.then(|| channel.claim(wish.now)).flatten()
+        };
+        if let Some(choice) = last(false) {
             return Ok(choice);
         }
         for round in 0..MAX_ROUNDS {
-            let candidates = permitted().map(|channel| candidate(channel, wish.now, &admits));
-            let chosen = match pick(candidates, wish.chance.wrapping_add(round)) {
+            let (mut picked, passed_over) = pick_sound(permitted(), wish, round, &admits);
+            if passed_over && matches!(picked, Pick::Full | Pick::None) {
+                if let Some(choice) = last(true) {
+                    return Ok(choice);
+                }
+                picked = pick_any(permitted(), wish, round, &admits);
+            }
+            let chosen = match picked {
                 Pick::Ready(channel) => channel.claim(wish.now),
                 Pick::Cooling(channel) => channel.force(wish.now),
                 Pick::Full => None,
@@ -140,7 +151,8 @@ impl Channels {
         Err(if permitted().all(|channel| channel.is_drained()) { NoChannel::Draining } else { NoChannel::Busy })
     }
 
-    /// The channel that a request is to ask after those that failed it (`tried`): only one that is ready.
+    /// The channel that a request is to ask after those that failed it (`tried`): only one that is ready. One at which
+    /// probes say that the model fails may still do better than they, and is the last to be asked.
     pub fn choose_next(
         &self,
         wish: &Wish<'_>,
@@ -149,9 +161,12 @@ impl Channels {
         tried: impl Fn(&Channel) -> bool,
     ) -> Option<Choice> {
         for round in 0..MAX_ROUNDS {
-            let untried = self.candidates(wish).filter(|channel| permits(channel.name()) && !tried(channel));
-            let candidates = untried.map(|channel| candidate(channel, wish.now, &admits));
-            let Pick::Ready(channel) = pick(candidates, wish.chance.wrapping_add(round)) else { return None };
+            let untried = || self.candidates(wish).filter(|channel| permits(channel.name()) && !tried(channel));
+            let (mut picked, passed_over) = pick_sound(untried(), wish, round, &admits);
+            if passed_over && !matches!(picked, Pick::Ready(_)) {
+                picked = pick_any(untried(), wish, round, &admits);
+            }
+            let Pick::Ready(channel) = picked else { return None };
             if let Some(choice) = channel.claim(wish.now) {
                 return Some(choice);
             }
@@ -159,7 +174,8 @@ impl Channels {
         None
     }
 
-    /// Whether there is more than one way to serve a request: another channel, or another key.
+    /// Whether there is more than one way to serve a request: another channel, or another key. A channel whose probes
+    /// fail is one: it is asked if the others cannot be.
     pub fn has_several(&self, wish: &Wish<'_>, permits: impl Fn(&str) -> bool) -> bool {
         let permitted = self.candidates(wish).filter(|channel| permits(channel.name()));
         let ways = permitted.map(|channel| channel.config.keys.len());
@@ -189,6 +205,31 @@ impl Channels {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Channel>> {
         self.all.iter()
     }
+}
+
+/// Picks one at which probes do not say that the model fails. `true`: others were passed over.
+fn pick_sound<'a>(
+    channels: impl Iterator<Item = &'a Arc<Channel>>,
+    wish: &Wish<'_>,
+    round: u64,
+    admits: impl Fn(&Channel) -> bool,
+) -> (Pick<&'a Arc<Channel>>, bool) {
+    let mut passed_over = false;
+    let sound = channels.filter(|channel| {
+        let is_failing = wish.model.is_some_and(|model| channel.is_failing(model));
+        passed_over |= is_failing;
+        !is_failing
+    });
+    (pick_any(sound, wish, round, admits), passed_over)
+}
+
+fn pick_any<'a>(
+    channels: impl Iterator<Item = &'a Arc<Channel>>,
+    wish: &Wish<'_>,
+    round: u64,
+    admits: impl Fn(&Channel) -> bool,
+) -> Pick<&'a Arc<Channel>> {
+    pick(channels.map(|channel| candidate(channel, wish.now, &admits)), wish.chance.wrapping_add(round))
 }
 
 fn candidate(channel: &Arc<Channel>, now: Instant, admits: impl Fn(&Channel) -> bool) -> Candidate<&Arc<Channel>> {

@@ -1,8 +1,8 @@
 //! The channels: which one serves a request, how it is reached, and how it fares.
 //!
 //! Owns a channel and the addresses of its host; `choice` owns all of them and which one serves a request,
-//! `state` what outlives a configuration, `hold` the leave to ask one. It refuses to know HTTP: what is sent
-//! there, and which answer is a failure, is the proxy's business.
+//! `state` what outlives a configuration, `verdicts` what probes say of its models, `hold` the leave to ask one.
+//! It refuses to know HTTP: what is sent there, and which answer is a failure, is the proxy's business.
 
 mod choice;
 mod hold;
@@ -11,6 +11,7 @@ mod resolve;
 mod state;
 mod sticky;
 mod told;
+mod verdicts;
 mod vitals;
 
 use std::net::SocketAddr;
@@ -177,7 +178,12 @@ impl Channel {
         self.config.model_map.get(model).map(String::as_str).filter(|mapped| *mapped != model)
     }
 
-    /// The models that it names one by one: only these can be listed, or be a metric's label.
+    /// Whether it is asked for `model`.
+    fn serves(&self, model: &str) -> bool {
+        self.config.models.iter().any(|glob| glob.matches(model)) || self.config.model_map.contains_key(model)
+    }
+
+    /// The models that it names one by one: only these can be a metric's label, or be listed without a probe.
     pub fn named_models(&self) -> impl Iterator<Item = &str> {
         let literal = self.config.models.iter().filter(|glob| glob.is_literal()).map(weir_filters::glob::Glob::as_str);
         literal.chain(self.config.model_map.keys().map(String::as_str))
@@ -210,6 +216,7 @@ mod tests {
             },
             limits: Limits::default(),
             failover: config::Failover::default(),
+            probe: None,
         }
     }
 

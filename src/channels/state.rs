@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config;
 
+use super::verdicts::Verdicts;
 use super::vitals::Vitals;
 
 /// The states of all channels, by name.
@@ -29,6 +30,7 @@ pub(super) struct State {
     keys: Vec<config::UpstreamKey>,
     pub(super) health: Arc<Vitals>,
     pub(super) key_health: Vec<Arc<Vitals>>,
+    pub(super) verdicts: Arc<Verdicts>,
     next_key: AtomicUsize,
     in_use: Arc<AtomicUsize>,
     /// Written under the registry's lock alone.
@@ -48,6 +50,10 @@ impl Registry {
             .map(|channel| {
                 let state = State::next(known.states.get(&channel.name), channel);
                 state.is_drained.store(known.drained.contains(&channel.name), Ordering::Relaxed);
+                if channel.probe.is_none() {
+                    // No probe would ever say otherwise.
+                    state.verdicts.forget(|_| false);
+                }
                 state
             })
             .collect();
@@ -90,6 +96,7 @@ impl State {
             base_url: channel.base_url.clone(),
             health: same_url.map(|before| before.health.clone()).unwrap_or_default(),
             key_health: channel.keys.iter().map(|key| health_of(key).unwrap_or_default()).collect(),
+            verdicts: same_url.map(|before| before.verdicts.clone()).unwrap_or_default(),
             keys: channel.keys.clone(),
             next_key: AtomicUsize::new(0),
             in_use: before.map(|before| before.in_use.clone()).unwrap_or_default(),
@@ -132,11 +139,25 @@ impl Drop for Place {
 mod tests {
     use super::super::tests::channel;
     use super::*;
+    use std::time::Duration;
+    use weir_filters::monitor::{Cap, Standing};
     use weir_filters::protocol::Protocol;
     use weir_filters::secret::Secret;
 
     fn configured() -> config::Channel {
         channel("one", Protocol::OpenAi, &["*"])
+    }
+
+    fn probe() -> config::Probe {
+        config::Probe {
+            every: Duration::from_secs(60),
+            models: vec![],
+            prompt: weir_filters::probe::PROMPT.into(),
+            max_tokens: weir_filters::probe::FEW_TOKENS,
+            timeout: Duration::from_secs(30),
+            cap: Cap::default(),
+            pause_on_traffic: true,
+        }
     }
 
     fn state(registry: &Registry, channel: &config::Channel) -> Arc<State> {
@@ -162,6 +183,27 @@ mod tests {
         let moved = state(&registry, &other_url);
         assert!(!Arc::ptr_eq(&after.health, &moved.health));
         assert!(Arc::ptr_eq(&before.in_use, &moved.in_use), "requests are still in flight");
+    }
+
+    #[test]
+    fn what_probes_said_is_kept_while_the_address_is_and_there_are_probes() {
+        let registry = Registry::default();
+        let probed = config::Channel { probe: Some(probe()), ..configured() };
+        let before = state(&registry, &probed);
+        let mut other_key = probed.clone();
+        other_key.keys[1].value = Secret::new("corrected");
+        let after = state(&registry, &other_key);
+        assert!(!Arc::ptr_eq(&before, &after) && Arc::ptr_eq(&before.verdicts, &after.verdicts));
+
+        let mut other_url = other_key.clone();
+        other_url.base_url.port += 1;
+        let moved = state(&registry, &other_url);
+        assert!(!Arc::ptr_eq(&after.verdicts, &moved.verdicts), "another upstream is not judged by it");
+
+        moved.verdicts.set("o3", Standing::Failing);
+        assert!(state(&registry, &other_url).verdicts.is_failing("o3"));
+        other_url.probe = None;
+        assert!(!state(&registry, &other_url).verdicts.is_failing("o3"), "no probe would ever take it back");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod mistake;
 mod net;
 mod object;
 mod prices;
+mod probe;
 mod raw;
 mod redact;
 pub(crate) mod reserved;
@@ -53,6 +54,7 @@ pub use load::{FileText, Fingerprint, Sources, fuzz_entry, load, load_telling, p
 pub use mistake::{Mistake, Mistakes};
 pub use object::{Written, Wrong, read_channel, read_duration, read_key, read_prices, read_sha256, read_user};
 pub use prices::{PriceFile, is_importable, parse_prices};
+pub use probe::Probe;
 #[cfg(test)]
 pub(crate) use raw::fields_of;
 pub use redact::redacted;
@@ -181,6 +183,8 @@ pub struct Channel {
     pub limits: Limits,
     /// How it shares requests with others, and stands in for them.
     pub failover: Failover,
+    /// How it is probed; `None`: it is not.
+    pub probe: Option<Probe>,
 }
 
 /// A base URL, taken apart. `path` is a prefix without a trailing slash, often empty.

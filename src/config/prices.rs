@@ -175,7 +175,7 @@ fn per_million(word: Word<'_>) -> Parsed<PerMillion> {
     PerMillion::parse(word.text).map_err(|e| not_decimal(word, e, "US dollars for a million tokens, such as \"2.5\""))
 }
 
-fn dollars(word: Word<'_>) -> Parsed<NanoUsd> {
+pub(super) fn dollars(word: Word<'_>) -> Parsed<NanoUsd> {
     NanoUsd::parse(word.text).map_err(|e| not_decimal(word, e, "US dollars, such as \"0.04\""))
 }
 

@@ -27,6 +27,9 @@ use super::limits::{self, RawLimits};
 #[cfg(test)]
 use super::limits::{BUDGET, ESTIMATES, LIMITS};
 use super::mistake::Complaint;
+#[cfg(test)]
+use super::probe::PROBE;
+use super::probe::RawProbe;
 use super::scalar::{Parsed, Word};
 use super::section::{At, Fields, Reader, Section, subsection};
 use super::tree::{Kind, NodeId};
@@ -115,6 +118,7 @@ pub(super) struct RawChannel {
     pub(super) timeouts: RawTimeouts,
     pub(super) limits: RawLimits,
     pub(super) failover: RawFailover,
+    pub(super) probe: Option<RawProbe>,
 }
 
 #[derive(Debug)]
@@ -243,8 +247,9 @@ pub(super) const CHANNEL: Fields = Fields {
         "retry",
         "cooldown",
         "limits",
+        "probe",
     ],
-    later: &["probe"],
+    later: &[],
 };
 const UPSTREAM_KEY: Fields = Fields { known: &["name", "value", "value_file"], later: &[] };
 const TIMEOUTS: Fields = Fields { known: &["connect", "first_byte", "idle"], later: &[] };
@@ -268,6 +273,7 @@ pub(crate) fn fields_of(section: &str) -> &'static [&'static str] {
         "timeouts" => &TIMEOUTS,
         "retry" => &RETRY,
         "cooldown" => &COOLDOWN,
+        "probe" => &PROBE,
         "limits" => &LIMITS,
         "budget_usd" => &BUDGET,
         "price" => &prices::PRICE,
@@ -279,7 +285,7 @@ pub(crate) fn fields_of(section: &str) -> &'static [&'static str] {
 
 /// Every kind of mapping, for the tests that hold documents against them.
 #[cfg(test)]
-pub(super) const ALL_FIELDS: [&Fields; 25] = [
+pub(super) const ALL_FIELDS: [&Fields; 26] = [
     &ROOT,
     &LISTEN,
     &TLS,
@@ -299,6 +305,7 @@ pub(super) const ALL_FIELDS: [&Fields; 25] = [
     &LEDGER,
     &RETRY,
     &COOLDOWN,
+    &PROBE,
     &STICKY,
     &AUDIT,
     &FILES,
@@ -439,6 +446,7 @@ impl RawChannel {
             },
             limits: RawLimits::read(r, s),
             failover: RawFailover::read(r, s, &retry, &cooldown),
+            probe: RawProbe::read(r, s),
         }
     }
 }

@@ -358,6 +358,12 @@ impl Check<'_, '_> {
             idle: or(raw.timeouts.idle, DEFAULT_IDLE_TIMEOUT),
         };
         let failover = raw.failover.check(timeouts.first_byte, self.r);
+        let serves = |model: &str| {
+            raw.model_map.iter().any(|(from, _)| from.value == model)
+                || globs.is_empty()
+                || globs.iter().any(|glob| glob.value.matches(model))
+        };
+        let probe = raw.probe.and_then(|probe| probe.check(self.r, serves));
         Some(Channel {
             name: raw.name?.value,
             protocol: protocol?,
@@ -370,6 +376,7 @@ impl Check<'_, '_> {
             inject_usage: or(raw.inject_usage, protocol? == Protocol::OpenAi),
             timeouts,
             failover,
+            probe,
         })
     }
 

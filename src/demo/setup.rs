@@ -68,6 +68,7 @@ pub fn config(
         },
         limits: Limits::default(),
         failover: Failover::default(),
+        probe: None,
     };
     let route = |path: &str, operation, channel: &str, upstream_path: &str| Route {
         path: path.to_owned(),

@@ -94,6 +94,7 @@ impl Snapshot {
         let wish = Wish { protocol, model, among: route.channels, last: None, chance: 0, now: Instant::now() };
         let permits = |name: &str| admitted.permits_channel(name);
         told.channels = self.channels.permitted(&wish, permits).cloned().collect();
+        told.channels.sort_by_key(|channel| model.is_some_and(|model| channel.is_failing(model)));
         let chosen = self.channels.choose(&wish, permits, |_| true);
         let chosen = chosen.map_err(|e| attempt::refusal(e, model))?.channel;
         if let Some(model) = model.filter(|model| self.refuses_unpriced(route.operation, &chosen, model)) {

@@ -109,7 +109,7 @@ pub(super) async fn models(
     let Some(admitted) = ctx.admitted.clone() else { return Err(Error::new(ErrorType::InternalError)) };
     let permitted = |model: &str, channel: &str| admitted.permits_model(model) && admitted.permits_channel(channel);
     let listed = snapshot.listed_models(protocol, permitted);
-    let listed: Vec<Listed<'_>> = listed.into_iter().map(|(id, owner)| Listed { id, owner }).collect();
+    let listed: Vec<Listed<'_>> = listed.iter().map(|(id, owner)| Listed { id, owner }).collect();
     let body = match id {
         None => match protocol {
             Protocol::OpenAi => models::openai_list(&listed),

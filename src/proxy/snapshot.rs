@@ -1,5 +1,6 @@
 //! The configuration as the data plane uses it: tables made, labels resolved.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -211,20 +212,23 @@ impl Snapshot {
         self.models[channel].binary_search_by(|name| (**name).cmp(model)).ok()
     }
 
-    /// The models that the channels of `protocol` name and that `permitted` lets through, with the
-    /// channel that comes first for each, sorted.
+    /// The models that `permitted` lets through of those that the channels of `protocol` name or that answered probes
+    /// there, with the channel that comes first for each, sorted. Where probes say that a model fails it is not listed: it
+    /// is missing if they say so everywhere.
     pub(super) fn listed_models(
         &self,
         protocol: Protocol,
         permitted: impl Fn(&str, &str) -> bool,
-    ) -> BTreeMap<&str, &Arc<str>> {
+    ) -> BTreeMap<Cow<'_, str>, &Arc<str>> {
         let mut listed = BTreeMap::new();
         for (channel, models) in self.channels.iter().zip(&self.models) {
             if channel.config().protocol != protocol {
                 continue;
             }
-            for model in models.iter().filter(|model| permitted(model, channel.name())) {
-                listed.entry(&**model).or_insert_with(|| channel.name());
+            let named = models.iter().filter(|model| !channel.is_failing(model)).map(|model| Cow::Borrowed(&**model));
+            let passing = channel.passing().into_iter().map(|model| Cow::Owned(String::from(&*model)));
+            for model in named.chain(passing).filter(|model| permitted(model, channel.name())) {
+                listed.entry(model).or_insert_with(|| channel.name());
             }
         }
         listed
@@ -290,3 +294,6 @@ fn key_entry(key: &config::Key, accounts: &Accounts) -> KeyEntry {
     let of_user = accounts.find(Subject::User, &entry.user);
     entry.with_accounts(of_key, of_user)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+mod verdicts;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

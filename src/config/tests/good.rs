@@ -6,6 +6,7 @@ use weir_filters::glob::Glob;
 use weir_filters::health::Cooldown;
 use weir_filters::limits::estimate::Estimates;
 use weir_filters::limits::{Budget, Limits};
+use weir_filters::monitor::Cap;
 use weir_filters::price::NanoUsd;
 use weir_filters::price::PriceRate;
 use weir_filters::protocol::Protocol;
@@ -14,8 +15,8 @@ use weir_filters::route::Operation;
 use weir_filters::secret::Secret;
 
 use super::super::{
-    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Role, Route,
-    Server, Sticky, Timeouts, Tls, UpstreamKey, User, WhenFull,
+    Admin, BaseUrl, Channel, Cors, Durability, Edge, Failover, Headers, Key, Ledger, Listen, OnDisconnect, Probe, Role,
+    Route, Server, Sticky, Timeouts, Tls, UpstreamKey, User, WhenFull,
 };
 use super::{CHANNEL, DIGEST, good};
 
@@ -94,6 +95,7 @@ fn what_is_left_out_has_the_documented_default() {
                 },
                 cooldown: Cooldown { failures: 3, time: Duration::from_secs(30) },
             },
+            probe: None,
         }]
     );
     assert_eq!((config.routes, config.users, config.keys), (vec![], vec![], vec![]));
@@ -153,6 +155,15 @@ channels:
     max_concurrency: 40
     retry: {{ attempts: 4, within: 5s, on: [timeout, 418] }}
     cooldown: {{ failures: 6, for: 7s }}
+    probe:
+      every: 30m
+      models: [claude-x]
+      prompt: Say yes.
+      max_tokens: 8
+      timeout: 9s
+      tokens_per_day: 1000
+      usd_per_day: "0.25"
+      pause_on_traffic: false
 routes:
   - path: /proxy/chat
     operation: anthropic.messages
@@ -255,6 +266,15 @@ ledger: {{ durability: strict, when_full: refuse, keep_minutes: 2h, keep_hours: 
                 },
                 cooldown: Cooldown { failures: 6, time: Duration::from_secs(7) },
             },
+            probe: Some(Probe {
+                every: Duration::from_secs(1800),
+                models: vec!["claude-x".into()],
+                prompt: "Say yes.".into(),
+                max_tokens: 8,
+                timeout: Duration::from_secs(9),
+                cap: Cap { tokens: Some(1000), nano_usd: Some(250_000_000) },
+                pause_on_traffic: false,
+            }),
         }]
     );
     assert_eq!(

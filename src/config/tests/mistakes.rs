@@ -66,9 +66,10 @@ fn every_unknown_field_is_named_and_later_ones_are_told_apart() {
             ],
         ),
         (
-            "    probe: { every: 30m }\n    retry: { attempt: 2 }",
+            "    probe: { evry: 30m }\n    retry: { attempt: 2 }",
             &[
-                "7:5: `probe` is not supported by this version",
+                "7:12: `every` is missing",
+                "7:14: unknown field `evry`; did you mean \"every\"?",
                 "8:14: unknown field `attempt`; did you mean \"attempts\"?",
             ],
         ),
@@ -424,6 +425,16 @@ fn what_channels_have_to_do_with_each_other_has_its_bounds() {
             ],
         ),
         ("    cooldown: { failures: 0 }", &["7:27: `failures` must be a whole number from 1 to 1000, not `0`"]),
+        (
+            "    probe: { every: 10ms, max_tokens: 0, usd_per_day: \"-1\", prompt: \"\" }",
+            &[
+                "7:21: `every` must be a second or longer, not `10ms`",
+                "7:39: `max_tokens` must be a whole number from 1 to 4096, not `0`",
+                "7:55: `usd_per_day` must be US dollars, such as \"0.04\", not `-1`",
+                "7:69: `prompt` must be a question of at most 4096 bytes, and is empty",
+            ],
+        ),
+        ("    probe: { every: 1m, models: [o9] }", &["7:34: `models[0]` is no model of this channel: `o9`"]),
         ("    cooldown: { for: 0s }", &["7:22: `for` must be longer than nothing, not `0s`"]),
         ("sticky: { ttl: 0s }", &["7:16: `ttl` must be longer than nothing, not `0s`"]),
         ("sticky: { header: \"a b\" }", &["7:19: `header` must be a header name, not `a b`"]),

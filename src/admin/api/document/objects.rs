@@ -180,6 +180,14 @@ pub(super) fn all() -> Map<String, Value> {
     let failure = json!({ "anyOf": [word(["connect", "timeout"]), number(400, 599)] });
     let retry = |on| json!({ "attempts": number(1, 10), "within": duration(), "on": on });
     let cooldown = json!({ "failures": number(1, 1000), "for": duration() });
+    let probe = |is_shown: bool| {
+        let cap = |of: Value| if is_shown { or_null(of) } else { of };
+        json!({
+            "every": duration(), "models": list(text()), "prompt": text(), "max_tokens": number(1, 4096),
+            "timeout": duration(), "tokens_per_day": cap(number(1, u32::MAX.into())), "usd_per_day": cap(decimal()),
+            "pause_on_traffic": boolean(),
+        })
+    };
     let mut channel = vec![
         both("name", plain_name()).needed(),
         both("protocol", protocols()).needed(),
@@ -197,6 +205,7 @@ pub(super) fn all() -> Map<String, Value> {
         given("retry", exactly(retry(list(failure.clone()))), some(retry(list(failure)))),
         given("cooldown", exactly(cooldown.clone()), some(cooldown)),
         limits(),
+        given("probe", or_null(exactly(probe(true))), or_null(some(probe(false)))),
     ];
     channel.extend(common());
     channel.extend([

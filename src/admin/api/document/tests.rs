@@ -86,6 +86,7 @@ fn objects_have_the_fields_of_the_configuration() {
         ("ChannelNew", "timeouts", "timeouts"),
         ("ChannelNew", "retry", "retry"),
         ("ChannelNew", "cooldown", "cooldown"),
+        ("ChannelNew", "probe", "probe"),
         ("LimitsNew", "budget_usd", "budget_usd"),
     ] {
         let schema = schemas::all()[schema]["properties"][field].clone();
