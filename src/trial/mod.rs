@@ -19,7 +19,6 @@ use crate::config::Listen;
 use crate::proxy::Shared;
 
 pub use channel::RunAsked;
-#[expect(unused_imports, reason = "for who makes the probes")]
 pub(crate) use once::{Errand, Tells, Told};
 pub use proxy::ProxyAsked;
 
