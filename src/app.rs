@@ -40,6 +40,7 @@ use crate::import::{self, Report, Words};
 use crate::ledger::{Ledger, LedgerError, LedgerOptions, TooManyRows, Top, UsageQuery, WhenLocked};
 use crate::leg::Leg;
 use crate::metrics::Metrics;
+use crate::monitor::{self, Monitor};
 use crate::opening::Opening;
 use crate::overview::Overview;
 use crate::proxy::{Drains, InFlight, Shared, Snapshot, Weir};
@@ -133,6 +134,7 @@ pub struct Gateway {
     control: Arc<Control>,
     changes: Arc<Changes>,
     identity: Arc<Identity>,
+    monitor: Arc<Monitor>,
     is_replaced: Arc<AtomicBool>,
 }
 
@@ -192,7 +194,8 @@ impl Gateway {
         let identity = Arc::new(Identity::open(&config.data_dir).map_err(failed)?);
         let control = Control::new(shared.clone(), identity.clone(), config.clone(), catalog, &merged, changes.clone());
         let control = Arc::new(control);
-        Ok(Self { shared, control, changes, identity, is_replaced: Arc::default() })
+        let monitor = Arc::new(Monitor::new(shared.clone(), &config.data_dir));
+        Ok(Self { shared, control, changes, identity, monitor, is_replaced: Arc::default() })
     }
 
     /// The ledger.
@@ -278,8 +281,10 @@ impl Gateway {
         let (shared, control, changes) = (self.shared.clone(), self.control.clone(), self.changes.clone());
         let trials = Trials::new(shared.clone(), config.listen.clone());
         let overview = Overview::new(shared.clone(), config.data_dir.clone());
-        let (identity, words) = (self.identity.clone(), Words::default());
-        let state = Arc::new(State { shared, control, changes, identity, reloader, opening, words, overview, trials });
+        let (identity, words, monitor) = (self.identity.clone(), Words::default(), self.monitor.clone());
+        let state =
+            State { shared, control, changes, identity, reloader, opening, words, overview, trials, monitor };
+        let state = Arc::new(state);
         Ok((Unopened::new(options, state), made))
     }
 
@@ -296,6 +301,11 @@ impl Gateway {
     /// Records of requests.
     pub(crate) fn audit(&self) -> &Arc<Audit> {
         &self.shared.audit
+    }
+
+    /// What probes the channels.
+    pub(crate) fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
     }
 
     /// What changes the configuration in force.
@@ -399,6 +409,7 @@ struct State {
     words: Words,
     overview: Overview,
     trials: Trials,
+    monitor: Arc<Monitor>,
 }
 
 impl Console for State {
@@ -436,6 +447,18 @@ impl Console for State {
 
     fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
         Ok(Box::pin(self.trials.test(asked)?))
+    }
+
+    fn monitored(&self, asked: &monitor::Asked) -> monitor::Page {
+        self.monitor.list(asked)
+    }
+
+    fn runs(&self, channel: &str, asked: &monitor::Asked) -> Result<monitor::Page, Refused> {
+        self.monitor.runs(channel, asked)
+    }
+
+    fn monitor_now(&self, channel: &str) -> Result<String, Refused> {
+        self.monitor.run(channel)
     }
 }
 

@@ -29,6 +29,7 @@ pub mod leg;
 mod life;
 mod loopback;
 pub mod metrics;
+mod monitor;
 mod opening;
 mod overview;
 pub mod proxy;

@@ -16,6 +16,7 @@ use crate::control::Control;
 use crate::handover::{AskError, Giver, Owner, Successor, Taken};
 use crate::ledger::{Ledger, WhenLocked};
 use crate::loopback;
+use crate::monitor::Monitor;
 use crate::proxy::Drains;
 use crate::signals;
 use crate::sockets::{Inherited, Sockets};
@@ -55,6 +56,7 @@ struct Process {
     audit: Arc<Audit>,
     drains: Arc<Drains>,
     control: Arc<Control>,
+    monitor: Arc<Monitor>,
     sockets: Arc<Sockets>,
     admin: Mutex<Option<AdminHandle>>,
     stop: Stop,
@@ -145,6 +147,7 @@ fn make(
         audit: gateway.audit().clone(),
         drains: gateway.drains().clone(),
         control: gateway.control().clone(),
+        monitor: gateway.monitor().clone(),
         sockets: sockets.clone(),
         admin: Mutex::default(),
         stop: Stop::default(),
@@ -187,6 +190,8 @@ impl Arrival {
             Ok(()) => {}
             Err(e) => log::error!("no upgrade will be possible: {e}"),
         }
+        // It waits by itself for what the one before has under way.
+        process.monitor.start();
         process.notify.ready();
         if let Some(every) = systemd::watchdog(&|name| std::env::var_os(name))
             && let Some(listen) = config.listen.first()
@@ -211,6 +216,7 @@ impl Ending for Ends {
     fn begins(&self) {
         let process = &self.process;
         process.is_ending.store(true, Ordering::Release);
+        process.monitor.stop();
         if !process.is_replaced.load(Ordering::Acquire) {
             process.notify.stopping();
         }
@@ -218,8 +224,8 @@ impl Ending for Ends {
     }
 
     fn is_busy(&self) -> bool {
-        // What is read for nobody is counted, and need not be estimated.
-        !self.process.drains.is_empty()
+        // What is read for nobody is counted, and need not be estimated; a probe's end is written down.
+        !self.process.drains.is_empty() || self.process.monitor.is_busy()
     }
 
     fn hand_over(&self) {
@@ -264,6 +270,7 @@ impl Owner for Arc<Process> {
 
     fn leave(&self, pid: u32) {
         self.is_replaced.store(true, Ordering::Release);
+        self.monitor.stop();
         self.ledger.stand_aside();
         self.audit.stand_aside();
         self.notify.succeeded_by(pid);

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::catalog::Refused;
 use crate::changes::Actor;
+pub use crate::monitor::{Asked as MonitorAsked, Page as MonitorPage};
 pub use crate::trial::{ProxyAsked, RunAsked};
 
 /// Something that is tried out, and what came of it.
@@ -43,4 +44,19 @@ pub trait Console: Send + Sync + 'static {
     /// # Errors
     /// Why not.
     fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused>;
+
+    /// The channels, and how their models answer when they are probed.
+    fn monitored(&self, asked: &MonitorAsked) -> MonitorPage;
+
+    /// The runs of a channel, newest first. May take its time.
+    ///
+    /// # Errors
+    /// There is no such channel.
+    fn runs(&self, channel: &str, asked: &MonitorAsked) -> Result<MonitorPage, Refused>;
+
+    /// Has all models of a channel asked now; the run's id.
+    ///
+    /// # Errors
+    /// Why not.
+    fn monitor_now(&self, channel: &str) -> Result<String, Refused>;
 }

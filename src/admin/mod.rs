@@ -31,7 +31,7 @@ use weir_filters::secret::Secret;
 pub use self::api::requests::RequestsError;
 pub use self::api::usage::UsageError;
 pub use self::auth::AdminToken;
-pub use self::console::{Console, ProxyAsked, RunAsked, Trial};
+pub use self::console::{Console, MonitorAsked, MonitorPage, ProxyAsked, RunAsked, Trial};
 use crate::audit::{self, Filter, Following};
 use crate::catalog::{Command, Owner, Refused};
 use crate::changes::{self, Actor};

@@ -338,6 +338,12 @@ impl Ledger {
         self.inner.caught_up().view.spends(now_ms)
     }
 
+    /// Requests, and those that failed, of each model that `channel` served in the minutes that began at `from_ms` or
+    /// later, but for what was counted under the keys `except`; half a second behind at most.
+    pub(crate) fn served(&self, channel: &str, from_ms: u64, except: &[&str]) -> HashMap<String, (u64, u64)> {
+        lock(&self.inner.folder).view.served(channel, from_ms, except)
+    }
+
     /// The sums of today, of yesterday and of the last twenty-four hours, from what is folded: half a second behind at
     /// most, so that whoever asks all the time makes nobody fold.
     pub fn course(&self, now_ms: u64) -> Course {

@@ -5,6 +5,7 @@
 //! multiples of, so that the answer is exact; if buckets that fine are not kept as far back as
 //! `from`, the next coarser ones that are. Days are kept for ever.
 
+mod served;
 #[cfg(test)]
 mod tests;
 mod top;

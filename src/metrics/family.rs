@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, IntCounter, IntGauge, Opts};
+use prometheus::{Counter, Gauge, IntCounter, IntGauge, Opts};
 
 use super::histogram::Histogram;
 
@@ -55,6 +55,12 @@ impl Series for IntCounter {
 }
 
 impl Series for IntGauge {
+    fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self> {
+        Self::with_opts(Opts::new(declaration.name, declaration.help).const_labels(labels))
+    }
+}
+
+impl Series for Gauge {
     fn make(declaration: &Declaration, labels: HashMap<String, String>) -> prometheus::Result<Self> {
         Self::with_opts(Opts::new(declaration.name, declaration.help).const_labels(labels))
     }

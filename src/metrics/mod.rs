@@ -14,6 +14,7 @@ mod handles;
 mod histogram;
 mod ledger;
 mod limits;
+mod probes;
 mod sinks;
 mod sums;
 #[cfg(test)]
@@ -128,6 +129,7 @@ pub struct Metrics {
     edge: edge::EdgeMetrics,
     ledger: ledger::LedgerMetrics,
     sinks: sinks::SinkMetrics,
+    probes: probes::ProbeMetrics,
     streams_active: IntGauge,
     drains_active: IntGauge,
     drains: [IntCounter; Drained::ALL.len()],
@@ -170,6 +172,7 @@ impl Metrics {
             edge: edge::EdgeMetrics::declare(&declare)?,
             ledger: ledger::LedgerMetrics::declare(&declare)?,
             sinks: sinks::SinkMetrics::declare(&declare)?,
+            probes: probes::ProbeMetrics::declare(&declare)?,
             drains_active: declare
                 .gauge("weir_drains_active", "Answers that are read although their client has left.")?,
             drains: Drained::ALL.map(|result| families.drains.child(&[], &[result.name()])),

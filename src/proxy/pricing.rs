@@ -57,6 +57,11 @@ impl Snapshot {
         }
     }
 
+    /// The most that so many tokens of a model cost; nothing, if it has no price.
+    pub(crate) fn at_most(&self, channel: &Channel, model: &str, input: u64, output: u64) -> NanoUsd {
+        self.price(channel, model).map_or(NanoUsd(0), |price| price.at_most(input, output, PriceRate::default()))
+    }
+
     /// Whether a request must not be sent, because nothing says what it would cost. One that names no model
     /// (files, uploads) is not held up: what it costs is said by its answer alone.
     pub(super) fn refuses_unpriced(&self, operation: Operation, channel: &Channel, model: &str) -> bool {

@@ -14,6 +14,7 @@ use weir_filters::mask::Mask;
 use weir_filters::meter::{Meter, Reading, Shape};
 use weir_filters::probe::{Broke, Question, Seen, text_of};
 use weir_filters::retry::Failure;
+use weir_filters::route::Operation;
 
 use crate::http1::{Alarm, Lines, put_length, put_line};
 use crate::leg::{Exchange, Step};
@@ -44,15 +45,18 @@ pub(super) struct Answer {
 }
 
 /// The head of a request: its lines are added behind it.
-pub(super) fn head(target: &str, host: &[u8], length: usize) -> BytesMut {
+pub(super) fn head(method: &Method, target: &str, host: &[u8], length: usize) -> BytesMut {
     let mut head = BytesMut::with_capacity(512);
-    head.extend_from_slice(b"POST ");
+    head.extend_from_slice(method.as_str().as_bytes());
+    head.extend_from_slice(b" ");
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
     put_line(&mut head, b"host", host);
-    put_line(&mut head, b"content-type", b"application/json");
     put_line(&mut head, b"accept-encoding", b"identity");
-    put_length(&mut head, length as u64);
+    if *method != Method::GET {
+        put_line(&mut head, b"content-type", b"application/json");
+        put_length(&mut head, length as u64);
+    }
     head
 }
 
@@ -62,16 +66,9 @@ pub(super) async fn ask(mut exchange: Exchange, mut head: BytesMut, question: &Q
     let body = question.body();
     let prompt_bytes = body.len() as u64;
     exchange.send(Method::POST, head, &[Bytes::from(body)], None);
-    let mut answer = Answer {
-        seen: Seen::default(),
-        lines: None,
-        first_token: None,
-        reading: Reading::default(),
-        body: Vec::new(),
-        layout: (Shape::Opaque, Encoding::Identity),
-    };
+    let mut answer = Answer::default();
     let mut meter = None;
-    let read = read(&mut exchange, question, waits, &mut answer, &mut meter).await;
+    let read = read(&mut exchange, question.operation, waits, &mut answer, &mut meter).await;
     answer.seen.broke = read.err();
     if let Some(mut meter) = meter {
         let (is_whole, status) = (answer.seen.is_whole, answer.seen.status.unwrap_or_default());
@@ -82,9 +79,19 @@ pub(super) async fn ask(mut exchange: Exchange, mut head: BytesMut, question: &Q
     answer
 }
 
+/// Sends a request that is all `head`, and reads the answer, which is a list of models.
+pub(super) async fn fetch(mut exchange: Exchange, mut head: BytesMut, waits: Waits) -> Answer {
+    head.extend_from_slice(b"\r\n");
+    exchange.send(Method::GET, head, &[], None);
+    let mut answer = Answer::default();
+    let read = read(&mut exchange, Operation::Models, waits, &mut answer, &mut None).await;
+    answer.seen.broke = read.err();
+    answer
+}
+
 async fn read(
     exchange: &mut Exchange,
-    question: &Question,
+    operation: Operation,
     waits: Waits,
     answer: &mut Answer,
     meter: &mut Option<Meter>,
@@ -101,10 +108,10 @@ async fn read(
             && let Some(head) = exchange.take_head().map_err(broken)?
         {
             let text = |name| head.lines.get(name).and_then(|value| std::str::from_utf8(value).ok());
-            let shape = Shape::of(question.operation, text(&CONTENT_TYPE));
+            let shape = Shape::of(operation, text(&CONTENT_TYPE));
             let encoding = Encoding::of(text(&CONTENT_ENCODING));
             answer.layout = (shape, encoding);
-            *meter = Some(Meter::new(question.operation, shape, encoding));
+            *meter = Some(Meter::new(operation, shape, encoding));
             answer.seen.status = Some(head.status.as_u16());
             answer.lines = Some(head.lines);
         }
@@ -142,17 +149,23 @@ async fn read(
     }
 }
 
-impl Answer {
-    /// Of an exchange that did not begin.
-    pub(super) fn none(broke: Broke) -> Self {
+impl Default for Answer {
+    fn default() -> Self {
         Self {
-            seen: Seen { broke: Some(broke), ..Seen::default() },
+            seen: Seen::default(),
             lines: None,
             first_token: None,
             reading: Reading::default(),
             body: Vec::new(),
             layout: (Shape::Opaque, Encoding::Identity),
         }
+    }
+}
+
+impl Answer {
+    /// Of an exchange that did not begin.
+    pub(super) fn none(broke: Broke) -> Self {
+        Self { seen: Seen { broke: Some(broke), ..Seen::default() }, ..Self::default() }
     }
 
     /// What the model wrote, without the secrets that it may repeat.

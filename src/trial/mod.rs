@@ -6,6 +6,7 @@
 
 mod ask;
 mod channel;
+mod once;
 mod proxy;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::config::Listen;
 use crate::proxy::Shared;
 
 pub use channel::RunAsked;
+pub(crate) use once::{Errand, Tells, Told};
 pub use proxy::ProxyAsked;
 
 /// How long one may take in all: the admin listener waits a little longer.
@@ -49,6 +51,6 @@ impl Trials {
     }
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 use serde_json::{Value, json};
 use weir_filters::credential::upstream_header;
 use weir_filters::probe::{Broke, PROMPT, Question, judge};
@@ -77,7 +77,7 @@ impl Trials {
                     break Answer::none(Broke::Connect);
                 };
                 let target = question.target("");
-                let mut head = head(&target, own.to_string().as_bytes(), question.body().len());
+                let mut head = head(&Method::POST, &target, own.to_string().as_bytes(), question.body().len());
                 if question.operation.protocol() == Protocol::Anthropic {
                     put_line(&mut head, b"anthropic-version", b"2023-06-01");
                 }

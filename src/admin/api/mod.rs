@@ -13,6 +13,7 @@ mod events;
 mod expected;
 mod follow;
 mod me;
+mod monitor;
 mod overview;
 mod pages;
 mod parameters;
@@ -83,6 +84,7 @@ fn table() -> Vec<Endpoint> {
         changes::endpoints,
         overview::endpoints,
         trial::endpoints,
+        monitor::endpoints,
         drain::endpoints,
         session::endpoints,
         me::endpoints,

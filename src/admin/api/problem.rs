@@ -33,6 +33,8 @@ pub(super) const FULL: Problem = problem(409, "full", "the document of all objec
 pub(super) const UPGRADING: Problem =
     problem(409, "upgrading", "another process is taking over; ask again in a moment");
 pub(super) const BUSY: Problem = problem(409, "busy", "as much is being tried out as may be at once");
+pub(super) const NOT_PROBED: Problem =
+    problem(409, "not_probed", "the channel has no `probe`, which says what it is asked");
 pub(super) const NO_USER: Problem = problem(409, "no_user", "who has the admin token has no password");
 pub(super) const NOT_GRANTED: Problem =
     problem(409, "not_granted", "an administrator has not granted that, or the key is not one that users change");

@@ -9,6 +9,22 @@ impl Console for Gateway {
         Ok(self.told(json!({ "channel": channel, "model": asked.model, "key": asked.key })))
     }
 
+    fn monitored(&self, _: &crate::admin::console::MonitorAsked) -> crate::admin::console::MonitorPage {
+        unimplemented!("nobody asks for it here")
+    }
+
+    fn runs(
+        &self,
+        _: &str,
+        _: &crate::admin::console::MonitorAsked,
+    ) -> Result<crate::admin::console::MonitorPage, Refused> {
+        unimplemented!("nobody asks for it here")
+    }
+
+    fn monitor_now(&self, _: &str) -> Result<String, Refused> {
+        unimplemented!("nobody asks for it here")
+    }
+
     fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
         let ProxyAsked { key, operation, model, stream, prompt } = asked;
         Ok(self.told(json!([key.expose(), operation, model, stream, prompt])))

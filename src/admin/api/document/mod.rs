@@ -3,6 +3,7 @@
 //! Owns the document's form. What there is to be said stands in the table and in the schemas. A test holds real answers
 //! of every endpoint against it. <https://spec.openapis.org/oas/v3.1.1.html>
 
+mod monitor;
 mod objects;
 pub(super) mod schemas;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::objects;
+use super::{monitor, objects};
 use crate::admin::api::me::OWN_RECORD_FIELDS;
 use crate::ledger::Counters;
 
@@ -108,6 +108,7 @@ pub(super) fn all() -> Map<String, Value> {
     let statuses = exactly(json!({ "seen": count(), "applied": count(), "unread": count() }));
     let fields = json!({ "type": ["object", "null"] });
     all.extend(console());
+    all.extend(monitor::all());
     for (name, schema) in [
         (
             "Session",
