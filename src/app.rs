@@ -282,8 +282,7 @@ impl Gateway {
         let trials = Trials::new(shared.clone(), config.listen.clone());
         let overview = Overview::new(shared.clone(), config.data_dir.clone());
         let (identity, words, monitor) = (self.identity.clone(), Words::default(), self.monitor.clone());
-        let state =
-            State { shared, control, changes, identity, reloader, opening, words, overview, trials, monitor };
+        let state = State { shared, control, changes, identity, reloader, opening, words, overview, trials, monitor };
         let state = Arc::new(state);
         Ok((Unopened::new(options, state), made))
     }

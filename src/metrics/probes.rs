@@ -14,10 +14,15 @@ pub(super) struct ProbeMetrics {
 
 impl ProbeMetrics {
     pub(super) fn declare(on: &Declare) -> prometheus::Result<Self> {
-        let declaration = |name, help| Declaration { name, help, open: &["channel", "model"], closed: &[], buckets: &[] };
+        let declaration =
+            |name, help| Declaration { name, help, open: &["channel", "model"], closed: &[], buckets: &[] };
         Ok(Self {
-            success: on.family(declaration("weir_probe_success", "1 if the last probe of a model was answered well, else 0."))?,
-            duration: on.family(declaration("weir_probe_duration_seconds", "What the last probe of a model took in all."))?,
+            success: on.family(declaration(
+                "weir_probe_success",
+                "1 if the last probe of a model was answered well, else 0.",
+            ))?,
+            duration: on
+                .family(declaration("weir_probe_duration_seconds", "What the last probe of a model took in all."))?,
             last_success: on.family(declaration(
                 "weir_probe_last_success_timestamp_seconds",
                 "When a probe of a model was last answered well, in seconds since 1970.",

@@ -50,6 +50,7 @@ impl From<Amount> for Spent {
 }
 
 /// A line.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on its way to the disk or from there")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Line {

@@ -136,17 +136,13 @@ impl Monitor {
         if !lock(&self.inner.busy).insert(name.to_owned()) {
             return Err(busy(format!("a run of the channel `{name}` is under way already")));
         }
-        match draw::id() {
-            Ok(id) => {
-                lock(&self.inner.wanted).push((name.to_owned(), id.clone()));
-                self.inner.wake.notify_one();
-                Ok(id)
-            }
-            Err(_) => {
-                lock(&self.inner.busy).remove(name);
-                Err(Refused::NoRandomness)
-            }
-        }
+        let Ok(id) = draw::id() else {
+            lock(&self.inner.busy).remove(name);
+            return Err(Refused::NoRandomness);
+        };
+        lock(&self.inner.wanted).push((name.to_owned(), id.clone()));
+        self.inner.wake.notify_one();
+        Ok(id)
     }
 }
 
@@ -267,7 +263,8 @@ impl Inner {
             .map(|(channel, probe)| {
                 let every_ms = millis_of(probe.every);
                 let schedule = Schedule::new(channel.name(), every_ms);
-                let same = before.iter().find(|one| one.channel.name() == channel.name() && one.probe.every == probe.every);
+                let same =
+                    before.iter().find(|one| one.channel.name() == channel.name() && one.probe.every == probe.every);
                 let last = book.of(channel.name()).and_then(|course| course.last_slot.as_ref());
                 // Slots of another length have other numbers: that of the same time stands for it.
                 let last = last.map(|head| match head.slot {
@@ -309,7 +306,11 @@ impl Inner {
         for begun in open.begun.values() {
             // Nobody knows what it has used: all that it may.
             let skipped = Shown::skipped(&begun.model, "interrupted");
-            let known = self.book().of(&begun.run.channel).and_then(|course| course.models.get(&begun.model)).map(|m| m.standing);
+            let known = self
+                .book()
+                .of(&begun.run.channel)
+                .and_then(|course| course.models.get(&begun.model))
+                .map(|m| m.standing);
             if self.note(&begun.run, begun.reserved.into(), known.unwrap_or_default(), skipped).is_err() {
                 return;
             }
@@ -395,7 +396,6 @@ impl Inner {
         let open = book.of(&head.channel).and_then(|course| course.open.get(&head.id));
         open.map(|open| open.results.clone()).unwrap_or_default()
     }
-
 
     fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)

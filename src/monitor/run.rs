@@ -62,8 +62,8 @@ impl Run {
             return run.end(RunState::NoModels, Some(&models));
         }
         let (turns, mut asked) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        for model in models.iter().filter(|model| !run.touched.contains(*model)).cloned() {
-            let (run, turns) = (run.clone(), turns.clone());
+        for model in models.iter().filter(|model| !run.touched.contains(*model)) {
+            let (run, turns, model) = (run.clone(), turns.clone(), model.clone());
             asked.spawn(async move {
                 let _turn = turns.acquire_owned().await;
                 run.model(&model).await

@@ -81,9 +81,7 @@ impl Monitor {
         let mut page = Page::of(&all, asked, |one| match one {
             Ok(open) => run_row(&open.head, None, "running", &open.results),
             Err(place) => match self.inner.folder.run(*place) {
-                Ok(Some(Finished { run, ended_at, state, results })) => {
-                    run_row(&run, Some(ended_at), &state, &results)
-                }
+                Ok(Some(Finished { run, ended_at, state, results })) => run_row(&run, Some(ended_at), &state, &results),
                 // It gave way to newer ones meanwhile.
                 Ok(None) => Value::Null,
                 Err(e) => unreadable(&e),

@@ -127,8 +127,7 @@ impl Store {
     /// To be written with the right to.
     pub(super) fn open(folder: Folder, lock: File) -> io::Result<Self> {
         let numbers = folder.numbers()?;
-        let mut store =
-            Self { folder, file_bytes: FILE_BYTES, max_total: MAX_TOTAL, numbers, last: None, _lock: lock };
+        let mut store = Self { folder, file_bytes: FILE_BYTES, max_total: MAX_TOTAL, numbers, last: None, _lock: lock };
         if let Some(number) = store.numbers.last() {
             let mut file = OpenOptions::new().read(true).append(true).open(store.folder.path(*number))?;
             let mut size = file.seek(SeekFrom::End(0))?;

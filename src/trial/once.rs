@@ -147,13 +147,11 @@ impl Errand {
         let begun = Instant::now();
         let left = waits.until.saturating_duration_since(begun);
         let patience = self.channel.config().timeouts.connect.min(left);
-        match self.shared.leg.fresh(&origin, patience).await {
-            Ok(exchange) => Ok((exchange, begun.elapsed())),
-            Err(_) => {
-                self.channel.is_unreachable(origin.address);
-                Err(Broke::Connect)
-            }
-        }
+        let Ok(exchange) = self.shared.leg.fresh(&origin, patience).await else {
+            self.channel.is_unreachable(origin.address);
+            return Err(Broke::Connect);
+        };
+        Ok((exchange, begun.elapsed()))
     }
 
     /// The head of a request with the channel's credentials; `None`: the key cannot be in one.

@@ -66,10 +66,15 @@ fn channel(name: &str) -> Value {
     })
 }
 
+/// It has room for no question, so that nothing is counted that the tests do not ask for.
+fn capped_probe() -> Value {
+    json!({ "every": "1000h", "models": ["gpt-4o"], "tokens_per_day": 1 })
+}
+
 async fn scene() -> (Scene, Upstream) {
     let upstream = ok().await;
     let gateway = gateway()
-        .channel(openai(upstream.address()))
+        .channel(openai(upstream.address()).with("probe", capped_probe()))
         .key(key_named("declared"))
         .with("admin.metrics_token", "metrics-token-it")
         .start()
@@ -138,6 +143,19 @@ async fn works(scene: &mut Scene) {
     scene.expect("POST", "channels/openai/run", json!({ "model": "gpt-4o" }), 200, Some("empty")).await;
     let asked = json!({ "key": secret_of("declared"), "operation": "openai.chat", "model": "gpt-4o" });
     scene.expect("POST", "proxy/test", asked, 200, Some("empty")).await;
+    // At the start the monitor may not be there yet, or have a run of its own.
+    let id = eventually("a run", async || {
+        let answer = scene.ask("POST", "/admin/api/monitor/openai/run", None, "").await;
+        (answer.status == 202).then(|| answer.json()["id"].clone())
+    })
+    .await;
+    eventually("its end", async || {
+        let runs = scene.expect("GET", "channels/openai/runs?limit=1", Value::Null, 200, None).await;
+        (runs["rows"][0]["id"] == id && runs["rows"][0]["ended_at"].is_string()).then_some(())
+    })
+    .await;
+    let monitored = scene.expect("GET", "monitor?q=open", Value::Null, 200, None).await;
+    assert_eq!((&monitored["total"], &monitored["rows"][0]["channel"]), (&json!(1), &json!("openai")));
     for drain in [true, false] {
         scene.expect("POST", "channels/made/drain", json!({ "drain": drain }), 200, None).await;
     }
@@ -269,6 +287,9 @@ async fn is_refused_in_particular(scene: &mut Scene) {
     }
     scene.expect("POST", "proxy/test", json!({ "key": "k" }), 400, Some("invalid")).await;
     scene.expect("POST", "channels/nobody/run", json!({}), 404, Some("not_found")).await;
+    scene.expect("POST", "monitor/nobody/run", Value::Null, 404, Some("not_found")).await;
+    scene.expect("POST", "monitor/made/run", Value::Null, 409, Some("not_probed")).await;
+    scene.expect("GET", "channels/nobody/runs", Value::Null, 404, Some("not_found")).await;
     scene.expect("POST", "channels/nobody/drain", json!({ "drain": true }), 404, Some("not_found")).await;
     scene.expect("GET", &format!("requests/{}", "0".repeat(32)), Value::Null, 404, Some("not_found")).await;
 

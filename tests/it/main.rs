@@ -42,6 +42,7 @@ mod limits;
 mod load;
 mod loki;
 mod models;
+mod monitor;
 mod overview;
 mod prices;
 mod prices_import;

@@ -1,6 +1,7 @@
 //! The harness: a gateway process, upstreams and clients, in words that make tests read as sentences.
 
 mod api;
+mod by_model;
 mod client;
 mod config;
 mod document;
@@ -22,6 +23,7 @@ pub(crate) use weir::demo::mock::Mock;
 use weir::demo::mock::MockOptions;
 use weir_filters::secret::Secret;
 
+pub(crate) use by_model::{ByModel, Reply};
 pub(crate) use client::{Answer, Http, Streamed};
 pub(crate) use config::{Channel, anthropic, gemini, key_named, openai, secret_of};
 pub(crate) use document::{Document, Operation};
