@@ -106,7 +106,6 @@ impl Channel {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for who makes the probes"))]
 impl Channel {
     /// Takes the result of a probe of `model`, as clients call it.
     pub(crate) fn judged(&self, model: &str, passed: bool) -> Change {

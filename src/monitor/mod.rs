@@ -10,7 +10,6 @@ mod models;
 mod run;
 mod show;
 mod store;
-mod verdicts;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -62,7 +61,6 @@ pub(super) struct Inner {
     book: Mutex<Book>,
     /// `None`: nothing is written yet, or any more.
     store: Mutex<Option<Store>>,
-    verdicts: verdicts::Verdicts,
     across: Semaphore,
     /// Channels with a run under way.
     busy: Mutex<HashSet<String>>,
@@ -79,7 +77,6 @@ impl Monitor {
             folder: Folder::new(data_dir),
             book: Mutex::default(),
             store: Mutex::default(),
-            verdicts: verdicts::Verdicts::default(),
             across: Semaphore::new(ACROSS),
             busy: Mutex::default(),
             wanted: Mutex::default(),
@@ -243,7 +240,7 @@ impl Inner {
         let live = self.shared.live.load_full();
         for (name, model, standing) in book.standings() {
             if let Some(channel) = live.channels().iter().find(|channel| **channel.name() == *name) {
-                self.verdicts.restore(channel, model, standing);
+                channel.restore(model, standing);
             }
         }
         book.points().for_each(|(channel, model, point)| {
@@ -279,7 +276,7 @@ impl Inner {
         let is_probed = |name: &str| watched.iter().any(|one| **one.channel.name() == *name);
         self.shared.metrics.keep_probed_channels(is_probed);
         for channel in live.channels().iter().filter(|channel| !is_probed(channel.name())) {
-            self.verdicts.forget(channel, |_| false);
+            channel.forget(|_| false);
         }
         watched
     }

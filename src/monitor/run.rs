@@ -96,7 +96,7 @@ impl Run {
     async fn model(&self, model: &str) -> Result<(), Halted> {
         let is_proven = self.served.get(model).is_some_and(|(requests, failed)| *requests > 0 && *failed == 0);
         if self.probe.pause_on_traffic && is_proven {
-            self.inner.verdicts.judged(&self.channel, model, true);
+            self.channel.judged(model, true);
             self.show(model, true, None);
             return self.note(model, Spent::default(), Shown::by_traffic(model));
         }
@@ -131,7 +131,7 @@ impl Run {
         };
         let told = self.errand().go(model, question).await;
         let used = used(&told, most);
-        let change = self.inner.verdicts.judged(&self.channel, model, told.bad.is_none());
+        let change = self.channel.judged(model, told.bad.is_none());
         self.show(model, told.bad.is_none(), Some(told.total));
         self.note(model, used, Shown::asked(model, told))?;
         Ok(change)
@@ -150,7 +150,7 @@ impl Run {
     }
 
     fn note(&self, model: &str, spent: Spent, result: Shown) -> Result<(), Halted> {
-        let standing = self.inner.verdicts.verdict(&self.channel, model);
+        let standing = self.channel.verdict(model);
         self.inner.note(&self.head, spent, standing, result).map_err(|_| Halted)
     }
 
@@ -162,7 +162,7 @@ impl Run {
         }
         if let Some(models) = models {
             let keep = |model: &str| models.iter().any(|known| known == model);
-            self.inner.verdicts.forget(&self.channel, keep);
+            self.channel.forget(keep);
             self.inner.shared.metrics.keep_probes(self.channel.name(), keep);
         }
     }

@@ -267,3 +267,56 @@ async fn models_are_those_that_the_upstream_lists_and_what_clients_prove_is_not_
     let refused = gateway.api("monitor/none/run").post(&json!({})).await.refused(404);
     assert_eq!(refused.0, "not_found");
 }
+
+/// What `/v1/models` lists for alice.
+async fn listed(gateway: &Gateway) -> Vec<String> {
+    let list = gateway.get("/v1/models").key("alice").send().await.json();
+    list["data"].as_array().expect("models").iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+async fn run_to_its_end(gateway: &Gateway, channel: &str) -> Value {
+    let id = begin(gateway, channel).await;
+    eventually("the end of that run", async || {
+        let run = gateway.api(&format!("channels/{channel}/runs")).rows().await.into_iter().next()?;
+        (run["id"] == *id && run["ended_at"].is_string()).then_some(run)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_failing_model_is_asked_elsewhere_and_not_listed_until_it_has_answered_again() {
+    let is_ill = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let ill = is_ill.clone();
+    let first = ByModel::start(move |model| match model {
+        "both" | "alone" if ill.load(std::sync::atomic::Ordering::Relaxed) => five("openai")("failing"),
+        _ => said(pong("openai", 9, 2)),
+    })
+    .await;
+    let second = ByModel::start(|_| said(pong("openai", 9, 2))).await;
+    let name = named("first", false);
+    let gateway = gateway()
+        .channel(probed(openai(first.address()).named(&name), &["both", "alone", "sound"], json!({})))
+        .channel(openai(second.address()).named("second").models(&["both"]).with("priority", 1))
+        .key("alice")
+        .start()
+        .await;
+    assert_eq!(listed(&gateway).await, ["alone", "both", "sound"], "nothing is known yet");
+
+    let run = run_to_its_end(&gateway, &name).await;
+    assert_eq!(run["state"], "degraded", "{run}");
+    assert_eq!(listed(&gateway).await, ["both", "sound"], "the second channel has it, and nobody has the other");
+    let asked = first.asked();
+    assert_eq!((asked["both"], asked["alone"], asked["sound"]), (2, 2, 1), "what fails is asked once more");
+    let ask = async |model: &str| {
+        let body = json!({ "model": model, "stream": true, "messages": [] });
+        gateway.post("/v1/chat/completions").key("alice").json(&body).send().await.status
+    };
+    assert_eq!((ask("both").await, second.asked()["both"], first.asked()["both"]), (200, 1, 2));
+    assert_eq!((ask("alone").await, first.asked()["alone"]), (500, 3), "its last channel is not taken away");
+
+    is_ill.store(false, std::sync::atomic::Ordering::Relaxed);
+    let run = run_to_its_end(&gateway, &name).await;
+    assert_eq!(run["state"], "healthy", "{run}");
+    assert_eq!(listed(&gateway).await, ["alone", "both", "sound"]);
+    assert_eq!((ask("both").await, second.asked()["both"]), (200, 1), "it is the first again");
+}
