@@ -320,3 +320,54 @@ async fn a_failing_model_is_asked_elsewhere_and_not_listed_until_it_has_answered
     assert_eq!(listed(&gateway).await, ["alone", "both", "sound"]);
     assert_eq!((ask("both").await, second.asked()["both"]), (200, 1), "it is the first again");
 }
+
+#[tokio::test]
+async fn an_upgrade_goes_on_with_a_run_and_asks_no_model_twice() {
+    let upstream = ByModel::start(|_| Reply { wait: Duration::from_millis(200), ..said(pong("openai", 9, 2)) }).await;
+    let models: Vec<String> = (0..16).map(|n| format!("gpt-{n:02}")).collect();
+    let models: Vec<&str> = models.iter().map(String::as_str).collect();
+    let name = named("upgraded", false);
+    let mut gateway =
+        gateway().channel(probed(openai(upstream.address()).named(&name), &models, json!({}))).start().await;
+    let id = begin(&gateway, &name).await;
+    eventually("some probes", async || (upstream.total() >= 4).then_some(())).await;
+    let output = gateway.upgrade(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = ended(&gateway, &name).await;
+    assert_eq!((&run["id"], &run["state"]), (&json!(id), &json!("healthy")), "{run}");
+    assert_eq!(by_model(&run).len(), 16);
+    assert!(run["results"].as_array().expect("results").iter().all(|result| result["ok"] == true), "{run}");
+    assert!(upstream.asked().values().all(|count| *count == 1), "{:?}", upstream.asked());
+}
+
+#[tokio::test]
+async fn a_channel_is_probed_from_the_reload_that_says_so_to_the_one_that_does_not_and_never_while_it_is_drained() {
+    let upstream = ByModel::start(|_| said(pong("openai", 9, 2))).await;
+    let (name, drained) = (named("reloaded", true), named("drained", true));
+    let channel = |name: &str| openai(upstream.address()).named(name).models(&["gpt-4o"]);
+    let mut gateway = gateway().channel(channel(&name)).channel(channel(&drained)).start().await;
+    gateway.api(&format!("channels/{drained}/drain")).post(&json!({ "drain": true })).await.expect(200);
+    let probe = |config: &mut Value, probe: Value| {
+        for channel in config["channels"].as_array_mut().expect("channels") {
+            channel["probe"] = probe.clone();
+        }
+    };
+    assert_eq!(monitored(&gateway, &name).await["every"], Value::Null);
+    gateway.rewrite(|config| probe(config, json!({ "every": EVERY })));
+    gateway.api("reload").post(&json!({})).await.expect(200);
+    let run = ended(&gateway, &name).await;
+    assert_eq!((&run["reason"], &run["state"]), (&json!("schedule"), &json!("healthy")));
+    let is_shown = async || gateway.admin("GET", "/metrics").send().await.text().contains("weir_probe_success{");
+    assert!(is_shown().await);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(upstream.total(), 1, "the drained one is not asked");
+    let row = monitored(&gateway, &drained).await;
+    assert_eq!((&row["last_run_at"], &row["next_run_at"], &row["every"]), (&Value::Null, &Value::Null, &json!(EVERY)));
+
+    gateway.rewrite(|config| probe(config, Value::Null));
+    gateway.api("reload").post(&json!({})).await.expect(200);
+    let text = async || gateway.admin("GET", "/metrics").send().await.text();
+    eventually("no series", async || (!text().await.contains("weir_probe_success{")).then_some(())).await;
+    let row = monitored(&gateway, &name).await;
+    assert_eq!((&row["every"], &row["models"]), (&Value::Null, &json!([])));
+}

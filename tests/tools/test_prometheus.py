@@ -19,14 +19,6 @@ PROMTOOL = local.tool("promtool", "prometheus/usr/bin/promtool")
 FOLDER = local.ROOT / "conf/prometheus"
 DASHBOARD = json.loads((local.ROOT / "conf/grafana/weir.json").read_text())
 
-# Exported once channels can be probed, with these labels. Then this becomes empty, and a channel of `watched.gateway`
-# gets a `probe`, so that the panels of probes have to show something too.
-NOT_YET = {
-    "weir_probe_success": {"channel", "model"},
-    "weir_probe_duration_seconds": {"channel", "model"},
-    "weir_probe_last_success_timestamp_seconds": {"channel", "model"},
-}
-
 # Panels that show something only when something is wrong: nothing, or zero. Every other one has to show more.
 QUIET = {
     "Series that found no room": "no family has two thousand series here",
@@ -70,10 +62,6 @@ def filled(expression):
     for name, value in values.items():
         expression = expression.replace(name, value)
     return re.sub(r"\$(instance|channel|model)\b", ".*", expression)
-
-
-def is_coming(expression):
-    return any(name in NOT_YET for name, _ in metrics_in(expression))
 
 
 def metrics_in(expression):
@@ -160,7 +148,7 @@ class Watched(unittest.TestCase):
         if isinstance(series, RuntimeError):
             return True
         has_values = any(math.isfinite(value) for _, values in series for value in values)
-        return not has_values and title not in QUIET and not is_coming(expression)
+        return not has_values and title not in QUIET
 
     def exported(self):
         """Every name that the gateway exports, and its labels where there is a series."""
@@ -176,7 +164,7 @@ class Watched(unittest.TestCase):
         return names
 
     def test_every_metric_that_is_asked_for_is_exported_with_the_labels_that_are_asked_for(self):
-        exported = {**self.exported(), **NOT_YET}
+        exported = self.exported()
         asked = [expression for _, expression, _ in expressions()]
         asked += [variable["definition"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
         asked += [rule["query"] for rule in self.rules]
@@ -187,9 +175,6 @@ class Watched(unittest.TestCase):
                     self.assertIn(name, set(exported))
                     if exported[name] is not None:
                         self.assertLessEqual(labels, exported[name] | OF_THE_TARGET)
-
-    def test_what_is_known_as_to_come_has_not_come(self):
-        self.assertEqual(set(NOT_YET) & set(self.exported()), set(), "it is exported now: take it out of NOT_YET")
 
     def test_every_metric_of_weir_is_shown_or_watched(self):
         used = {name for _, expression, _ in expressions() for name, _ in metrics_in(expression)}

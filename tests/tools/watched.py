@@ -116,7 +116,7 @@ def gateway(demo):
         "prices": str(local.ROOT / "conf/prices.yaml"),
         "channels": [
             channel("openai", "openai", ["gpt-4o-mini", "gpt-5-mini", "llama-*"], priority=1),
-            channel("anthropic", "anthropic", ["claude-sonnet-4-5"]),
+            channel("anthropic", "anthropic", ["claude-sonnet-4-5"], probe={"every": "5s", "pause_on_traffic": False}),
             channel("gemini", "gemini", ["gemini-2.5-flash"]),
             channel("dead", "openai", ["gpt-5-mini"], base_url=f"http://127.0.0.1:{local.free_port()}",
                     cooldown={"failures": 1, "for": "2s"}),
