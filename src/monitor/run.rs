@@ -5,10 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use weir_filters::health::Condition;
 use weir_filters::monitor::{Change, RunState, Spent, most_tokens};
 use weir_filters::probe::{Bad, Question};
 use weir_filters::usage::Source;
@@ -81,12 +82,16 @@ impl Run {
         run.end(RunState::of(told(true), told(false)), Some(&models));
     }
 
+    /// With the first key that does not cool down: a model is not to blame for a key that was refused.
     fn errand(&self) -> Errand {
+        let now = Instant::now();
+        let is_well = |key: &usize| self.channel.key_condition(*key, now) == Condition::Healthy;
+        let key = (0..self.channel.config().keys.len()).find(is_well).unwrap_or_default();
         Errand {
             shared: self.inner.shared.clone(),
             live: self.live.clone(),
             channel: self.channel.clone(),
-            key: 0,
+            key,
             booked: BOOKED,
             tells: Tells::Reach,
             most: self.probe.timeout,

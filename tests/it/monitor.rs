@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use weir_filters::monitor::Schedule;
 
-use crate::support::{ByModel, Channel, Gateway, Reply, anthropic, eventually, gateway, gemini, openai};
+use crate::support::{
+    ByModel, Channel, Gateway, Reply, answer, anthropic, eventually, gateway, gemini, openai, upstream,
+};
 
 /// So seldom that a run which is not due is not due in this test.
 const EVERY: &str = "1000h";
@@ -370,4 +372,24 @@ async fn a_channel_is_probed_from_the_reload_that_says_so_to_the_one_that_does_n
     eventually("no series", async || (!text().await.contains("weir_probe_success{")).then_some(())).await;
     let row = monitored(&gateway, &name).await;
     assert_eq!((&row["every"], &row["models"]), (&Value::Null, &json!([])));
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_cools_down_and_the_doubt_is_settled_with_the_next_one() {
+    let refused = answer(401, &[("content-type", "application/json")], r#"{"error":{"message":"bad key"}}"#);
+    let good = answer(200, &[("content-type", "text/event-stream")], pong("openai", 9, 2));
+    let upstream = upstream([refused, good]).await;
+    let name = named("keys", false);
+    let keys = json!([{ "name": "main", "value": "sk-first-key" }, { "name": "spare", "value": "sk-second-key" }]);
+    let channel = openai(upstream.address()).named(&name).with("keys", keys);
+    let gateway = gateway().channel(probed(channel, &["gpt-4o"], json!({}))).start().await;
+    begin(&gateway, &name).await;
+    let run = ended(&gateway, &name).await;
+    assert_eq!((&run["state"], &run["results"][0]["ok"]), (&json!("healthy"), &json!(true)), "{run}");
+    let presented: Vec<_> =
+        upstream.received().iter().map(|one| one.header("authorization").map(str::to_owned)).collect();
+    assert_eq!(presented, ["Bearer sk-first-key", "Bearer sk-second-key"].map(|key| Some(key.to_owned())));
+    let model = monitored(&gateway, &name).await["models"][0].clone();
+    let codes: Vec<_> = model["results"].as_array().expect("results").iter().map(|one| one["code"].clone()).collect();
+    assert_eq!((&model["state"], codes), (&json!("passing"), vec![json!("key_refused"), Value::Null]));
 }
