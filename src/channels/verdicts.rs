@@ -104,9 +104,7 @@ impl Channel {
         passing.retain(|model| self.serves(model));
         passing
     }
-}
 
-impl Channel {
     /// Takes the result of a probe of `model`, as clients call it.
     pub(crate) fn judged(&self, model: &str, passed: bool) -> Change {
         self.state.verdicts.take(model, passed)
