@@ -7,8 +7,11 @@ import { browser, filled, picture, signIn, visit } from './support.mjs';
 
 const KEYS = 10_000;
 const RECORDS = Number(process.env.WEIR_RECORDS ?? 1_000_000);
-/** What a person takes for at once, in milliseconds. */
-const AT_ONCE = 300;
+/**
+ * What a person takes for at once, in milliseconds. It is promised of the program as it is shipped (WEIR_BIN); the one that
+ * tests are built with is not optimised, and needs some times longer for a text of two megabytes.
+ */
+const AT_ONCE = process.env.WEIR_BIN ? 300 : 600;
 const LOADS = 5;
 const ROUNDS = 4;
 
