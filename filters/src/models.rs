@@ -1,8 +1,11 @@
-//! Lists of models in each protocol's shape.
+//! Lists of models in each protocol's shape, as they are given to clients and as upstreams give them.
 //!
 //! Refuses to know which models there are and who may see them.
 
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::protocol::Protocol;
 
 /// A model that a client may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,22 @@ pub fn gemini_list(models: &[Listed<'_>]) -> String {
 /// `GET /v1beta/models/{model}` as Gemini answers it.
 pub fn gemini_one(model: Listed<'_>) -> String {
     json(&gemini(&model))
+}
+
+/// The models of an upstream's own list, in its order.
+pub fn listed(protocol: Protocol, document: &Value) -> Vec<String> {
+    let (list, field) = match protocol {
+        Protocol::OpenAi | Protocol::Anthropic => (&document["data"], "id"),
+        Protocol::Gemini => (&document["models"], "name"),
+    };
+    let names = list.as_array().into_iter().flatten().filter_map(|model| model[field].as_str());
+    let mut listed: Vec<String> = Vec::new();
+    for name in names.map(|name| name.strip_prefix("models/").unwrap_or(name)) {
+        if !name.is_empty() && name.len() <= 256 && !listed.iter().any(|known| known == name) {
+            listed.push(name.to_owned());
+        }
+    }
+    listed
 }
 
 #[derive(Serialize)]
@@ -114,6 +133,8 @@ fn json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const MODELS: [Listed<'_>; 2] =
@@ -148,5 +169,17 @@ mod tests {
         assert_eq!(gemini_one(MODELS[0]), one);
         assert_eq!(gemini_list(&MODELS[..1]), format!(r#"{{"models":[{one}]}}"#));
         assert_eq!(gemini_list(&[]), r#"{"models":[]}"#);
+    }
+
+    #[test]
+    fn each_protocol_lists_models_in_its_own_shape() {
+        let list = json!({ "data": [{ "id": "b" }, { "id": "a" }, { "id": "b" }, { "x": 1 }] });
+        assert_eq!(listed(Protocol::OpenAi, &list), ["b", "a"]);
+        assert_eq!(listed(Protocol::Anthropic, &list), ["b", "a"]);
+        let list = json!({ "models": [{ "name": "models/gemini-2.5-pro" }, { "name": "tuned" }] });
+        assert_eq!(listed(Protocol::Gemini, &list), ["gemini-2.5-pro", "tuned"]);
+        for nothing in [json!(null), json!([]), json!({ "data": 1, "models": [1] })] {
+            assert!(listed(Protocol::OpenAi, &nothing).is_empty() && listed(Protocol::Gemini, &nothing).is_empty());
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use weir_filters::calendar::DAY_MS;
-use weir_filters::monitor::{Point, RunState, Series, Spent, Standing};
+use weir_filters::monitor::{Point, RunState, Schedule, Series, Spent, Standing};
 
 use super::line::{Begun, Done, Finished, Head, Line, Shown};
 use super::store::Place;
@@ -19,7 +19,7 @@ pub(super) struct Book(HashMap<String, Course>);
 #[derive(Debug, Default)]
 pub(super) struct Course {
     /// The last run that had a slot.
-    pub(super) last_slot: Option<Head>,
+    last_slot: Option<Head>,
     pub(super) last_run: Option<(u64, RunState)>,
     pub(super) models: BTreeMap<String, Known>,
     /// Runs that are over, oldest first.
@@ -43,6 +43,15 @@ pub(super) struct Open {
     /// Probes that have no result yet, by model.
     pub(super) begun: HashMap<String, Begun>,
     pub(super) results: Vec<Shown>,
+}
+
+impl Course {
+    /// The last slot that had a run, of a schedule. Slots of another length have other numbers: that of the same time stands
+    /// for it.
+    pub(super) fn last_slot_of(&self, schedule: &Schedule, every_ms: u64) -> Option<u64> {
+        let head = self.last_slot.as_ref()?;
+        Some(head.slot.filter(|_| head.every_ms == every_ms).unwrap_or_else(|| schedule.slot(head.begun_at)))
+    }
 }
 
 impl Open {

@@ -96,6 +96,12 @@ impl Finished {
     }
 }
 
+/// What a run comes to: models that were not asked say nothing.
+pub(super) fn state_of(results: &[Shown]) -> RunState {
+    let told = |ok| results.iter().filter(|result| result.skipped.is_none() && result.ok == ok).count();
+    RunState::of(told(true), told(false))
+}
+
 /// What came of a model, as people see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Shown {

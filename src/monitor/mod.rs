@@ -10,9 +10,9 @@ mod models;
 mod run;
 mod show;
 mod store;
+mod writing;
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use weir_filters::monitor::{Cap, Schedule, Spent, Standing};
+use weir_filters::monitor::Schedule;
 
 use crate::catalog::{Kind, Refused};
 use crate::channels::Channel;
@@ -32,9 +32,9 @@ use crate::ledger::stand_back;
 use crate::proxy::{Shared, Snapshot};
 
 use book::{Book, Open};
-use line::{Begun, Done, Head, Line, Reason, Shown};
+use line::{Head, Line, Reason, Shown};
 use run::{BOOKED, Run};
-use store::{Folder, Place, Store};
+use store::{Folder, Store};
 
 pub use show::{Asked, Page};
 
@@ -207,51 +207,6 @@ impl Inner {
         *lock(&self.store) = None;
     }
 
-    /// Waits for the right to write, and reads what is there: the runs that are not over.
-    async fn begin_writing(&self) -> Option<Vec<Open>> {
-        let right = loop {
-            match self.folder.lock() {
-                Ok(Some(right)) => break right,
-                Ok(None) => {}
-                Err(e) => {
-                    log::error!("no channel is probed, for nothing could be kept of it: {e}");
-                    return None;
-                }
-            }
-            if self.is_stopped() {
-                return None;
-            }
-            tokio::time::sleep(LOCK_EVERY).await;
-        };
-        let mut book = Book::default();
-        let opened = self.folder.replay(|place, line| book.take(place, &line)).and_then(|broken| {
-            if broken > 0 {
-                log::warn!("{broken} lines of the monitor's files were passed over");
-            }
-            Store::open(self.folder.clone(), right)
-        });
-        match opened {
-            Ok(store) => *lock(&self.store) = Some(store),
-            Err(e) => {
-                log::error!("no channel is probed, for nothing could be kept of it: {e}");
-                return None;
-            }
-        }
-        let live = self.shared.live.load_full();
-        for (name, model, standing) in book.standings() {
-            if let Some(channel) = live.channels().iter().find(|channel| **channel.name() == *name) {
-                channel.restore(model, standing);
-            }
-        }
-        book.points().for_each(|(channel, model, point)| {
-            let seconds = (point.total_us > 0).then(|| f64::from(point.total_us) / 1e6);
-            self.shared.metrics.probed(channel, model, point.bad.is_none(), seconds, point.time_ms);
-        });
-        let open = book.all_open();
-        *self.book() = book;
-        Some(open)
-    }
-
     /// The channels to be probed, with the slots that are next.
     fn watch(&self, live: &Snapshot, before: Vec<Watched>) -> Vec<Watched> {
         let (now, book) = (now_ms(), self.book());
@@ -262,12 +217,7 @@ impl Inner {
                 let schedule = Schedule::new(channel.name(), every_ms);
                 let same =
                     before.iter().find(|one| one.channel.name() == channel.name() && one.probe.every == probe.every);
-                let last = book.of(channel.name()).and_then(|course| course.last_slot.as_ref());
-                // Slots of another length have other numbers: that of the same time stands for it.
-                let last = last.map(|head| match head.slot {
-                    Some(slot) if head.every_ms == every_ms => slot,
-                    _ => schedule.slot(head.begun_at),
-                });
+                let last = book.of(channel.name()).and_then(|course| course.last_slot_of(&schedule, every_ms));
                 let slot = same.map_or_else(|| schedule.next(now, last), |same| same.slot);
                 Watched { channel: channel.clone(), probe, schedule, slot }
             })
@@ -322,9 +272,8 @@ impl Inner {
             return;
         }
         let results = self.results(&open.head);
-        let told = |ok| results.iter().filter(|result| result.skipped.is_none() && result.ok == ok).count();
-        let state = weir_filters::monitor::RunState::of(told(true), told(false));
-        let run = line::Finished { run: open.head, ended_at: now, state: state.name().to_owned(), results };
+        let state = line::state_of(&results).name().to_owned();
+        let run = line::Finished { run: open.head, ended_at: now, state, results };
         let _ = self.write(&Line::Run(run));
     }
 
@@ -351,47 +300,6 @@ impl Inner {
             lock(&inner.busy).remove(&name);
             inner.wake.notify_one();
         });
-    }
-
-    /// Sets aside what a probe may use at most, and writes that it begins. `false`: it does not fit.
-    fn begin(&self, head: &Head, model: &str, most: Spent, cap: Cap) -> io::Result<bool> {
-        if self.is_stopped() {
-            return Err(io::Error::other("nothing is begun any more"));
-        }
-        let at = now_ms();
-        // Two of one channel ask at once: between the look and the line nobody else may look.
-        let mut book = self.book();
-        if !cap.has_room(book.course(&head.channel).spent(at), most) {
-            return Ok(false);
-        }
-        let begun = Begun { run: head.clone(), model: model.to_owned(), at, reserved: most.into() };
-        self.write_in(&mut book, &Line::Begun(begun))?;
-        Ok(true)
-    }
-
-    fn note(&self, head: &Head, spent: Spent, standing: Standing, result: Shown) -> io::Result<()> {
-        let standing = standing.name().to_owned();
-        self.write(&Line::Result(Done { run: head.clone(), at: now_ms(), spent: spent.into(), standing, result }))
-    }
-
-    fn write(&self, line: &Line) -> io::Result<()> {
-        self.write_in(&mut self.book(), line)
-    }
-
-    fn write_in(&self, book: &mut Book, line: &Line) -> io::Result<()> {
-        let mut store = lock(&self.store);
-        let store = store.as_mut().ok_or_else(|| io::Error::other("nothing is written any more"))?;
-        let place: Place = store.append(line).inspect_err(|e| log::error!("a probe could not be written down: {e}"))?;
-        book.take(place, line);
-        book.forget_before(store.oldest());
-        Ok(())
-    }
-
-    /// What came of a run so far.
-    fn results(&self, head: &Head) -> Vec<Shown> {
-        let book = self.book();
-        let open = book.of(&head.channel).and_then(|course| course.open.get(&head.id));
-        open.map(|open| open.results.clone()).unwrap_or_default()
     }
 
     fn is_stopped(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::control::now_ms;
 use crate::proxy::Snapshot;
 use crate::trial::{Errand, Tells, Told};
 
-use super::line::{Finished, Head, Line, Shown};
+use super::line::{Finished, Head, Line, Shown, state_of};
 use super::{Inner, models};
 
 /// Under this name what channels were asked is counted: no key has it.
@@ -78,8 +78,7 @@ impl Run {
             return;
         }
         let results = run.inner.results(&run.head);
-        let told = |ok| results.iter().filter(|result| result.skipped.is_none() && result.ok == ok).count();
-        run.end(RunState::of(told(true), told(false)), Some(&models));
+        run.end(state_of(&results), Some(&models));
     }
 
     /// With the first key that does not cool down: a model is not to blame for a key that was refused.

@@ -130,10 +130,7 @@ fn row(channel: &Channel, course: Option<&Course>, now: u64) -> Value {
 fn next(channel: &Channel, probe: &Probe, course: Option<&Course>, now: u64) -> u64 {
     let every_ms = millis_of(probe.every);
     let schedule = Schedule::new(channel.name(), every_ms);
-    let last = course.and_then(|course| course.last_slot.as_ref()).map(|head| match head.slot {
-        Some(slot) if head.every_ms == every_ms => slot,
-        _ => schedule.slot(head.begun_at),
-    });
+    let last = course.and_then(|course| course.last_slot_of(&schedule, every_ms));
     schedule.due(schedule.next(now, last)).max(now)
 }
 

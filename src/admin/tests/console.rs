@@ -10,7 +10,7 @@ impl Console for Gateway {
     }
 
     fn monitored(&self, _: &crate::admin::console::MonitorAsked) -> crate::admin::console::MonitorPage {
-        unimplemented!("nobody asks for it here")
+        crate::admin::console::MonitorPage::default()
     }
 
     fn runs(
@@ -18,11 +18,11 @@ impl Console for Gateway {
         _: &str,
         _: &crate::admin::console::MonitorAsked,
     ) -> Result<crate::admin::console::MonitorPage, Refused> {
-        unimplemented!("nobody asks for it here")
+        Ok(crate::admin::console::MonitorPage::default())
     }
 
-    fn monitor_now(&self, _: &str) -> Result<String, Refused> {
-        unimplemented!("nobody asks for it here")
+    fn monitor_now(&self, channel: &str) -> Result<String, Refused> {
+        Ok(channel.to_owned())
     }
 
     fn test_proxy(&self, asked: ProxyAsked) -> Result<Trial, Refused> {
