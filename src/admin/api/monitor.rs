@@ -97,9 +97,11 @@ async fn runs(
 
 async fn run(State(shared): State<Arc<Shared>>, name: Result<Path<String>, PathRejection>) -> Response {
     let Ok(Path(name)) = name else { return answer::not_found().await };
-    match shared.state().monitor_now(&name) {
-        Ok(id) => answer::json(StatusCode::ACCEPTED, &json!({ "id": id })),
-        Err(refused) => catalog::refused(&refused),
+    // A lock that it takes may be held for as long as the disk takes.
+    match shared.query(move |state| state.monitor_now(&name)).await {
+        Ok(Ok(id)) => answer::json(StatusCode::ACCEPTED, &json!({ "id": id })),
+        Ok(Err(refused)) => catalog::refused(&refused),
+        Err(Failed) => answer::failed(),
     }
 }
 

@@ -10,6 +10,7 @@ impl Console for Gateway {
     }
 
     fn monitored(&self, _: &crate::admin::console::MonitorAsked) -> crate::admin::console::MonitorPage {
+        self.begin();
         crate::admin::console::MonitorPage::default()
     }
 
@@ -18,10 +19,12 @@ impl Console for Gateway {
         _: &str,
         _: &crate::admin::console::MonitorAsked,
     ) -> Result<crate::admin::console::MonitorPage, Refused> {
+        self.begin();
         Ok(crate::admin::console::MonitorPage::default())
     }
 
     fn monitor_now(&self, channel: &str) -> Result<String, Refused> {
+        self.begin();
         Ok(channel.to_owned())
     }
 
